@@ -1,0 +1,158 @@
+//! One node: its names, threads, clock, crash log and trace.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use actix::ArbiterHandle;
+use parking_lot::Mutex;
+use rand::{RngCore, SeedableRng, rngs::StdRng};
+
+use crate::{Clock, Pid, Registry, crash::CrashLog, host, trace::Trace};
+
+/// Which thread (actix arbiter) an actor lives on. Actors that ask each other belong together: an ask across arbiters
+/// costs two thread wake-ups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// With its supervisor.
+    #[default]
+    Here,
+    /// On the next arbiter in turn.
+    Spread,
+}
+
+/// What all actors of a node share. Cheap to clone.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    registry: Registry,
+    arbiters: Vec<ArbiterHandle>,
+    turn: AtomicUsize,
+    pids: AtomicU64,
+    clock: Clock,
+    quanta: quanta::Clock,
+    crashes: CrashLog,
+    trace: Trace,
+    rng: Mutex<StdRng>,
+}
+
+/// How to make a [`Node`].
+pub struct NodeBuilder {
+    name: String,
+    arbiters: usize,
+    clock: Clock,
+    crashes: CrashLog,
+    seed: Option<u64>,
+}
+
+impl Node {
+    pub fn builder(name: impl Into<String>) -> NodeBuilder {
+        NodeBuilder {
+            name: name.into(),
+            arbiters: 0,
+            clock: Clock::System,
+            crashes: CrashLog::default(),
+            seed: None,
+        }
+    }
+
+    /// The node's name as the operator sees it, `ds1@ecss1`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub fn quanta(&self) -> &quanta::Clock {
+        &self.0.quanta
+    }
+
+    pub fn crashes(&self) -> &CrashLog {
+        &self.0.crashes
+    }
+
+    pub fn trace(&self) -> &Trace {
+        &self.0.trace
+    }
+
+    pub(crate) fn next_pid(&self) -> Pid {
+        self.0.pids.fetch_add(1, Relaxed)
+    }
+
+    /// Random bits for identities that need not be secret; the same in every replay with the same seed.
+    pub fn random_id(&self) -> u64 {
+        self.0.rng.lock().next_u64()
+    }
+
+    /// Runs `make`'s future on the thread that `placement` names.
+    pub(crate) fn run_on<F, Fut>(&self, placement: Placement, make: F)
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        match (placement, self.0.arbiters.len()) {
+            (Placement::Here, _) | (Placement::Spread, 0) => {
+                actix::spawn(make());
+            }
+            (Placement::Spread, n) => {
+                let turn = self.0.turn.fetch_add(1, Relaxed) % n;
+                self.0.arbiters[turn].spawn_fn(move || {
+                    actix::spawn(make());
+                });
+            }
+        }
+    }
+}
+
+impl NodeBuilder {
+    /// Threads for actors beside the one that calls; none keeps everything on the caller's, as replays want.
+    pub fn arbiters(mut self, n: usize) -> Self {
+        self.arbiters = n;
+        self
+    }
+
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub fn crashes(mut self, crashes: CrashLog) -> Self {
+        self.crashes = crashes;
+        self
+    }
+
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the arbiters; needs a running actix system.
+    pub fn build(self) -> Node {
+        host::install_panic_hook();
+        let arbiters = (0..self.arbiters).map(|_| actix::Arbiter::new().handle()).collect();
+        Node(Arc::new(Inner {
+            name: self.name,
+            registry: Registry::default(),
+            arbiters,
+            turn: AtomicUsize::new(0),
+            pids: AtomicU64::new(1),
+            clock: self.clock,
+            quanta: quanta::Clock::new(),
+            crashes: self.crashes,
+            trace: Trace::default(),
+            rng: Mutex::new(self.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64)),
+        }))
+    }
+}
