@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroize;
 
 /// A value that no log, trace, crash report or inspection can show: its `Debug` and its serialised form are a mark,
@@ -46,6 +46,29 @@ impl<T: Zeroize> Serialize for Secret<T> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(MARK)
     }
+}
+
+/// A secret as it is stored: encrypted under the node's key. Safe in the journal; `Debug` shows a mark all the same.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(pub String);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MARK)
+    }
+}
+
+/// A sealed text that does not open: another key, another purpose, or damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a stored secret does not open with this node's key")]
+pub struct SealError;
+
+/// Who holds the node's key. The purpose (`domain/voip.local/user/200100`) is bound into the seal, so that a sealed
+/// text cannot be moved to where it would mean something else.
+pub trait Vault: Send + Sync {
+    fn seal(&self, purpose: &str, secret: &Secret<String>) -> Result<Sealed, SealError>;
+    fn open(&self, purpose: &str, sealed: &Sealed) -> Result<Secret<String>, SealError>;
 }
 
 #[cfg(test)]

@@ -1,0 +1,99 @@
+//! The file's schema and how older files are brought up to it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+/// `HYPH`: tells a journal from any other SQLite file.
+const APPLICATION_ID: i64 = 0x4859_5048;
+
+/// Step n brings a file from schema n to n + 1. Steps are never changed, only added.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE events (
+        seq     INTEGER PRIMARY KEY,
+        stream  TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        at      TEXT NOT NULL,
+        who     TEXT NOT NULL,
+        origin  TEXT NOT NULL,
+        kind    TEXT NOT NULL,
+        body    TEXT NOT NULL,
+        UNIQUE (stream, version)
+    ) STRICT;
+    CREATE TABLE snapshots (
+        stream  TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        state   TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Why a journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "{path} has schema {found}, this program knows schemas up to {known}: it was written by a newer version. \
+         Install that version, or start with another --data directory"
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("{0} is an SQLite file, but not a journal of this program")]
+    Foreign(PathBuf),
+    #[error("{0} is read-only: the node cannot keep its journal there. Check its owner, mode and mount")]
+    ReadOnly(PathBuf),
+    #[error("the disk with {0} is full; free some space and start again")]
+    DiskFull(PathBuf),
+    #[error("{0} is damaged or not a journal: {1}")]
+    Damaged(PathBuf, String),
+    #[error("cannot open {0}: {1}")]
+    Other(PathBuf, String),
+}
+
+impl OpenError {
+    fn from_sqlite(path: &Path, e: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as C;
+        let path = path.to_owned();
+        match e.sqlite_error_code() {
+            Some(C::ReadOnly) => Self::ReadOnly(path),
+            Some(C::CannotOpen) if path.exists() => Self::ReadOnly(path),
+            Some(C::DiskFull) => Self::DiskFull(path),
+            Some(C::NotADatabase | C::DatabaseCorrupt) => Self::Damaged(path, e.to_string()),
+            _ => Self::Other(path, e.to_string()),
+        }
+    }
+}
+
+/// Opens for writing, durable to the last commit, with the newest schema.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let sqlite = |e: rusqlite::Error| OpenError::from_sqlite(path, &e);
+    let mut db = Connection::open(path).map_err(sqlite)?;
+    db.busy_timeout(std::time::Duration::from_secs(5)).map_err(sqlite)?;
+    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(sqlite)?;
+    let application: i64 = db.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(sqlite)?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).map_err(sqlite)?;
+    if application != APPLICATION_ID && tables > 0 {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    let known = MIGRATIONS.len() as i64;
+    if version > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found: version, known });
+    }
+    db.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
+    db.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(version.max(0) as usize) {
+        let tx = db.transaction().map_err(sqlite)?;
+        tx.execute_batch(sql).map_err(sqlite)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
+        tx.pragma_update(None, "user_version", step as i64 + 1).map_err(sqlite)?;
+        tx.commit().map_err(sqlite)?;
+    }
+    // A file that cannot be written is refused now, not at the first event.
+    db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(sqlite)?;
+    Ok(db)
+}
+
+/// Opens for reading beside the writer.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let sqlite = |e: rusqlite::Error| OpenError::from_sqlite(path, &e);
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
+    db.busy_timeout(std::time::Duration::from_secs(5)).map_err(sqlite)?;
+    Ok(db)
+}

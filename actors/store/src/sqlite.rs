@@ -1,0 +1,361 @@
+//! The journal in SQLite: one thread writes in groups, one reads.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use futures::future::{BoxFuture, FutureExt};
+use kit::journal::{Batch, Entry, Filter, Journal, JournalError, Origin, Snapshot};
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use crate::schema::{OpenError, open_reader, open_writer};
+
+/// Appends in one transaction at most.
+const GROUP: usize = 512;
+/// Requests that may wait for each thread.
+const QUEUE: usize = 16 * 1024;
+
+type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
+
+enum Write {
+    Append(Batch, Answer<u64>),
+    Snapshot(String, Snapshot, Answer<()>),
+}
+
+enum Read {
+    Stream(String, u64, Answer<Vec<Entry>>),
+    Snapshot(String, Answer<Option<Snapshot>>),
+    Browse(Filter, Answer<Vec<Entry>>),
+}
+
+/// What the journal has done since it was opened.
+#[derive(Debug, Default)]
+pub struct JournalStats {
+    pub events: AtomicU64,
+    pub commits: AtomicU64,
+    pub refused: AtomicU64,
+}
+
+/// The journal; clones share it. Its two threads end with the last clone.
+#[derive(Clone)]
+pub struct SqliteJournal {
+    path: PathBuf,
+    writer: Sender<Write>,
+    reader: Sender<Read>,
+    stats: Arc<JournalStats>,
+    ended: Receiver<()>,
+}
+
+impl SqliteJournal {
+    /// Opens, or makes, the journal at `path`.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let db = open_writer(path)?;
+        let reading = open_reader(path)?;
+        let (writer, writes) = bounded(QUEUE);
+        let (reader, reads) = bounded(QUEUE);
+        // Closed, not sent to: it tells that the writer's thread has ended.
+        let (alive, ended) = bounded::<()>(0);
+        let stats = Arc::new(JournalStats::default());
+        let other = |e: std::io::Error| OpenError::Other(path.to_owned(), e.to_string());
+        let counted = stats.clone();
+        thread::Builder::new()
+            .name("journal-write".into())
+            .spawn(move || {
+                let _alive = alive;
+                write_loop(db, &writes, &counted);
+            })
+            .map_err(other)?;
+        thread::Builder::new()
+            .name("journal-read".into())
+            .spawn(move || read_loop(&reading, &reads))
+            .map_err(other)?;
+        Ok(Self { path: path.to_owned(), writer, reader, stats, ended })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn stats(&self) -> &JournalStats {
+        &self.stats
+    }
+
+    /// Appends waiting for the writer.
+    pub fn waiting(&self) -> usize {
+        self.writer.len()
+    }
+
+    /// Whether the writer's thread still runs.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.ended.try_recv(), Err(crossbeam::channel::TryRecvError::Disconnected))
+    }
+}
+
+fn ask<Q, T: Send + 'static>(
+    to: &Sender<Q>,
+    make: impl FnOnce(Answer<T>) -> Q,
+) -> BoxFuture<'static, Result<T, JournalError>> {
+    let (tx, rx) = oneshot::channel();
+    match to.try_send(make(tx)) {
+        Ok(()) => rx.map(|answer| answer.unwrap_or(Err(JournalError::Stopped))).boxed(),
+        Err(TrySendError::Full(_)) => {
+            futures::future::ready(Err(JournalError::Other(format!("more than {QUEUE} requests wait"))))
+                .boxed()
+        }
+        Err(TrySendError::Disconnected(_)) => futures::future::ready(Err(JournalError::Stopped)).boxed(),
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn append(&self, batch: Batch) -> BoxFuture<'static, Result<u64, JournalError>> {
+        ask(&self.writer, |a| Write::Append(batch, a))
+    }
+
+    fn read(&self, stream: &str, after: u64) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>> {
+        ask(&self.reader, |a| Read::Stream(stream.to_owned(), after, a))
+    }
+
+    fn snapshot(&self, stream: &str) -> BoxFuture<'static, Result<Option<Snapshot>, JournalError>> {
+        ask(&self.reader, |a| Read::Snapshot(stream.to_owned(), a))
+    }
+
+    fn save_snapshot(
+        &self,
+        stream: &str,
+        snapshot: Snapshot,
+    ) -> BoxFuture<'static, Result<(), JournalError>> {
+        ask(&self.writer, |a| Write::Snapshot(stream.to_owned(), snapshot, a))
+    }
+
+    fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>> {
+        ask(&self.reader, |a| Read::Browse(filter, a))
+    }
+}
+
+fn journal_error(e: &rusqlite::Error) -> JournalError {
+    use rusqlite::ErrorCode as C;
+    match e.sqlite_error_code() {
+        Some(C::DiskFull) => JournalError::DiskFull,
+        Some(C::ReadOnly) => JournalError::ReadOnly(e.to_string()),
+        _ => JournalError::Other(e.to_string()),
+    }
+}
+
+/// Takes whatever waits, up to [`GROUP`], into one transaction; answers after its commit. While one group's commit
+/// waits for the disk the next gathers, so a busy journal pays one sync for many appends.
+fn write_loop(mut db: Connection, writes: &Receiver<Write>, stats: &JournalStats) {
+    let mut versions = HashMap::new();
+    while let Ok(first) = writes.recv() {
+        let group: Vec<Write> = std::iter::once(first).chain(writes.try_iter().take(GROUP - 1)).collect();
+        let mut answers: Vec<Box<dyn FnOnce(Option<JournalError>)>> = Vec::with_capacity(group.len());
+        let mut events = 0;
+        let written = write_group(&mut db, group, &mut versions, &mut answers, &mut events);
+        match written {
+            Ok(()) => {
+                stats.events.fetch_add(events, Relaxed);
+                stats.commits.fetch_add(1, Relaxed);
+                metrics::counter!("hypha_journal_events_total").increment(events);
+                metrics::counter!("hypha_journal_commits_total").increment(1);
+            }
+            Err(ref e) => {
+                // The cache may be ahead of what the file holds now.
+                versions.clear();
+                stats.refused.fetch_add(answers.len() as u64, Relaxed);
+                tracing::error!(error = %e, appends = answers.len(), "journal group was not written");
+            }
+        }
+        let error = written.err().map(|e| journal_error(&e));
+        for answer in answers {
+            answer(error.clone());
+        }
+    }
+}
+
+fn write_group(
+    db: &mut Connection,
+    group: Vec<Write>,
+    versions: &mut HashMap<String, u64>,
+    answers: &mut Vec<Box<dyn FnOnce(Option<JournalError>)>>,
+    events: &mut u64,
+) -> rusqlite::Result<()> {
+    let mut failure = None;
+    let begun = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
+    let tx = match begun {
+        Ok(tx) => Some(tx),
+        Err(e) => {
+            failure = Some(e);
+            None
+        }
+    };
+    for write in group {
+        match write {
+            Write::Append(batch, answer) => {
+                let outcome = match (&failure, &tx) {
+                    (None, Some(tx)) => append(tx, &batch, versions, events),
+                    _ => Ok(Err(JournalError::Stopped)),
+                };
+                match outcome {
+                    Ok(outcome) => answers.push(Box::new(move |error| {
+                        let _ = answer.send(error.map_or(outcome, Err));
+                    })),
+                    Err(e) => {
+                        failure = Some(e);
+                        answers.push(Box::new(move |error| {
+                            let _ = answer.send(Err(error.unwrap_or(JournalError::Stopped)));
+                        }));
+                    }
+                }
+            }
+            Write::Snapshot(stream, snapshot, answer) => {
+                if let (None, Some(tx)) = (&failure, &tx) {
+                    let saved = tx.execute(
+                        "INSERT INTO snapshots (stream, version, state) VALUES (?1, ?2, ?3)
+                         ON CONFLICT (stream) DO UPDATE SET version = ?2, state = ?3 WHERE version < ?2",
+                        params![stream, snapshot.version as i64, snapshot.state.to_string()],
+                    );
+                    failure = saved.err();
+                }
+                answers.push(Box::new(move |error| {
+                    let _ = answer.send(error.map_or(Ok(()), Err));
+                }));
+            }
+        }
+    }
+    match (failure, tx) {
+        (None, Some(tx)) => tx.commit(),
+        // Dropping the transaction rolls it back: none of the group is written.
+        (Some(e), _) => Err(e),
+        (None, None) => Ok(()),
+    }
+}
+
+/// One batch within the group's transaction. A conflict writes nothing and leaves the group alone.
+fn append(
+    tx: &Connection,
+    batch: &Batch,
+    versions: &mut HashMap<String, u64>,
+    events: &mut u64,
+) -> rusqlite::Result<Result<u64, JournalError>> {
+    let found = match versions.get(&batch.stream) {
+        Some(v) => *v,
+        None => tx
+            .prepare_cached("SELECT coalesce(max(version), 0) FROM events WHERE stream = ?1")?
+            .query_row([&batch.stream], |r| r.get::<_, i64>(0))? as u64,
+    };
+    if found != batch.expected {
+        let (stream, expected) = (batch.stream.clone(), batch.expected);
+        return Ok(Err(JournalError::Conflict { stream, expected, found }));
+    }
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO events (stream, version, at, who, origin, kind, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let at = batch.at.to_rfc3339();
+    let mut version = found;
+    for event in &batch.events {
+        version += 1;
+        insert.execute(params![
+            batch.stream,
+            version as i64,
+            at,
+            batch.origin.who,
+            batch.origin.from,
+            event.kind,
+            event.body.to_string()
+        ])?;
+    }
+    *events += batch.events.len() as u64;
+    versions.insert(batch.stream.clone(), version);
+    Ok(Ok(version))
+}
+
+fn read_loop(db: &Connection, reads: &Receiver<Read>) {
+    for read in reads {
+        // An asker that has gone away is no error.
+        match read {
+            Read::Stream(stream, after, answer) => {
+                let found = entries(
+                    db,
+                    "SELECT seq, stream, version, at, who, origin, kind, body FROM events
+                     WHERE stream = ?1 AND version > ?2 ORDER BY version",
+                    params![stream, after as i64],
+                );
+                let _ = answer.send(found);
+            }
+            Read::Snapshot(stream, answer) => {
+                let _ = answer.send(snapshot(db, &stream));
+            }
+            Read::Browse(filter, answer) => {
+                let found = entries(
+                    db,
+                    "SELECT seq, stream, version, at, who, origin, kind, body FROM events
+                     WHERE (?1 IS NULL OR substr(stream, 1, length(?1)) = ?1) AND (?2 IS NULL OR kind = ?2)
+                       AND (?3 IS NULL OR who = ?3) AND (?4 IS NULL OR instr(body, ?4) > 0)
+                       AND (?5 IS NULL OR seq < ?5)
+                     ORDER BY seq DESC LIMIT ?6",
+                    params![
+                        filter.stream_prefix,
+                        filter.kind,
+                        filter.who,
+                        filter.text,
+                        filter.before.map(|b| b as i64),
+                        filter.limit as i64
+                    ],
+                );
+                let _ = answer.send(found);
+            }
+        }
+    }
+}
+
+fn entries(db: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Vec<Entry>, JournalError> {
+    let sqlite = |e: rusqlite::Error| journal_error(&e);
+    let mut statement = db.prepare_cached(sql).map_err(sqlite)?;
+    let mut rows = statement.query(params).map_err(sqlite)?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        let (seq, stream, version, at, who, from, kind, body): (
+            i64,
+            String,
+            i64,
+            String,
+            String,
+            String,
+            String,
+            String,
+        ) = row.try_into().map_err(sqlite)?;
+        let version = version as u64;
+        let corrupt = |why: String| JournalError::Corrupt { stream: stream.clone(), version, why };
+        let at = at.parse().map_err(|e: chrono::ParseError| corrupt(e.to_string()))?;
+        let body = serde_json::from_str(&body).map_err(|e| corrupt(e.to_string()))?;
+        out.push(Entry { seq: seq as u64, stream, version, at, origin: Origin { who, from }, kind, body });
+    }
+    Ok(out)
+}
+
+fn snapshot(db: &Connection, stream: &str) -> Result<Option<Snapshot>, JournalError> {
+    let found = db
+        .query_row("SELECT version, state FROM snapshots WHERE stream = ?1", [stream], |r| {
+            Ok((r.get::<_, i64>(0)? as u64, r.get::<_, String>(1)?))
+        })
+        .map(Some)
+        .or_else(|e| if e == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(e) })
+        .map_err(|e| journal_error(&e))?;
+    found
+        .map(|(version, state)| {
+            let corrupt = |e: serde_json::Error| JournalError::Corrupt {
+                stream: stream.into(),
+                version,
+                why: e.to_string(),
+            };
+            Ok(Snapshot { version, state: serde_json::from_str(&state).map_err(corrupt)? })
+        })
+        .transpose()
+}

@@ -1,0 +1,182 @@
+//! What the journal promises, on a real file.
+
+use std::sync::Arc;
+
+use kit::journal::{
+    Batch, Filter, Fold, Journal, JournalError, MemoryJournal, NewEvent, Origin, Snapshot, restore,
+};
+use serde::{Deserialize, Serialize};
+use store::{OpenError, SqliteJournal};
+
+fn batch(stream: &str, expected: u64, numbers: &[u64]) -> Batch {
+    Batch {
+        stream: stream.into(),
+        expected,
+        at: chrono::DateTime::UNIX_EPOCH,
+        origin: Origin { who: "admin".into(), from: "test".into() },
+        events: numbers
+            .iter()
+            .map(|n| NewEvent { kind: "Added".into(), body: serde_json::json!({ "Added": n }) })
+            .collect(),
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Sum(u64);
+
+#[derive(Serialize, Deserialize)]
+enum Event {
+    Added(u64),
+}
+
+impl Fold for Sum {
+    type Event = Event;
+    fn apply(&mut self, Event::Added(n): &Event) {
+        self.0 += n;
+    }
+}
+
+async fn promises(journal: Arc<dyn Journal>) {
+    assert_eq!(journal.append(batch("a", 0, &[1, 2])).await.expect("appended"), 2);
+    assert_eq!(journal.append(batch("b", 0, &[7])).await.expect("appended"), 1);
+    let conflict = journal.append(batch("a", 0, &[3])).await;
+    assert!(matches!(conflict, Err(JournalError::Conflict { expected: 0, found: 2, .. })));
+    assert_eq!(journal.append(batch("a", 2, &[3])).await.expect("appended"), 3);
+    let (sum, version) = restore::<Sum>(&journal, "a").await.expect("folds");
+    assert_eq!((sum.0, version), (6, 3));
+    let snapshot = Snapshot { version: 2, state: serde_json::json!(100) };
+    journal.save_snapshot("a", snapshot.clone()).await.expect("saved");
+    assert_eq!(journal.snapshot("a").await.expect("read"), Some(snapshot));
+    let (sum, _) = restore::<Sum>(&journal, "a").await.expect("folds from the snapshot");
+    assert_eq!(sum.0, 103);
+    let newest = journal.browse(Filter { limit: 2, ..Filter::default() }).await.expect("read");
+    assert_eq!(
+        newest.iter().map(|e| (e.stream.as_str(), e.version)).collect::<Vec<_>>(),
+        [("a", 3), ("b", 1)]
+    );
+    let filter =
+        Filter { stream_prefix: Some("b".into()), text: Some("7".into()), limit: 9, ..Filter::default() };
+    assert_eq!(journal.browse(filter).await.expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn sqlite_and_memory_make_the_same_promises() {
+    let dir = tempfile::tempdir().expect("a directory");
+    promises(Arc::new(MemoryJournal::default())).await;
+    promises(Arc::new(SqliteJournal::open(&dir.path().join("j.db")).expect("opens"))).await;
+}
+
+#[tokio::test]
+async fn a_journal_reopens_with_all_its_events() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("j.db");
+    let first = SqliteJournal::open(&path).expect("opens");
+    first.append(batch("a", 0, &[1, 2, 3])).await.expect("appended");
+    drop(first);
+    let again = SqliteJournal::open(&path).expect("opens");
+    assert_eq!(again.read("a", 1).await.expect("read").len(), 2);
+    assert!(again.is_alive());
+}
+
+#[test]
+fn a_newer_file_is_refused_and_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("j.db");
+    drop(SqliteJournal::open(&path).expect("opens"));
+    let db = rusqlite::Connection::open(&path).expect("opens");
+    db.pragma_update(None, "user_version", 99).expect("set");
+    drop(db);
+    match SqliteJournal::open(&path) {
+        Err(e @ OpenError::Newer { found: 99, .. }) => assert!(e.to_string().contains("newer version")),
+        other => panic!("{:?}", other.map(drop)),
+    }
+}
+
+#[test]
+fn other_files_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("other.db");
+    let db = rusqlite::Connection::open(&path).expect("opens");
+    db.execute_batch("CREATE TABLE mine (x)").expect("made");
+    drop(db);
+    assert!(matches!(SqliteJournal::open(&path), Err(OpenError::Foreign(_))));
+    let path = dir.path().join("text.db");
+    std::fs::write(&path, "not a database, and long enough to be looked at ".repeat(100)).expect("written");
+    assert!(matches!(SqliteJournal::open(&path), Err(OpenError::Damaged(..))));
+    assert!(matches!(SqliteJournal::open(&dir.path().join("no/such/dir.db")), Err(OpenError::Other(..))));
+}
+
+/// A file system of one megabyte, and then one that is mounted read-only; needs root, as `ops/test` has.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs", dir.path().to_str().expect("text")]);
+        Self(dir)
+    }
+
+    fn read_only(&self) {
+        run("mount", &["-o", "remount,ro", self.0.path().to_str().expect("text")]);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run("umount", &["-l", self.0.path().to_str().expect("text")]);
+    }
+}
+
+fn run(program: &str, args: &[&str]) {
+    let status = std::process::Command::new(program).args(args).status().expect("it runs");
+    assert!(status.success(), "{program} {args:?} failed; this test needs root");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_clearly_loses_nothing_and_recovers() {
+    let disk = SmallDisk::mount();
+    let path = disk.0.path().join("j.db");
+    let journal = SqliteJournal::open(&path).expect("opens");
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 400_000]).expect("it fits");
+    let mut version = 0;
+    let numbers: Vec<u64> = (0..50).collect();
+    let refused = loop {
+        match journal.append(batch("a", version, &numbers)).await {
+            Ok(v) => version = v,
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(refused, JournalError::DiskFull), "{refused}");
+    assert!(refused.to_string().contains("disk is full"));
+    assert_eq!(journal.read("a", 0).await.expect("still reads").len() as u64, version);
+    std::fs::remove_file(&ballast).expect("removed");
+    let after = journal.append(batch("a", version, &numbers)).await.expect("room again");
+    assert_eq!(after, version + 50);
+    drop(journal);
+    let again = SqliteJournal::open(&path).expect("opens");
+    assert_eq!(again.read("a", 0).await.expect("reads").len() as u64, after);
+}
+
+#[tokio::test]
+async fn a_read_only_disk_is_refused_clearly() {
+    let disk = SmallDisk::mount();
+    let path = disk.0.path().join("j.db");
+    let journal = SqliteJournal::open(&path).expect("opens");
+    journal.append(batch("a", 0, &[1])).await.expect("appended");
+    drop(journal);
+    // The threads close their files a moment after the last handle has gone.
+    for _ in 0..1000 {
+        let wal = disk.0.path().join("j.db-wal");
+        if !wal.exists() {
+            break;
+        }
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+    disk.read_only();
+    match SqliteJournal::open(&path) {
+        Err(e @ OpenError::ReadOnly(_)) => assert!(e.to_string().contains("read-only")),
+        other => panic!("{:?}", other.map(drop).map_err(|e| e.to_string())),
+    }
+}
