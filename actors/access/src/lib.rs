@@ -1,1 +1,12 @@
+//! `access`: operators' accounts, their roles, and the limits on logging in. Uses `kit` and `command`.
+//!
+//! A name and a password (or a key) enter through [`Door`], and leave as a [`Caller`]; changes of accounts are commands
+//! of the tree and events of the stream `accounts`.
 
+mod accounts;
+mod commands;
+mod door;
+
+pub use accounts::{Account, AccountCommand, AccountError, Accounts, AccountsBook, child};
+pub use commands::register;
+pub use door::{Door, DoorError, hash, random_password};

@@ -1,1 +1,12 @@
+//! `cocon`: the operator's shell over SSH (port 8023). Uses `kit`, `access` and `command`.
+//!
+//! Bytes of a terminal enter the [`editor`], which knows no socket and gives lines; lines go to a
+//! [`command::Session`]; its text leaves over the channel. Each connection is an actor below `cocon/sessions`.
 
+pub mod editor;
+mod keys;
+mod server;
+mod tree;
+
+pub use keys::{HostKeyError, host_key};
+pub use tree::{Front, child};

@@ -12,6 +12,7 @@ pub mod crash;
 mod exit;
 pub mod host;
 pub mod journal;
+pub mod ledger;
 mod mailbox;
 mod node;
 mod registry;

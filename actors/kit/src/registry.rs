@@ -17,6 +17,8 @@ pub struct Registry {
 pub enum LookupError {
     #[error("there is no actor named {0}")]
     NotFound(Address),
+    #[error("that is no name of an actor")]
+    Unnamed,
     #[error("the actor named {0} does not take such messages")]
     OtherProtocol(Address),
 }

@@ -5,5 +5,5 @@ pub mod core;
 #[cfg(test)]
 mod model;
 
-pub use actor::{Supervisor, SupervisorHandle, SupervisorMsg, SupervisorSpec};
+pub use actor::{Supervisor, SupervisorError, SupervisorHandle, SupervisorMsg, SupervisorSpec};
 pub use core::{Intensity, Refusal, Status, Strategy};

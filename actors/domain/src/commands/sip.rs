@@ -1,0 +1,235 @@
+//! `domain/<D>/sip/…`: network, users and their profiles.
+
+use command::{Call, Command, CommandError, Kind, Output, Table, range};
+use kit::Secret;
+
+use super::{change_domain, change_domain_ok, names, state, with};
+use crate::{
+    Services,
+    decide::{DomainCommand, NewUsers},
+    state::Authentication,
+};
+
+const AUTHENTICATIONS: &[&str] = &["qop_authentication", "no_qop_authentication", "no_authentication"];
+/// Properties of a profile (facts, manual 3880) and of a user.
+const PROFILE: &[&str] =
+    &["node_control", "nat_traversal", "rport", "session_timers", "reliable_provisional"];
+const USER: &[&str] = &["client-profile", "core_forking", "line_count", "description"];
+
+pub(super) fn commands(s: &Services) -> Vec<Command> {
+    let ifaces = || names(s, |d| d.users.keys().cloned().collect());
+    let groups = || names(s, |d| d.users.values().map(|u| u.group.clone()).collect());
+    let contexts = || names(s, |d| d.contexts.keys().cloned().collect());
+    let profiles = || names(s, |d| d.profiles.keys().cloned().collect());
+    vec![
+        Command::change(
+            "domain/{domain}/sip/network/set",
+            "sets the IP sets SIP works on",
+            "задать IP-наборы для SIP",
+            with!(s, |s, call| network(&s, &call).await),
+        )
+        .arg("property", Kind::OneOf(&["ip_set"]), "ip_set", "ip_set")
+        .arg(
+            "value",
+            Kind::Text,
+            "list of sets: [voip.local.set1]",
+            "список наборов: [voip.local.set1]",
+        ),
+        Command::look(
+            "domain/{domain}/sip/network/info",
+            "shows the SIP network settings",
+            "сетевые настройки SIP",
+            with!(s, |s, call| {
+                let mut table = Table::new(["Property", "Domain", "Value"]);
+                table.row([
+                    "ip_set",
+                    call.var("domain"),
+                    &format!("[{}]", state(&s, &call)?.ip_sets.join(",")),
+                ]);
+                Ok(Output::table(table))
+            }),
+        ),
+        Command::change(
+            "domain/{domain}/sip/user/declare",
+            "declares SIP users",
+            "объявить SIP-абонентов",
+            with!(s, |s, call| declare(&s, &call).await),
+        )
+        .arg("routing_context", Kind::Text, "context their calls begin in", "контекст маршрутизации")
+        .names(contexts())
+        .arg("group", Kind::Text, "group of interfaces", "группа интерфейсов")
+        .names(groups())
+        .arg(
+            "users",
+            Kind::Text,
+            "user@domain or a range: 2001{00-19}@voip.local",
+            "user@domain или диапазон",
+        )
+        .arg(
+            "alias",
+            Kind::Text,
+            "alias-as-user, no-alias, or a range of numbers",
+            "alias-as-user, no-alias или диапазон",
+        )
+        .arg(
+            "authentication",
+            Kind::OneOf(AUTHENTICATIONS),
+            "how requests are checked",
+            "способ аутентификации",
+        )
+        .arg("login", Kind::Text, "login-as-user, or one login", "login-as-user или логин")
+        .arg("password", Kind::Secret, "password of all of them", "пароль"),
+        Command::look(
+            "domain/{domain}/sip/user/list",
+            "lists SIP users",
+            "список SIP-абонентов",
+            with!(s, |s, call| {
+                let d = state(&s, &call)?;
+                let mut table = Table::new([
+                    "Interface",
+                    "Uid",
+                    "Group",
+                    "Context",
+                    "Authentication",
+                    "Login",
+                    "Properties",
+                ]);
+                for u in d.users.values() {
+                    let properties: Vec<String> =
+                        u.properties.iter().map(|(n, v)| format!("{n}={v}")).collect();
+                    let authentication = u.authentication.to_string();
+                    let properties = properties.join(" ");
+                    table.row([
+                        &u.iface,
+                        &u.uid,
+                        &u.group,
+                        &u.context,
+                        &authentication,
+                        &u.login,
+                        &properties,
+                    ]);
+                }
+                Ok(Output::table(table).and_text(format!("elements: {}", d.users.len())))
+            }),
+        ),
+        Command::change(
+            "domain/{domain}/sip/user/remove",
+            "removes SIP users and their aliases",
+            "удалить SIP-абонентов и их алиасы",
+            with!(s, |s, call| {
+                let ifaces = call.range("users")?;
+                let count = ifaces.len();
+                change_domain(&s, &call, DomainCommand::RemoveUsers(ifaces)).await?;
+                Ok(Output::text(format!("removed {count} subscribers")))
+            }),
+        )
+        .arg("users", Kind::Text, "user@domain or a range", "user@domain или диапазон")
+        .names(ifaces())
+        .confirm(|c| format!("You are going to remove the subscribers {}.", c.get("users"))),
+        Command::change(
+            "domain/{domain}/sip/user/set",
+            "sets a property of a SIP user",
+            "задать свойство SIP-абонента",
+            with!(s, |s, call| {
+                let own = |n: &str| call.get(n).to_owned();
+                let (group, iface, name, value) = (own("group"), own("user"), own("property"), own("value"));
+                change_domain_ok(&s, &call, DomainCommand::SetUser { group, iface, name, value }).await
+            }),
+        )
+        .arg("group", Kind::Text, "its group", "группа")
+        .names(groups())
+        .arg("user", Kind::Text, "user@domain", "user@domain")
+        .names(ifaces())
+        .arg("property", Kind::OneOf(USER), "its property", "свойство")
+        .arg("value", Kind::Text, "its value", "значение"),
+        Command::change(
+            "domain/{domain}/sip/user/profile/set",
+            "sets a property of a profile, making the profile",
+            "задать свойство профиля",
+            with!(s, |s, call| {
+                let own = |n: &str| call.get(n).to_owned();
+                let (profile, name, value) = (own("profile"), own("property"), own("value"));
+                change_domain_ok(&s, &call, DomainCommand::SetProfile { profile, name, value }).await
+            }),
+        )
+        .arg("profile", Kind::Text, "name of the profile", "имя профиля")
+        .names(profiles())
+        .arg("property", Kind::OneOf(PROFILE), "its property", "свойство")
+        .arg("value", Kind::Bool, "its value", "значение"),
+        Command::look(
+            "domain/{domain}/sip/user/profile/list",
+            "lists the profiles",
+            "список профилей",
+            with!(s, |s, call| {
+                let mut table = Table::new(["Profile", "Property", "Value"]);
+                for (profile, values) in &state(&s, &call)?.profiles {
+                    values.iter().for_each(|(n, v)| table.row([profile, n, v]));
+                }
+                Ok(Output::table(table))
+            }),
+        ),
+    ]
+}
+
+async fn network(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let value = call.get("value");
+    let inner = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+    let inner = inner.ok_or_else(|| {
+        CommandError::Usage(format!("ip_set wants a list, [voip.local.set1], not {value:?}"))
+    })?;
+    let sets: Vec<String> = inner.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();
+    change_domain_ok(s, call, DomainCommand::SetIpSets(sets)).await
+}
+
+async fn declare(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let usage = |text: String| CommandError::Usage(text);
+    let ifaces = call.range("users")?;
+    if let Some(bad) =
+        ifaces.iter().find(|i| i.split_once('@').is_none_or(|(u, d)| u.is_empty() || d.is_empty()))
+    {
+        return Err(usage(format!("users: user@domain is wanted, not {bad:?}")));
+    }
+    let user = |iface: &String| iface.split('@').next().unwrap_or_default().to_owned();
+    let aliases: Vec<Option<String>> = match call.get("alias") {
+        "alias-as-user" => ifaces.iter().map(|i| Some(user(i))).collect(),
+        "no-alias" => vec![None; ifaces.len()],
+        numbers => {
+            let numbers = range::expand(numbers).map_err(|e| usage(e.to_string()))?;
+            if numbers.len() != ifaces.len() {
+                return Err(usage(format!("{} users cannot have {} aliases", ifaces.len(), numbers.len())));
+            }
+            numbers.into_iter().map(Some).collect()
+        }
+    };
+    let authentication = match call.get("authentication") {
+        "qop_authentication" => Authentication::QopAuthentication,
+        "no_qop_authentication" => Authentication::NoQopAuthentication,
+        _ => Authentication::NoAuthentication,
+    };
+    let one = s.declaring.lock().await;
+    let picture = s.estate.picture();
+    let room = picture.licence.terms.subscribers.saturating_sub(picture.subscribers() as u64);
+    let mut users = Vec::with_capacity(ifaces.len());
+    for (iface, alias) in ifaces.iter().zip(aliases) {
+        let login =
+            if call.get("login") == "login-as-user" { user(iface) } else { call.get("login").to_owned() };
+        let uid = format!("{:016x}", s.node.random_id());
+        let purpose = format!("domain/{}/user/{iface}", call.var("domain"));
+        let password = s.vault.seal(&purpose, &Secret::new(call.get("password").to_owned()));
+        users.push((iface.clone(), alias, login, uid, password.map_err(CommandError::failed)?));
+    }
+    let new = NewUsers {
+        context: call.get("routing_context").to_owned(),
+        group: call.get("group").to_owned(),
+        users,
+        authentication,
+        room,
+    };
+    change_domain(s, call, DomainCommand::DeclareUsers(new)).await?;
+    drop(one);
+    let (first, last, count) = (&ifaces[0], &ifaces[ifaces.len() - 1], ifaces.len());
+    Ok(Output::text(format!(
+        "Executed on the {}\nDeclaration for range: {first}..{last} ({count})\n| declared {count} subscribers |",
+        s.node.name()
+    )))
+}

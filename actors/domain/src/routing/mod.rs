@@ -1,0 +1,14 @@
+//! Routing of calls: contexts of rules, and the pure function that leads a call through them.
+//!
+//! A context enters as XML ([`xml`]), becomes rules ([`context`]) with an index over their masks ([`index`]); a call
+//! enters [`route::route`] as a [`route::Query`] and leaves as a [`route::Trace`].
+
+pub mod context;
+pub mod digitmap;
+pub mod index;
+pub mod mask;
+pub mod number;
+pub mod route;
+pub mod show;
+pub mod template;
+pub mod xml;
