@@ -1,1 +1,73 @@
-fn main() {}
+//! `hypha`: the node, its replays and its tools.
+
+mod boot;
+mod commands;
+mod config;
+mod replay;
+mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Telecom node: many virtual PBXs as supervised actors in one process.
+#[derive(Parser)]
+#[command(name = "hypha", version)]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Run the node.
+    Run {
+        /// Configuration file (TOML); without it the defaults hold.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Data directory, instead of the configured one.
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// Play scenario scripts; the exit status is 0 when every expectation held.
+    Replay(replay::Options),
+    /// Check or print the configuration.
+    Config {
+        /// Print every key with its default.
+        #[arg(long)]
+        print: bool,
+        /// Check this file.
+        #[arg(long)]
+        check: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().what {
+        What::Run { config, data } => {
+            config::Config::read(config.as_deref()).map_err(Into::into).and_then(|mut c| {
+                c.node.data = data.unwrap_or(c.node.data);
+                run::run(c)
+            })
+        }
+        What::Replay(options) => match replay::play_all(&options) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(e) => Err(e),
+        },
+        What::Config { print: false, check: None } => Err("say --print or --check FILE".into()),
+        What::Config { print, check } => {
+            config::Config::read(check.as_deref()).map_err(Into::into).map(|_| match print {
+                true => print!("{}", config::DEFAULTS),
+                false => println!("ok"),
+            })
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("hypha: {e}");
+            ExitCode::from(2)
+        }
+    }
+}

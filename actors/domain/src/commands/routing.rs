@@ -187,7 +187,9 @@ fn trace(s: &Services, call: &Call) -> Result<Output, CommandError> {
                     "enblock" => Mode::Enblock,
                     "overlap" => Mode::Overlap,
                     _ => {
-                        return Err(CommandError::Usage(format!("mode is enblock or overlap, not {value:?}")));
+                        return Err(CommandError::Usage(format!(
+                            "mode is enblock or overlap, not {value:?}"
+                        )));
                     }
                 }
             }

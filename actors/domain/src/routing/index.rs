@@ -7,19 +7,17 @@ use super::{
 };
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Index {
     root: Trie<Trie<Vec<u32>>>,
 }
 
 /// A trie over masks: edges are sets of symbols. `first` is the smallest rule below, so that a walk leaves branches
 /// that cannot win any more.
-#[derive(Debug)]
 struct Trie<L> {
     nodes: Vec<Node<L>>,
 }
 
-#[derive(Debug)]
 struct Node<L> {
     /// Edges of a single symbol, by symbol; 0 is none (the root is nobody's child).
     exact: [u32; 16],
@@ -110,6 +108,13 @@ impl<L> Trie<L> {
                 self.step(*next as usize, rest, best, found);
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Index {
+    /// The rules themselves say it better.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("index")
     }
 }
 

@@ -1,0 +1,121 @@
+//! The root of the tree, in boot order.
+//!
+//! ```text
+//! root            rest_for_one: who depends on what fell is started with it
+//! ├ store/journal   watches the journal's writer
+//! ├ accounts        operators
+//! ├ domain-family   licence, domains, bridges
+//! └ cocon           the SSH front (not in replays)
+//! ```
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use access::{Accounts, Door};
+use command::{SessionInfo, Tree};
+use domain::{Estate, Services};
+use kit::{Address, Cell, ExitReason, Node, Strategy, SupervisorSpec, Vault, journal::Journal};
+
+use crate::commands;
+
+/// What a node is made of, whether it runs or replays.
+pub struct Parts {
+    pub node: Node,
+    pub journal: Arc<dyn Journal>,
+    pub vault: Arc<dyn Vault>,
+    pub imports: PathBuf,
+    pub host: String,
+    pub vendor_key: Option<String>,
+}
+
+/// An assembled node, not started yet.
+pub struct Assembly {
+    pub node: Node,
+    pub tree: Arc<Tree>,
+    pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
+    pub estate: Estate,
+    services: Services,
+    root: SupervisorSpec,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error(transparent)]
+    Address(#[from] kit::AddressError),
+    #[error(transparent)]
+    Declare(#[from] command::DeclareError),
+    #[error(transparent)]
+    Licence(#[from] domain::licence::LicenceError),
+    #[error(transparent)]
+    Door(#[from] access::DoorError),
+    #[error("the node does not start: {0}")]
+    Start(ExitReason),
+}
+
+impl Assembly {
+    pub fn new(parts: Parts) -> Result<Self, BootError> {
+        let Parts { node, journal, vault, imports, host, vendor_key } = parts;
+        let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
+        let vendor_key =
+            vendor_key.filter(|k| !k.is_empty()).map(|k| domain::licence::vendor_key(&k)).transpose()?;
+        let estate = Estate::default();
+        let services = Services {
+            node: node.clone(),
+            journal: journal.clone(),
+            vault,
+            estate: estate.clone(),
+            imports,
+            host,
+            vendor_key,
+            declaring: Arc::default(),
+        };
+        let mut tree = Tree::default();
+        commands::register(&mut tree, &node, &journal)?;
+        access::register(&mut tree, &node, &accounts)?;
+        domain::commands::register(&mut tree, &services)?;
+        let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)
+            .intensity(5, Duration::from_secs(30));
+        let assembly =
+            Self { node, tree: Arc::new(tree), accounts: accounts.clone(), estate, services, root };
+        Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
+    }
+
+    /// One more child of the root, behind those it has.
+    pub fn child(mut self, child: kit::ChildSpec) -> Self {
+        self.root = self.root.child(child);
+        self
+    }
+
+    /// Puts a child before all others.
+    pub fn first(mut self, child: kit::ChildSpec) -> Self {
+        self.root.children.insert(0, child);
+        self
+    }
+
+    pub fn with_domains(self) -> Result<Self, BootError> {
+        let child = domain::child(&self.services)?;
+        Ok(self.child(child))
+    }
+
+    pub fn door(&self) -> Result<Door, BootError> {
+        Ok(Door::new(self.accounts.clone())?)
+    }
+
+    pub fn info(&self) -> SessionInfo {
+        let installation = self.estate.picture().licence.terms.installation.clone();
+        SessionInfo { node: self.node.name().to_owned(), installation }
+    }
+
+    /// Starts the tree; the answer is its root.
+    pub async fn start(&self) -> Result<Arc<Cell>, BootError> {
+        self.root.clone().start_root(&self.node).await.map_err(BootError::Start)
+    }
+}
+
+/// The end of an actor.
+pub async fn end_of(cell: &Cell) -> ExitReason {
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    cell.watch(None, move |down| {
+        let _ = tx.send(down.reason);
+    });
+    rx.await.unwrap_or(ExitReason::Killed)
+}

@@ -1,0 +1,243 @@
+//! `node/…` and `journal/…`: the node itself, seen and commanded.
+
+use std::{sync::Arc, time::Duration};
+
+use command::{Call, Command, CommandError, DeclareError, Kind, Names, Output, Table, Tree};
+use kit::{
+    Address, Cell, ExitReason, Node, SupervisorHandle,
+    journal::{Filter, Journal},
+    tree::picture,
+};
+use serde_json::json;
+
+/// How long an actor has to answer an inspection.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Result<(), DeclareError> {
+    let names: Names = {
+        let node = node.clone();
+        Arc::new(move |_| node.registry().all().iter().map(|c| c.address().to_string()).collect())
+    };
+    let actor = |c: Command| c.arg("actor", Kind::Text, "its address", "адрес актора").names(names.clone());
+    let n = node.clone();
+    let look = move |f: fn(Node, Call) -> Result<Output, CommandError>| {
+        let n = n.clone();
+        move |call: Call| std::future::ready(f(n.clone(), call))
+    };
+    let with_node = |node: &Node| node.clone();
+    let (inspecting, killing, stopping, starting) =
+        (with_node(node), with_node(node), with_node(node), with_node(node));
+    let journal = journal.clone();
+    tree.add([
+        Command::look(
+            "node/tree",
+            "shows the supervision tree",
+            "дерево супервизоров",
+            look(|n, _| Ok(tree_of(&n))),
+        )
+        .system_only(),
+        actor(Command::look(
+            "node/actor/info",
+            "shows an actor's state, counters and last crash",
+            "состояние актора, счётчики и последний сбой",
+            move |call| {
+                let node = inspecting.clone();
+                async move { info(&node, &call).await }
+            },
+        ))
+        .system_only(),
+        actor(Command::change(
+            "node/actor/kill",
+            "kills an actor; its supervisor acts on it",
+            "убить актор",
+            move |call| {
+                let node = killing.clone();
+                async move {
+                    find(&node, &call)?.exit(ExitReason::Killed);
+                    Ok(Output::ok())
+                }
+            },
+        ))
+        .system_only()
+        .confirm(|c| format!("You are going to kill the actor {}.", c.get("actor"))),
+        actor(Command::change(
+            "node/actor/stop",
+            "stops a child of a supervisor",
+            "остановить актор",
+            move |call| {
+                let node = stopping.clone();
+                async move {
+                    let cell = find(&node, &call)?;
+                    supervisor_of(&node, &cell)?
+                        .terminate_child(cell.address())
+                        .await
+                        .map_err(CommandError::failed)?;
+                    Ok(Output::ok())
+                }
+            },
+        ))
+        .system_only()
+        .confirm(|c| {
+            format!("You are going to stop the actor {} until it is started again.", c.get("actor"))
+        }),
+        Command::change(
+            "node/actor/start",
+            "starts a stopped child again",
+            "запустить остановленный актор",
+            move |call| {
+                let node = starting.clone();
+                async move {
+                    let address = Address::new(call.get("actor")).map_err(CommandError::failed)?;
+                    let parent =
+                        picture(&node).into_iter().find(|l| l.address == address).and_then(|l| l.parent);
+                    let parent = parent
+                        .ok_or_else(|| CommandError::Failed(format!("no supervisor knows {address}")))?;
+                    let supervisor = SupervisorHandle::find(&node, &parent).map_err(CommandError::failed)?;
+                    supervisor.restart_child(&address).await.map_err(CommandError::failed)?;
+                    Ok(Output::ok())
+                }
+            },
+        )
+        .arg("actor", Kind::Text, "its address", "адрес актора")
+        .system_only(),
+        actor(Command::change(
+            "node/actor/trace",
+            "publishes an actor's messages, or stops that",
+            "трассировка сообщений",
+            look(|n, call| {
+                find(&n, &call)?.set_traced(call.get("on") == "true");
+                Ok(Output::ok())
+            }),
+        ))
+        .arg("on", Kind::Bool, "true or false", "true или false")
+        .system_only(),
+        Command::look(
+            "node/crash/list",
+            "lists the newest crash reports",
+            "последние сбои",
+            look(|n, _| Ok(crashes(&n))),
+        )
+        .system_only(),
+        Command::look(
+            "node/crash/info",
+            "shows one crash report",
+            "отчёт о сбое",
+            look(|n, call| {
+                let id = call.number("id").unwrap_or_default();
+                let report = n.crashes().get(id);
+                let report =
+                    report.ok_or_else(|| CommandError::Failed(format!("there is no crash report {id}")))?;
+                let data = serde_json::to_value(&report).map_err(CommandError::failed)?;
+                let text = serde_json::to_string_pretty(&data).map_err(CommandError::failed)?;
+                Ok(Output::text(text).with_data(data))
+            }),
+        )
+        .arg("id", Kind::Number(1, u64::MAX), "its number", "номер")
+        .system_only(),
+        Command::look(
+            "journal/list",
+            "lists the newest events",
+            "последние события журнала",
+            move |call| {
+                let journal = journal.clone();
+                async move { events(&journal, &call).await }
+            },
+        )
+        .option("--stream", Kind::Text, "beginning of the stream's name", "начало имени потока")
+        .option("--kind", Kind::Text, "kind of event", "вид события")
+        .option("--who", Kind::Text, "who made the change", "кто изменил")
+        .option("--text", Kind::Text, "text in the event", "текст в событии")
+        .option("--before", Kind::Number(1, u64::MAX), "older than this number", "старше этого номера")
+        .option("--limit", Kind::Number(1, 1000), "how many; 20", "сколько; 20")
+        .system_only(),
+    ])
+}
+
+fn find(node: &Node, call: &Call) -> Result<Arc<Cell>, CommandError> {
+    let address = Address::new(call.get("actor")).map_err(CommandError::failed)?;
+    let cell = node.registry().find(&address);
+    cell.ok_or_else(|| CommandError::Failed(format!("there is no actor {address}; node/tree shows all")))
+}
+
+fn supervisor_of(node: &Node, cell: &Cell) -> Result<SupervisorHandle, CommandError> {
+    let parent =
+        cell.parent().ok_or_else(|| CommandError::Failed("the root stops with the node only".into()))?;
+    SupervisorHandle::find(node, parent).map_err(CommandError::failed)
+}
+
+fn tree_of(node: &Node) -> Output {
+    let leaves = picture(node);
+    let mut table = Table::new(["Actor", "Status", "Pid", "Mailbox", "Handled", "Restarts"]);
+    fn below(leaves: &[kit::tree::Leaf], parent: Option<&Address>, depth: usize, table: &mut Table) {
+        for leaf in leaves.iter().filter(|l| l.parent.as_ref() == parent) {
+            let (mailbox, handled) = leaf.vitals.as_ref().map_or((0, 0), |v| (v.mailbox, v.handled));
+            let status = serde_json::to_value(leaf.status).ok().and_then(|s| s.as_str().map(str::to_owned));
+            table.row([
+                format!("{}{}", "  ".repeat(depth), leaf.address),
+                status.unwrap_or_default(),
+                leaf.pid.map(|p| p.to_string()).unwrap_or_default(),
+                mailbox.to_string(),
+                handled.to_string(),
+                leaf.restarts.to_string(),
+            ]);
+            below(leaves, Some(&leaf.address), depth + 1, table);
+        }
+    }
+    below(&leaves, None, 0, &mut table);
+    Output::table(table).with_data(json!(leaves))
+}
+
+async fn info(node: &Node, call: &Call) -> Result<Output, CommandError> {
+    let cell = find(node, call)?;
+    let data = json!({
+        "address": cell.address(),
+        "pid": cell.pid(),
+        "actor": cell.type_name(),
+        "kind": cell.kind(),
+        "supervisor": cell.parent(),
+        "monitored_by": cell.monitored_by(),
+        "started": cell.started_at(),
+        "restarts": cell.restarts(),
+        "traced": cell.is_traced(),
+        "vitals": cell.vitals(node.quanta()),
+        "last_crash": node.crashes().last_of(cell.address()),
+        "state": cell.inspect(PATIENCE).await.unwrap_or_else(|| json!("it does not answer: a handler is running")),
+    });
+    let text = serde_json::to_string_pretty(&data).map_err(CommandError::failed)?;
+    Ok(Output::text(text).with_data(data))
+}
+
+fn crashes(node: &Node) -> Output {
+    let reports = node.crashes().newest(50);
+    let mut table = Table::new(["Id", "At", "Actor", "During", "Reason"]);
+    for r in &reports {
+        let during = r.during.clone().unwrap_or_default();
+        table.row([r.id.to_string(), r.at.to_rfc3339(), r.address.to_string(), during, r.reason.to_string()]);
+    }
+    Output::table(table).with_data(json!(reports))
+}
+
+async fn events(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
+    let own = |n: &str| call.opt(n).map(str::to_owned);
+    let filter = Filter {
+        stream_prefix: own("--stream"),
+        kind: own("--kind"),
+        who: own("--who"),
+        text: own("--text"),
+        before: call.number("--before"),
+        limit: call.number("--limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(20),
+    };
+    let found = journal.browse(filter).await.map_err(CommandError::failed)?;
+    let mut table = Table::new(["Seq", "At", "Stream", "Event", "Who", "From"]);
+    for e in &found {
+        table.row([
+            &e.seq.to_string(),
+            &e.at.to_rfc3339(),
+            &e.stream,
+            &e.kind,
+            &e.origin.who,
+            &e.origin.from,
+        ]);
+    }
+    Ok(Output::table(table).with_data(json!(found)))
+}

@@ -1,0 +1,190 @@
+//! The configuration file (TOML). Every key has a default; `hypha config --print` writes them all.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What `hypha config --print` prints: the defaults, explained.
+pub const DEFAULTS: &str = r#"# Hypha configuration. Every key is shown with its default; leave out what suits you.
+
+[node]
+# The node's and its host's names, as prompts, trailers and routing/import know them.
+name = "ds1"
+host = "ecss1"
+# Where the journal, keys, crash reports and imports live.
+data = "/var/lib/hypha"
+# Threads for actors; 0 is one for each core.
+threads = 0
+
+[cocon]
+# CoCon over SSH. Loopback until you choose otherwise.
+listen = "127.0.0.1:8023"
+# Connections at the same time.
+connections = 64
+# Seconds after which a silent session ends.
+idle_seconds = 3600
+
+[routing]
+# Where routing/import reads files; empty is imports/ in the data directory.
+imports = ""
+
+[licence]
+# The licence vendor's Ed25519 public key, 64 hex digits; empty: no licence can be installed.
+vendor_key = ""
+
+[log]
+# error, warn, info, debug, trace, or a filter such as "info,kit=debug".
+level = "info"
+# text or json.
+format = "text"
+"#;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub node: NodeConfig,
+    pub cocon: CoconConfig,
+    pub routing: RoutingConfig,
+    pub licence: LicenceConfig,
+    pub log: LogConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeConfig {
+    pub name: String,
+    pub host: String,
+    pub data: PathBuf,
+    pub threads: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CoconConfig {
+    pub listen: SocketAddr,
+    pub connections: usize,
+    pub idle_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoutingConfig {
+    pub imports: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LicenceConfig {
+    pub vendor_key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogConfig {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("{0}: {1}")]
+    Syntax(PathBuf, String),
+    #[error("{file}: there is no key {key}{hint}; `hypha config --print` shows all")]
+    Unknown { file: PathBuf, key: String, hint: String },
+}
+
+impl Config {
+    /// The defaults, with what the file says instead.
+    pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(file) = file else { return parse(Path::new("defaults"), "") };
+        let text = std::fs::read_to_string(file).map_err(|e| ConfigError::Read(file.to_owned(), e))?;
+        parse(file, &text)
+    }
+}
+
+fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    let syntax = |e: toml::de::Error| ConfigError::Syntax(file.to_owned(), e.to_string());
+    let mut whole: toml::Table = toml::from_str(DEFAULTS).map_err(syntax)?;
+    let given: toml::Table = toml::from_str(text).map_err(syntax)?;
+    overlay(file, "", &mut whole, given)?;
+    toml::Value::Table(whole).try_into().map_err(syntax)
+}
+
+/// Lays the file's values over the defaults; a key without default is a mistake.
+fn overlay(file: &Path, path: &str, whole: &mut toml::Table, given: toml::Table) -> Result<(), ConfigError> {
+    for (key, value) in given {
+        let Some(place) = whole.get_mut(&key) else {
+            let near =
+                whole.keys().map(|k| (strsim::jaro_winkler(k, &key), k)).max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = near
+                .filter(|(likeness, _)| *likeness > 0.7)
+                .map(|(_, k)| format!("; did you mean {path}{k}?"));
+            let hint = hint.unwrap_or_default();
+            return Err(ConfigError::Unknown { file: file.to_owned(), key: format!("{path}{key}"), hint });
+        };
+        match (place, value) {
+            (toml::Value::Table(inner), toml::Value::Table(given)) => {
+                overlay(file, &format!("{path}{key}."), inner, given)?;
+            }
+            (place, value) if place.type_str() == value.type_str() => *place = value,
+            (place, value) => {
+                let what = format!("{path}{key} wants a {}, not a {}", place.type_str(), value.type_str());
+                return Err(ConfigError::Syntax(file.to_owned(), what));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: NodeConfig {
+                name: "ds1".into(),
+                host: "ecss1".into(),
+                data: "/var/lib/hypha".into(),
+                threads: 0,
+            },
+            cocon: CoconConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8023)),
+                connections: 64,
+                idle_seconds: 3600,
+            },
+            routing: RoutingConfig { imports: PathBuf::new() },
+            licence: LicenceConfig { vendor_key: String::new() },
+            log: LogConfig { level: "info".into(), format: LogFormat::Text },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(Path::new("hypha.toml"), text).expect_err("an error").to_string()
+    }
+
+    #[test]
+    fn what_is_printed_is_what_holds() {
+        let printed = parse(Path::new("hypha.toml"), DEFAULTS).expect("the defaults parse");
+        assert_eq!(printed, Config::default());
+        assert_eq!(parse(Path::new("hypha.toml"), "").expect("nothing is fine"), Config::default());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_a_way_out() {
+        assert!(error("[cocon]\nlistn = 1").contains("did you mean cocon.listen?"));
+        assert!(error("[cocn]").contains("did you mean cocon?"));
+        assert!(error("[cocon]\nconnections = \"many\"").contains("cocon.connections wants a integer"));
+        assert!(error("[cocon]\nlisten = \"nowhere\"").contains("socket address"));
+        assert!(error("[cocon").contains("line 1"));
+    }
+}
