@@ -146,12 +146,10 @@ impl Session {
             Ok(Parsed::Run(run)) => *run,
             Err(e) => return failed(e, wants_json),
         };
-        if let Some(question) = &command.question {
-            if !confirmed && !call.flag("--force") {
-                let name = command.path.rsplit('/').next().unwrap_or_default();
-                let question = format!("[{name}] {}", question(&call));
-                return (Ok(Output::default()), Outcome::Asks { question });
-            }
+        if let Some(question) = command.question.as_ref().filter(|_| !confirmed && !call.flag("--force")) {
+            let name = command.path.rsplit('/').next().unwrap_or_default();
+            let question = format!("[{name}] {}", question(&call));
+            return (Ok(Output::default()), Outcome::Asks { question });
         }
         metrics_of(&command);
         match (command.handler)(call).await {
@@ -212,7 +210,7 @@ impl Session {
             if first.contains('/') {
                 Err(e)
             } else {
-                self.tree.walk(&[first.clone()], &self.caller).map_err(|_| e)
+                self.tree.walk(std::slice::from_ref(first), &self.caller).map_err(|_| e)
             }
         })?;
         let Some(command) = place.directory.command.clone() else {

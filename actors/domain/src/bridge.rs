@@ -270,14 +270,10 @@ fn ends_are_free(bridges: &Bridges, bridge: &Bridge, itself: Option<&str>) -> Re
         return Err(BridgeError::SameEnds(a.domain.clone(), a.iface.clone()));
     }
     for side in [a, b] {
-        if let Some((other, _)) = bridges.by_iface(&side.domain, &side.iface) {
-            if Some(other.name.as_str()) != itself {
-                return Err(BridgeError::IfaceTaken(
-                    side.domain.clone(),
-                    side.iface.clone(),
-                    other.name.clone(),
-                ));
-            }
+        if let Some((other, _)) = bridges.by_iface(&side.domain, &side.iface)
+            && Some(other.name.as_str()) != itself
+        {
+            return Err(BridgeError::IfaceTaken(side.domain.clone(), side.iface.clone(), other.name.clone()));
         }
     }
     Ok(())

@@ -284,10 +284,10 @@ fn declare_users(state: &DomainState, new: NewUsers) -> Decided {
     if wanted > new.room {
         return Err(DomainError::LicenceLimit { wanted, room: new.room });
     }
-    if let Some(limit) = state.restrictions.get(SUBSCRIBERS) {
-        if state.users.len() as u64 + wanted > *limit {
-            return Err(DomainError::DomainLimit { wanted, limit: *limit });
-        }
+    if let Some(limit) = state.restrictions.get(SUBSCRIBERS)
+        && state.users.len() as u64 + wanted > *limit
+    {
+        return Err(DomainError::DomainLimit { wanted, limit: *limit });
     }
     let mut users = Vec::new();
     let mut aliases = Vec::new();
@@ -345,10 +345,10 @@ fn bind_aliases(
             }
             _ => {}
         }
-        if let (true, Some(Binding::Aliases(all))) = (master, known.numbers.get(number)) {
-            if let Some(other) = all.iter().find(|a| a.master && a.address != *address) {
-                return Err(DomainError::SecondMaster(number.clone(), other.address.clone()));
-            }
+        if let (true, Some(Binding::Aliases(all))) = (master, known.numbers.get(number))
+            && let Some(other) = all.iter().find(|a| a.master && a.address != *address)
+        {
+            return Err(DomainError::SecondMaster(number.clone(), other.address.clone()));
         }
         let (group, iface) = (group.clone(), iface.clone());
         bound.push((number.clone(), BoundAlias { address: address.clone(), group, iface, master }));

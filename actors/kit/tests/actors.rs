@@ -82,10 +82,10 @@ fn mailbox(node: &Node, name: &str) -> Mailbox<Msg> {
 /// Until the actor under this name is another one than `pid`.
 async fn reborn(node: &Node, name: &str, pid: u64) -> Mailbox<Msg> {
     loop {
-        if let Ok(m) = node.registry().lookup::<Msg>(&address(name)) {
-            if m.cell().pid() != pid {
-                return m;
-            }
+        if let Ok(m) = node.registry().lookup::<Msg>(&address(name))
+            && m.cell().pid() != pid
+        {
+            return m;
         }
         tokio::task::yield_now().await;
     }

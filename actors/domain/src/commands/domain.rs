@@ -23,8 +23,11 @@ const PROPERTIES: &[(&str, Option<&[&str]>)] = &[
     ("language", Some(&["ru", "en"])),
 ];
 
+/// What of the licence's terms bounds a restriction.
+type Limit = fn(&Terms) -> u64;
+
 /// Restrictions of a domain, each with the licence's limit that bounds it.
-const RESTRICTIONS: &[(&str, fn(&Terms) -> u64)] =
+const RESTRICTIONS: &[(&str, Limit)] =
     &[(SUBSCRIBERS, |t| t.subscribers), ("elph\\member\\limit", |t| t.elph_members)];
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {

@@ -428,19 +428,19 @@ impl<'p> Walk<'p> {
             calls,
             capacity: bridge.capacity,
         });
-        if let Some(capacity) = bridge.capacity {
-            if calls.saturating_add(bridge.blocked) >= capacity {
-                let text = format!(
-                    "bridge {} is full: {capacity} places, {calls} with calls, {} blocked",
-                    bridge.name, bridge.blocked
-                );
-                return refused(Cause::NoCircuitAvailable, text);
-            }
+        if let Some(capacity) = bridge.capacity
+            && calls.saturating_add(bridge.blocked) >= capacity
+        {
+            let text = format!(
+                "bridge {} is full: {capacity} places, {calls} with calls, {} blocked",
+                bridge.name, bridge.blocked
+            );
+            return refused(Cause::NoCircuitAvailable, text);
         }
-        if bridge.strict {
-            if let Some(stranger) = self.stranger(bridge, from) {
-                return refused(Cause::BearerCapabilityNotAuthorized, stranger);
-            }
+        if bridge.strict
+            && let Some(stranger) = self.stranger(bridge, from)
+        {
+            return refused(Cause::BearerCapabilityNotAuthorized, stranger);
         }
         self.bridges.push(bridge.name.clone());
         self.domain.clone_from(&far.domain);

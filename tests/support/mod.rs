@@ -1,0 +1,183 @@
+//! A node in a directory of its own, and OpenSSH to talk to it.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub struct Node {
+    dir: tempfile::TempDir,
+    child: Child,
+    pub address: SocketAddr,
+    pub password: String,
+}
+
+const HYPHA: &str = env!("CARGO_BIN_EXE_hypha");
+
+impl Node {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = "[cocon]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n";
+        std::fs::write(dir.path().join("hypha.toml"), config).expect("written");
+        let (child, address, password) = launch(dir.path());
+        Self { dir, child, address, password: password.expect("the first start prints a password") }
+    }
+
+    /// After [`Node::kill`]: the same data, another port.
+    pub fn restart(&mut self) {
+        let (child, address, password) = launch(self.dir.path());
+        assert_eq!(password, None, "accounts survive");
+        (self.child, self.address) = (child, address);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// SIGTERM, and its end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("sent");
+        assert!(sent.success());
+        self.child.wait().expect("it ends")
+    }
+
+    /// A second process on the same data.
+    pub fn second(&self) -> Answer {
+        answer(command(self.dir.path()).output().expect("it runs"))
+    }
+
+    pub fn ssh(&self, line: &str, input: &[u8]) -> Answer {
+        self.ssh_as("admin", &self.password, line, input)
+    }
+
+    /// The output of a command that must succeed.
+    pub fn ok(&self, line: &str) -> String {
+        let answer = self.ssh(line, b"");
+        assert_eq!(answer.status, 0, "{line}: {answer:?}");
+        answer.stdout
+    }
+
+    pub fn ssh_as(&self, user: &str, password: &str, line: &str, input: &[u8]) -> Answer {
+        let mut child = self.client(user, Some(password)).arg(line).spawn().expect("ssh runs");
+        // A client that was refused reads nothing.
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
+        answer(child.wait_with_output().expect("it ends"))
+    }
+
+    pub fn spawn(&self, line: &str) -> Child {
+        self.client("admin", Some(&self.password)).arg(line).spawn().expect("ssh runs")
+    }
+
+    /// An interactive shell with a terminal on the node's side.
+    pub fn shell(&self) -> Child {
+        self.client("admin", Some(&self.password)).arg("-tt").spawn().expect("ssh runs")
+    }
+
+    /// A fresh key pair; the public half.
+    pub fn key(&self) -> String {
+        let file = self.key_file();
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status();
+        assert!(made.expect("it runs").success());
+        std::fs::read_to_string(file.with_extension("pub")).expect("written").trim().to_owned()
+    }
+
+    pub fn ssh_by_key(&self, user: &str, line: &str) -> Answer {
+        let mut client = self.client(user, None);
+        client.arg("-i").arg(self.key_file()).args(["-o", "PreferredAuthentications=publickey"]);
+        answer(client.arg(line).stdin(Stdio::null()).output().expect("ssh runs"))
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.dir.path().join("operator")
+    }
+
+    /// OpenSSH, its password from a helper program.
+    fn client(&self, user: &str, password: Option<&str>) -> Command {
+        let mut ssh = Command::new("ssh");
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "NumberOfPasswordPrompts=1",
+        ] {
+            ssh.args(["-o", option]);
+        }
+        ssh.args([
+            "-F",
+            "/dev/null",
+            "-p",
+            &self.address.port().to_string(),
+            &format!("{user}@{}", self.address.ip()),
+        ]);
+        if let Some(password) = password {
+            let helper = self.dir.path().join("askpass");
+            if !helper.exists() {
+                std::fs::write(&helper, "#!/bin/sh\nprintf '%s\\n' \"$SSH_TEST_PASSWORD\"\n")
+                    .expect("written");
+                std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o700)).expect("set");
+            }
+            ssh.env("SSH_ASKPASS", helper)
+                .env("SSH_ASKPASS_REQUIRE", "force")
+                .env("SSH_TEST_PASSWORD", password);
+            ssh.args(["-o", "PreferredAuthentications=password"]);
+        }
+        ssh.env_remove("SSH_AUTH_SOCK");
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ssh
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(dir: &Path) -> Command {
+    let mut command = Command::new(HYPHA);
+    command.arg("run").arg("--config").arg(dir.join("hypha.toml")).arg("--data").arg(dir.join("data"));
+    command
+}
+
+/// Starts the node and reads what it prints until it is ready.
+fn launch(dir: &Path) -> (Child, SocketAddr, Option<String>) {
+    let log = std::fs::File::create(dir.join("log")).expect("a log");
+    let mut child = command(dir).stdout(Stdio::piped()).stderr(log).spawn().expect("hypha runs");
+    let mut password = None;
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    while let Some(Ok(line)) = lines.next() {
+        if let Some((_, p)) = line.split_once("user admin, password ") {
+            password = Some(p.to_owned());
+        }
+        if let Some(rest) = line.strip_prefix("hypha is ready: ssh -p ") {
+            let (port, host) = rest.split_once(" admin@").expect("port and host");
+            let address = format!("{host}:{port}").parse().expect("an address");
+            return (child, address, password);
+        }
+    }
+    panic!("the node does not start: {}", std::fs::read_to_string(dir.join("log")).unwrap_or_default());
+}
+
+fn answer(output: std::process::Output) -> Answer {
+    Answer {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
