@@ -171,6 +171,8 @@ fn launch(dir: &Path) -> (Child, SocketAddr, Option<String>) {
             return (child, address, password);
         }
     }
+    let _ = child.kill();
+    let _ = child.wait();
     panic!("the node does not start: {}", std::fs::read_to_string(dir.join("log")).unwrap_or_default());
 }
 

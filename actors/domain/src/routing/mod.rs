@@ -11,4 +11,6 @@ pub mod number;
 pub mod route;
 pub mod show;
 pub mod template;
+#[cfg(test)]
+mod tests;
 pub mod xml;

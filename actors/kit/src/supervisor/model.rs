@@ -56,7 +56,7 @@ fn take_failure(failures: &mut Failures, name: &str) -> bool {
 }
 
 /// The model: `supervisor.erl` as plain recursion.
-mod model {
+mod oracle {
     use super::*;
 
     pub struct Sup {
@@ -362,7 +362,7 @@ proptest! {
         let (mut model_log, mut core_log) = (Log::new(), Log::new());
         let (mut model_failures, mut core_failures) = (Failures::new(), Failures::new());
         let mut now = 0;
-        let mut model = model::Sup::start("r", &tree, &mut model::World {
+        let mut model = oracle::Sup::start("r", &tree, &mut oracle::World {
             now, failures: &mut model_failures, log: &mut model_log
         });
         let mut cores = Cores {
@@ -381,7 +381,7 @@ proptest! {
             match blow {
                 Blow::Exit(n, reason) => {
                     let name = running[n % running.len()].clone();
-                    let mut world = model::World { now, failures: &mut model_failures, log: &mut model_log };
+                    let mut world = oracle::World { now, failures: &mut model_failures, log: &mut model_log };
                     if !sup.exit(&name, &reason, &mut world) {
                         model = None;
                     }
@@ -493,10 +493,10 @@ mod runtime {
         let mut model_log = Log::new();
         let mut model_failures = Failures::new();
         let mut now = 0;
-        let mut model = model::Sup::start(
+        let mut model = oracle::Sup::start(
             "r",
             &tree,
-            &mut model::World { now, failures: &mut model_failures, log: &mut model_log },
+            &mut oracle::World { now, failures: &mut model_failures, log: &mut model_log },
         );
         let root = spec("r", &tree, &shared).start_root(&node).await;
         let Ok(root) = root else { return Err(TestCaseError::fail("the tree does not start")) };
@@ -510,7 +510,7 @@ mod runtime {
             match blow {
                 Blow::Exit(n, reason) => {
                     let name = running[n % running.len()].clone();
-                    let mut world = model::World { now, failures: &mut model_failures, log: &mut model_log };
+                    let mut world = oracle::World { now, failures: &mut model_failures, log: &mut model_log };
                     if !sup.exit(&name, &reason, &mut world) {
                         model = None;
                     }
