@@ -5,7 +5,8 @@
 //! ├ store/journal   watches the journal's writer
 //! ├ accounts        operators
 //! ├ domain-family   licence, domains, bridges
-//! └ cocon           the SSH front (not in replays)
+//! ├ cocon           the SSH front (not in replays)
+//! └ web             the web admin (not in replays)
 //! ```
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -27,6 +27,10 @@ connections = 64
 # Seconds after which a silent session ends.
 idle_seconds = 3600
 
+[web]
+# The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
+listen = "127.0.0.1:8080"
+
 [routing]
 # Where routing/import reads files; empty is imports/ in the data directory.
 imports = ""
@@ -47,6 +51,7 @@ format = "text"
 pub struct Config {
     pub node: NodeConfig,
     pub cocon: CoconConfig,
+    pub web: WebConfig,
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
     pub log: LogConfig,
@@ -65,6 +70,11 @@ pub struct CoconConfig {
     pub listen: SocketAddr,
     pub connections: usize,
     pub idle_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WebConfig {
+    pub listen: SocketAddr,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,6 +167,7 @@ impl Default for Config {
                 connections: 64,
                 idle_seconds: 3600,
             },
+            web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },
             licence: LicenceConfig { vendor_key: String::new() },
             log: LogConfig { level: "info".into(), format: LogFormat::Text },

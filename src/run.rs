@@ -69,12 +69,23 @@ async fn serve(config: Config, data: PathBuf) -> Result<(), Error> {
         idle: Duration::from_secs(config.cocon.idle_seconds),
         bound,
     };
-    let assembly = assembly.child(cocon::child(&front)?);
+    let (web_bound, mut web_listening) = tokio::sync::watch::channel(None);
+    let page = web::Front {
+        listen: config.web.listen,
+        node: node.clone(),
+        tree: assembly.tree.clone(),
+        info: assembly.info(),
+        door: front.door.clone(),
+        bound: web_bound,
+    };
+    let assembly = assembly.child(cocon::child(&front)?).child(web::child(&page)?);
     let mut stop = stop_signal()?;
     let root = assembly.start().await?;
     first_administrator(&node, &assembly).await?;
     let ssh = *listening.wait_for(Option::is_some).await?;
-    if let Some(ssh) = ssh {
+    let http = *web_listening.wait_for(Option::is_some).await?;
+    if let (Some(ssh), Some(http)) = (ssh, http) {
+        println!("web admin: http://{http}");
         println!("hypha is ready: ssh -p {} admin@{}", ssh.port(), ssh.ip());
     }
     let ended = tokio::select! {

@@ -22,6 +22,8 @@ pub struct Node {
     child: Child,
     pub address: SocketAddr,
     pub password: String,
+    /// The web admin's address.
+    pub web: String,
 }
 
 const HYPHA: &str = env!("CARGO_BIN_EXE_hypha");
@@ -29,17 +31,18 @@ const HYPHA: &str = env!("CARGO_BIN_EXE_hypha");
 impl Node {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let config = "[cocon]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n";
+        let config =
+            "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n";
         std::fs::write(dir.path().join("hypha.toml"), config).expect("written");
-        let (child, address, password) = launch(dir.path());
-        Self { dir, child, address, password: password.expect("the first start prints a password") }
+        let (child, address, password, web) = launch(dir.path());
+        Self { dir, child, address, password: password.expect("the first start prints a password"), web }
     }
 
     /// After [`Node::kill`]: the same data, another port.
     pub fn restart(&mut self) {
-        let (child, address, password) = launch(self.dir.path());
+        let (child, address, password, web) = launch(self.dir.path());
         assert_eq!(password, None, "accounts survive");
-        (self.child, self.address) = (child, address);
+        (self.child, self.address, self.web) = (child, address, web);
     }
 
     /// SIGKILL.
@@ -156,19 +159,22 @@ fn command(dir: &Path) -> Command {
 }
 
 /// Starts the node and reads what it prints until it is ready.
-fn launch(dir: &Path) -> (Child, SocketAddr, Option<String>) {
+fn launch(dir: &Path) -> (Child, SocketAddr, Option<String>, String) {
     let log = std::fs::File::create(dir.join("log")).expect("a log");
     let mut child = command(dir).stdout(Stdio::piped()).stderr(log).spawn().expect("hypha runs");
-    let mut password = None;
+    let (mut password, mut web) = (None, String::new());
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     while let Some(Ok(line)) = lines.next() {
         if let Some((_, p)) = line.split_once("user admin, password ") {
             password = Some(p.to_owned());
         }
+        if let Some(url) = line.strip_prefix("web admin: ") {
+            web = url.to_owned();
+        }
         if let Some(rest) = line.strip_prefix("hypha is ready: ssh -p ") {
             let (port, host) = rest.split_once(" admin@").expect("port and host");
             let address = format!("{host}:{port}").parse().expect("an address");
-            return (child, address, password);
+            return (child, address, password, web);
         }
     }
     let _ = child.kill();

@@ -23,5 +23,5 @@ pub use complete::{Candidate, Completion};
 pub use declare::{Command, Kind, Lang, Names, Param, Text};
 pub use error::CommandError;
 pub use output::{Block, Output, Table};
-pub use session::{Outcome, Session, SessionInfo};
+pub use session::{Answer, Outcome, Session, SessionInfo};
 pub use tree::{DeclareError, Tree};

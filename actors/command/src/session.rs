@@ -133,7 +133,13 @@ impl Session {
         self.run_whole(line, input, confirmed).await.1
     }
 
-    async fn run_whole(&mut self, line: &str, input: Option<Vec<u8>>, confirmed: bool) -> (Answer, Outcome) {
+    /// Runs a line and gives its data beside its text; for callers that ask their person themselves.
+    pub async fn run_whole(
+        &mut self,
+        line: &str,
+        input: Option<Vec<u8>>,
+        confirmed: bool,
+    ) -> (Answer, Outcome) {
         let began = self.clock.now();
         let wants_json = line.split_whitespace().any(|w| w == "--json");
         let (command, call, json) = match self.parse(line, input) {

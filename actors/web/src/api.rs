@@ -1,0 +1,172 @@
+//! The page's requests.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    cookie::{Cookie, SameSite},
+    http::header,
+    web::{Data, Json},
+};
+use command::{Caller, Outcome, Session};
+use kit::Secret;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{
+    sessions::{Sessions, same},
+    tree::Front,
+};
+
+const COOKIE: &str = "hypha";
+
+/// What the server's workers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) front: Front,
+    pub(crate) sessions: Sessions,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Login {
+    user: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Run {
+    line: String,
+    #[serde(default)]
+    cwd: String,
+    #[serde(default)]
+    confirmed: bool,
+}
+
+#[derive(Serialize)]
+struct Ran {
+    text: String,
+    status: u32,
+    data: Option<serde_json::Value>,
+    question: Option<String>,
+    cwd: String,
+    prompt: String,
+}
+
+fn peer(request: &HttpRequest) -> IpAddr {
+    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip())
+}
+
+fn error(response: &mut actix_web::HttpResponseBuilder, text: &str) -> HttpResponse {
+    response.json(json!({ "error": text }))
+}
+
+/// The operator behind a request's cookie.
+pub(crate) fn caller(request: &HttpRequest, shared: &Shared) -> Result<(Caller, String), HttpResponse> {
+    let id = request.cookie(COOKIE);
+    let found = id.and_then(|c| shared.sessions.caller(c.value(), peer(request)));
+    found.ok_or_else(|| error(&mut HttpResponse::Unauthorized(), "log in first"))
+}
+
+/// As [`caller`], for requests that change something: they must come from our own page.
+fn own_page(request: &HttpRequest, shared: &Shared) -> Result<Caller, HttpResponse> {
+    let (caller, csrf) = caller(request, shared)?;
+    let sent = request.headers().get("x-csrf").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if same(sent, &csrf) {
+        Ok(caller)
+    } else {
+        Err(error(
+            &mut HttpResponse::Forbidden(),
+            "the request does not come from the admin page; load it anew",
+        ))
+    }
+}
+
+/// A page of another site must not log anybody in here either.
+fn same_origin(request: &HttpRequest) -> bool {
+    let text = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
+    match (text(header::ORIGIN), text(header::HOST)) {
+        (None, _) => true,
+        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, o)| o == host),
+        (Some(_), None) => false,
+    }
+}
+
+fn who(caller: &Caller, csrf: &str) -> serde_json::Value {
+    json!({ "user": caller.name, "roles": caller.grants.roles(), "csrf": csrf })
+}
+
+pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Json<Login>) -> HttpResponse {
+    if !same_origin(&request) {
+        return error(&mut HttpResponse::Forbidden(), "log in from the admin page");
+    }
+    let Login { user, password } = login.into_inner();
+    let (peer, password) = (peer(&request), Secret::new(password));
+    match shared.sessions.door().password(&user, password, peer, format!("web {peer}")).await {
+        Ok(caller) => {
+            let (id, csrf) = shared.sessions.begin(caller.name.clone());
+            let cookie =
+                Cookie::build(COOKIE, id).http_only(true).same_site(SameSite::Strict).path("/").finish();
+            HttpResponse::Ok().cookie(cookie).json(who(&caller, &csrf))
+        }
+        Err(e) => error(&mut HttpResponse::Unauthorized(), &e.to_string()),
+    }
+}
+
+pub(crate) async fn session(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    match caller(&request, &shared) {
+        Ok((caller, csrf)) => HttpResponse::Ok().json(who(&caller, &csrf)),
+        Err(response) => response,
+    }
+}
+
+pub(crate) async fn logout(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    if let Err(response) = own_page(&request, &shared) {
+        return response;
+    }
+    if let Some(cookie) = request.cookie(COOKIE) {
+        shared.sessions.end(cookie.value());
+    }
+    let mut gone = Cookie::build(COOKIE, "").path("/").finish();
+    gone.make_removal();
+    HttpResponse::Ok().cookie(gone).json(json!({}))
+}
+
+async fn shell(shared: &Shared, caller: Caller, cwd: &str) -> Session {
+    let front = &shared.front;
+    let mut session = Session::new(front.tree.clone(), front.info.clone(), *front.node.clock(), caller);
+    if !cwd.is_empty() {
+        // A directory that is gone leaves the session at the root.
+        let _ = session.execute(&format!("cd {cwd}"), None).await;
+    }
+    session
+}
+
+pub(crate) async fn run(request: HttpRequest, shared: Data<Shared>, run: Json<Run>) -> HttpResponse {
+    let caller = match own_page(&request, &shared) {
+        Ok(caller) => caller,
+        Err(response) => return response,
+    };
+    let mut session = shell(&shared, caller, &run.cwd).await;
+    let (answer, outcome) = session.run_whole(&run.line, None, run.confirmed).await;
+    let (text, status, question) = match outcome {
+        Outcome::Said { text, status } => (text, status, None),
+        Outcome::Asks { question } => (String::new(), 0, Some(question)),
+        Outcome::Quiet | Outcome::Exit => (String::new(), 0, None),
+    };
+    let data = answer.ok().map(|a| a.to_json());
+    HttpResponse::Ok().json(Ran {
+        text,
+        status,
+        data,
+        question,
+        cwd: session.cwd(),
+        prompt: session.prompt(),
+    })
+}
+
+pub(crate) async fn complete(request: HttpRequest, shared: Data<Shared>, run: Json<Run>) -> HttpResponse {
+    match own_page(&request, &shared) {
+        Ok(caller) => HttpResponse::Ok().json(shell(&shared, caller, &run.cwd).await.complete(&run.line)),
+        Err(response) => response,
+    }
+}

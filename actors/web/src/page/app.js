@@ -1,0 +1,387 @@
+"use strict";
+// The web admin: every page is the answer of a command, asked with the operator's own rights.
+
+const TEXT = {
+  ru: {
+    "Tree": "Дерево", "Domains": "Домены", "Bridges": "Бриджи", "Trace": "Трассировка", "Licence": "Лицензия",
+    "Journal": "Журнал", "Crashes": "Сбои", "Messages": "Сообщения", "Console": "Консоль", "Log in": "Войти",
+    "Log out": "Выйти", "User": "Пользователь", "Password": "Пароль", "Search": "Поиск", "Kill": "Убить",
+    "Stop": "Остановить", "Start": "Запустить", "Trace messages": "Трассировать сообщения", "Stop tracing": "Остановить трассировку",
+    "Subscribers": "Абоненты", "Aliases": "Алиасы", "Number plans": "Планы нумерации", "Contexts": "Контексты",
+    "Trunks": "Транки", "Properties": "Свойства", "Restrictions": "Ограничения", "Yes": "Да", "No": "Нет", "Domain": "Домен",
+    "From": "От", "To": "Кому", "Interface": "Интерфейс", "Filter": "Фильтр", "Stream": "Поток", "Who": "Кто", "Nothing yet.": "Пока пусто.",
+    "no rule fits": "ни одно правило не подходит",
+  },
+};
+let lang = localStorage.getItem("lang") || (navigator.language.startsWith("ru") ? "ru" : "en");
+const t = (text) => (TEXT[lang] && TEXT[lang][text]) || text;
+let session = null;
+let live = null;
+let tree = [];
+let messages = [];
+
+const $ = (id) => document.getElementById(id);
+
+// Elements are made, never parsed: no text of the node's can become markup.
+function el(name, attributes = {}, ...children) {
+  const e = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) e.addEventListener(key.slice(2), value);
+    else if (value === true) e.setAttribute(key, "");
+    else if (value !== false && value !== null && value !== undefined) e.setAttribute(key, value);
+  }
+  e.append(...children.filter((c) => c !== null && c !== undefined));
+  return e;
+}
+
+async function call(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-CSRF": session ? session.csrf : "" },
+    body: JSON.stringify(body),
+  };
+  const response = await fetch(path, options);
+  const answer = await response.json().catch(() => ({ error: response.statusText }));
+  if (response.status === 401 && path !== "/api/login") { session = null; show(); }
+  if (!response.ok) throw new Error(answer.error || response.statusText);
+  return answer;
+}
+
+function ask(question) {
+  const dialog = $("ask");
+  dialog.querySelector("p").textContent = question;
+  const [no, yes] = dialog.querySelectorAll("button");
+  no.textContent = t("No");
+  yes.textContent = t("Yes");
+  return new Promise((resolve) => {
+    const end = (answer) => () => { dialog.close(); resolve(answer); };
+    no.onclick = end(false);
+    yes.onclick = end(true);
+    dialog.oncancel = () => resolve(false);
+    dialog.showModal();
+  });
+}
+
+// Runs a command; a question of its goes to the operator.
+async function run(line, cwd = "") {
+  let answer = await call("/api/run", { line, cwd });
+  if (answer.question) {
+    if (!await ask(answer.question)) return null;
+    answer = await call("/api/run", { line, cwd, confirmed: true });
+  }
+  return answer;
+}
+
+async function data(line) {
+  const answer = await run(line);
+  if (!answer) return null;
+  if (answer.status !== 0) throw new Error(answer.text);
+  return answer.data;
+}
+
+const shown = (v) => v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : String(v);
+
+function table(rows, links = {}) {
+  if (!Array.isArray(rows)) return el("pre", {}, JSON.stringify(rows, null, 2));
+  if (rows.length === 0) return el("p", { class: "dim" }, t("Nothing yet."));
+  const columns = Object.keys(rows[0]);
+  const head = el("tr", {}, ...columns.map((c) => el("th", { scope: "col" }, c.replaceAll("_", " "))));
+  const cell = (row, c) => el("td", {}, links[c] ? el("a", { href: links[c](row) }, shown(row[c])) : shown(row[c]));
+  const body = rows.map((row) => el("tr", {}, ...columns.map((c) => cell(row, c))));
+  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
+}
+
+const pages = [
+  ["tree", "Tree", pageTree], ["domains", "Domains", pageDomains], ["bridges", "Bridges", pageBridges],
+  ["trace", "Trace", pageTrace], ["licence", "Licence", pageLicence], ["journal", "Journal", pageJournal],
+  ["crashes", "Crashes", pageCrashes], ["messages", "Messages", pageMessages], ["console", "Console", pageConsole],
+];
+let onTree = null;
+let onMessage = null;
+
+async function show() {
+  document.documentElement.lang = lang;
+  onTree = null;
+  onMessage = null;
+  const main = $("main");
+  $("logout").hidden = !session;
+  $("logout").textContent = t("Log out");
+  $("lang").textContent = lang === "ru" ? "EN" : "RU";
+  $("who").textContent = session ? session.user : "";
+  const [page, ...rest] = decodeURIComponent(location.hash.slice(1) || "tree").split("|");
+  $("nav").replaceChildren(...(session ? pages : []).map(([id, name]) =>
+    el("a", { href: `#${id}`, "aria-current": id === page ? "page" : null }, t(name))));
+  if (!session) {
+    if (live) { live.close(); live = null; }
+    main.replaceChildren(loginForm());
+    return;
+  }
+  connect();
+  const render = page === "actor" ? pageActor : page === "domain" ? pageDomain : (pages.find((p) => p[0] === page) || pages[0])[2];
+  try {
+    main.replaceChildren(await render(...rest));
+  } catch (e) {
+    main.replaceChildren(el("p", { class: "error" }, e.message));
+  }
+}
+
+function loginForm() {
+  const problem = el("p", { class: "error", role: "alert" });
+  const user = el("input", { name: "user", autocomplete: "username", required: true, autofocus: true });
+  const password = el("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
+  const submit = async (event) => {
+    event.preventDefault();
+    try {
+      session = await call("/api/login", { user: user.value, password: password.value });
+      show();
+    } catch (e) { problem.textContent = e.message; }
+  };
+  return el("form", { class: "login", onsubmit: submit },
+    el("label", {}, t("User"), " ", user), el("label", {}, t("Password"), " ", password),
+    el("button", {}, t("Log in")), problem);
+}
+
+function connect() {
+  if (live || !session.roles.includes("ecss-system-admin")) return;
+  live = new EventSource("/api/live");
+  live.addEventListener("tree", (e) => { tree = JSON.parse(e.data); if (onTree) onTree(); });
+  live.addEventListener("message", (e) => {
+    messages.unshift(JSON.parse(e.data));
+    messages = messages.slice(0, 500);
+    if (onMessage) onMessage();
+  });
+}
+
+const actorLink = (address) => "#" + encodeURIComponent(`actor|${address}`);
+
+async function pageTree() {
+  if (tree.length === 0) tree = await data("node/tree");
+  const search = el("input", { type: "search", placeholder: t("Search"), "aria-label": t("Search"), id: "search" });
+  const place = el("div");
+  const closed = new Set();
+  const draw = () => {
+    const wanted = search.value.trim();
+    const children = new Map();
+    for (const leaf of tree) {
+      const parent = leaf.parent || "";
+      children.set(parent, [...(children.get(parent) || []), leaf]);
+    }
+    const fits = (leaf) => !wanted || leaf.address.includes(wanted) || (children.get(leaf.address) || []).some(fits);
+    const item = (leaf) => {
+      const below = (children.get(leaf.address) || []).filter(fits);
+      const v = leaf.vitals || {};
+      const about = `${v.handled ?? 0} handled, ${v.mailbox ?? 0} waiting, ${leaf.restarts} restarts`;
+      const line = [el("span", { class: `dot ${leaf.status}`, title: leaf.status }),
+        el("a", { href: actorLink(leaf.address), "data-actor": leaf.address }, leaf.address), " ",
+        el("span", { class: "dim" }, leaf.status === "running" ? about : leaf.status)];
+      if (below.length === 0) return el("li", {}, el("span", { class: "leaf" }, ...line));
+      const toggled = (e) => e.target.open ? closed.delete(leaf.address) : closed.add(leaf.address);
+      return el("li", {}, el("details", { open: !closed.has(leaf.address), ontoggle: toggled },
+        el("summary", {}, ...line), el("ul", { class: "tree" }, ...below.map(item))));
+    };
+    place.replaceChildren(el("ul", { class: "tree" }, ...(children.get("") || []).filter(fits).map(item)));
+  };
+  search.addEventListener("input", draw);
+  onTree = draw;
+  draw();
+  return el("div", {}, el("form", { class: "row", onsubmit: (e) => e.preventDefault() }, search), place);
+}
+
+async function pageActor(address) {
+  const place = el("div");
+  const problem = el("p", { class: "error", role: "alert" });
+  const act = (line) => async () => {
+    problem.textContent = "";
+    try { await data(line); await draw(); } catch (e) { problem.textContent = e.message; }
+  };
+  let shownText = "";
+  const draw = async () => {
+    const answer = await run(`node/actor/info ${address}`);
+    const a = answer.status === 0 ? answer.data : null;
+    const text = a ? JSON.stringify(a) : answer.text;
+    if (text === shownText) return;
+    shownText = text;
+    const button = (name, line, bad) => el("button", { type: "button", class: bad ? "bad" : null, onclick: act(line) }, t(name));
+    if (!a) {
+      place.replaceChildren(el("p", { id: "gone" }, answer.text), button("Start", `node/actor/start ${address}`));
+      return;
+    }
+    const facts = [["pid", a.pid], ["actor", a.actor], ["supervisor", a.supervisor], ["started", a.started],
+      ["restarts", a.restarts], ["handled", a.vitals.handled], ["mailbox", `${a.vitals.mailbox} / ${a.vitals.mailbox_limit}`],
+      ["refused", a.vitals.refused], ["busy", `${a.vitals.busy_us} µs`], ["monitored by", a.monitored_by.join(", ")]];
+    place.replaceChildren(
+      el("form", { class: "row", onsubmit: (e) => e.preventDefault() },
+        button("Kill", `node/actor/kill ${address}`, true), button("Stop", `node/actor/stop ${address}`, true),
+        button(a.traced ? "Stop tracing" : "Trace messages", `node/actor/trace ${address} ${!a.traced}`)),
+      el("table", {}, ...facts.map(([n, v]) => el("tr", {}, el("th", { scope: "row" }, n),
+        el("td", { "data-fact": n }, n === "supervisor" && v ? el("a", { href: actorLink(v) }, v) : shown(v))))),
+      el("h3", {}, "state"), el("pre", {}, JSON.stringify(a.state, null, 2)),
+      a.last_crash ? el("h3", {}, "last crash") : null,
+      a.last_crash ? el("pre", {}, JSON.stringify(a.last_crash, null, 2)) : null);
+  };
+  await draw();
+  onTree = () => draw().catch((e) => { problem.textContent = e.message; });
+  return el("div", {}, el("h2", {}, address), problem, place);
+}
+
+async function pageDomains() {
+  return table(await data("domain/list"), { domain: (r) => "#" + encodeURIComponent(`domain|${r.domain}`) });
+}
+
+async function pageDomain(name) {
+  const parts = [["Properties", "properties/info"], ["Restrictions", "properties/restrictions/info"],
+    ["Subscribers", "sip/user/list"], ["Aliases", "alias/list"], ["Number plans", "np/list"],
+    ["Contexts", "routing/list"], ["Trunks", "trunk/sip/list"]];
+  const out = el("div", {}, el("h2", {}, name));
+  for (const [title, line] of parts) {
+    out.append(el("h3", {}, t(title)), table(await data(`domain/${name}/${line}`)));
+    if (line === "np/list") {
+      for (const plan of await data(`domain/${name}/np/list`)) {
+        out.append(el("h4", {}, plan.name), table(await data(`domain/${name}/np/numbers/list ${plan.name}`)));
+      }
+    }
+  }
+  return out;
+}
+
+async function pageBridges() {
+  const rows = (await data("bridge/list")).map(({ bridge: b, calls }) => ({
+    name: b.name, duplex: b.duplex, strict: b.strict, capacity: b.capacity ?? "unbounded", blocked: b.blocked, calls,
+    side_a: `${b.a.domain} (${b.a.np}, ${b.a.iface}, ${b.a.context})`, side_b: `${b.b.domain} (${b.b.np}, ${b.b.iface}, ${b.b.context})`,
+  }));
+  return table(rows);
+}
+
+async function pageTrace() {
+  const domains = (await data("domain/list")).map((d) => d.domain);
+  const input = (name) => el("input", { name, placeholder: t(name), "aria-label": t(name), size: 16 });
+  const domain = el("select", { name: "domain", "aria-label": t("Domain") }, ...domains.map((d) => el("option", {}, d)));
+  const [iface, from, to] = [input("Interface"), input("From"), input("To")];
+  const place = el("div", { id: "way" });
+  const submit = async (event) => {
+    event.preventDefault();
+    const parts = [["iface", iface], ["cgpn.digits", from], ["cdpn.digits", to]].filter(([, i]) => i.value.trim());
+    const words = parts.map(([n, i]) => `${n}=${i.value.trim()}`).join(" ");
+    try { place.replaceChildren(drawWay(await data(`domain/${domain.value}/routing/trace ${words}`))); }
+    catch (e) { place.replaceChildren(el("p", { class: "error" }, e.message)); }
+  };
+  return el("div", {}, el("form", { class: "row", onsubmit: submit }, domain, iface, from, to, el("button", {}, t("Trace"))), place);
+}
+
+// The way of a call as stops from top to bottom.
+function drawWay({ trace, from, to }) {
+  const stops = [el("div", { class: "stop" }, `${from} → ${to}`)];
+  for (const s of trace.steps) {
+    if (s.kind === "context") {
+      const passed = s.passed.map((p) => el("div", { class: "dim" }, `– ${p.rule}: ${p.failed}`));
+      stops.push(el("div", { class: "stop" }, el("strong", {}, `${s.domain} / ${s.context}`), el("div", {}, `A ${s.a}, B ${s.b}`),
+        ...passed, el("div", {}, s.rule ? `+ ${s.rule}: ${s.result}` : t("no rule fits"))));
+    } else if (s.kind === "bridge") {
+      stops.push(el("div", { class: "stop bridge" }, `⇄ ${s.bridge}: ${s.from} → ${s.to} (${s.calls} / ${s.capacity ?? "∞"})`));
+    } else if (s.kind === "renumbered") {
+      stops.push(el("div", { class: "stop" }, `${s.plan}: ${s.from} = ${s.to}`));
+    } else {
+      stops.push(el("div", { class: "stop" }, `${s.plan}: ${s.number} → ${s.bound}`));
+    }
+  }
+  const o = trace.outcome;
+  const end = o.kind === "local" ? `${o.alias} (${o.iface}), ${o.domain}` : o.kind === "external" ? `${o.trunk} (${o.domain})` : o.text;
+  stops.push(el("div", { class: `stop ${o.kind === "refused" ? "bad" : "good"}`, "data-outcome": o.kind }, el("strong", {}, o.kind), " ", end));
+  const way = el("div", { class: "way" });
+  stops.forEach((s, i) => { if (i) way.append(el("div", { class: "arrow" }, "↓")); way.append(s); });
+  return el("div", {}, way, el("h3", {}, "A, B"), el("pre", {}, JSON.stringify({ a: trace.a, b: trace.b, sorm: trace.sorm }, null, 2)));
+}
+
+async function pageLicence() {
+  const lines = ["show-licence --details 1", "current-limits"].map((l) => run(`cluster/storage/ds1/licence/${l}`));
+  const answers = await Promise.all(lines);
+  return el("div", {}, ...answers.map((a) => el("pre", {}, a.text)));
+}
+
+async function pageJournal(filter = "{}") {
+  const given = JSON.parse(filter);
+  const fields = ["stream", "kind", "who", "text"].map((name) =>
+    el("input", { name, placeholder: name, "aria-label": name, value: given[name] || "" }));
+  const submit = (event) => {
+    event.preventDefault();
+    const wanted = Object.fromEntries(fields.filter((f) => f.value).map((f) => [f.name, f.value]));
+    location.hash = encodeURIComponent(`journal|${JSON.stringify(wanted)}`);
+  };
+  const words = Object.entries(given).map(([n, v]) => `--${n} "${String(v).replaceAll('"', "")}"`).join(" ");
+  const rows = (await data(`journal/list --limit 200 ${words}`)).map((e) => ({
+    seq: e.seq, at: e.at, stream: e.stream, event: e.kind, who: e.origin.who, from: e.origin.from, body: JSON.stringify(e.body).slice(0, 300),
+  }));
+  return el("div", {}, el("form", { class: "row", onsubmit: submit }, ...fields, el("button", {}, t("Filter"))), table(rows));
+}
+
+async function pageCrashes() {
+  const rows = (await data("node/crash/list")).map((r) => ({
+    id: r.id, at: r.at, actor: r.address, during: r.during, reason: `${r.reason.reason} ${r.reason.detail || ""}`, handled: r.handled,
+  }));
+  return table(rows, { actor: (r) => actorLink(r.actor) });
+}
+
+async function pageMessages() {
+  const place = el("div");
+  const draw = () => place.replaceChildren(table(messages.map((m) => ({ at: m.at, from: m.from || "", to: m.to, message: m.text }))));
+  onMessage = draw;
+  draw();
+  return place;
+}
+
+const past = [];
+async function pageConsole() {
+  const out = el("pre", { id: "console", "aria-live": "polite" });
+  const line = el("input", { id: "line", size: 80, autocomplete: "off", spellcheck: "false", "aria-label": t("Console") });
+  let cwd = "";
+  let at = past.length;
+  const say = (text) => { out.append(text); out.scrollTop = out.scrollHeight; };
+  const key = async (event) => {
+    if (event.key === "ArrowUp" && at > 0) { at -= 1; line.value = past[at]; event.preventDefault(); }
+    if (event.key === "ArrowDown" && at < past.length) { at += 1; line.value = past[at] || ""; event.preventDefault(); }
+    if (event.key === "Tab" && line.value && !event.shiftKey) {
+      event.preventDefault();
+      const typed = line.value;
+      const found = await call("/api/complete", { line: typed, cwd });
+      const texts = found.candidates.map((c) => c.text);
+      // Whoever has typed on meanwhile keeps what was typed.
+      if (texts.length === 0 || line.value !== typed) return;
+      const bytes = new TextEncoder().encode(typed).slice(0, found.start);
+      let common = texts[0];
+      for (const text of texts) while (!text.startsWith(common)) common = common.slice(0, -1);
+      line.value = new TextDecoder().decode(bytes) + common;
+      if (texts.length > 1) say(texts.join("\n") + "\n");
+    }
+  };
+  line.addEventListener("keydown", (event) => key(event).catch((e) => say(`${e.message}\n`)));
+  const submit = async (event) => {
+    event.preventDefault();
+    const text = line.value;
+    line.value = "";
+    if (!text.trim()) return;
+    past.push(text);
+    at = past.length;
+    say(`> ${text}\n`);
+    try {
+      const answer = await run(text, cwd);
+      if (answer) { cwd = answer.cwd; say(answer.text); }
+    } catch (e) { say(`${e.message}\n`); }
+  };
+  return el("div", {}, out, el("form", { class: "row", onsubmit: submit }, line));
+}
+
+$("lang").addEventListener("click", () => { lang = lang === "ru" ? "en" : "ru"; localStorage.setItem("lang", lang); show(); });
+$("theme").addEventListener("click", () => {
+  const dark = getComputedStyle(document.documentElement).colorScheme.includes("dark") &&
+    (document.documentElement.dataset.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches);
+  const next = dark && document.documentElement.dataset.theme !== "light" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  localStorage.setItem("theme", next);
+});
+$("logout").addEventListener("click", async () => { await call("/api/logout", {}).catch(() => {}); session = null; show(); });
+window.addEventListener("hashchange", show);
+document.documentElement.dataset.theme = localStorage.getItem("theme") || "";
+(async () => {
+  try { session = await call("/api/session"); } catch { session = null; }
+  show();
+})();

@@ -1,0 +1,146 @@
+//! The web server's place in the tree: one actor, `web`, that ends with its server.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use access::Door;
+use actix_web::{
+    App, HttpResponse, HttpServer,
+    dev::ServerHandle,
+    middleware::DefaultHeaders,
+    web::{Data, JsonConfig, get, post, resource},
+};
+use command::{SessionInfo, Tree};
+use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node};
+use strum::IntoStaticStr;
+
+use crate::{
+    api::{self, Shared},
+    live,
+    sessions::Sessions,
+};
+
+/// What the web admin needs.
+#[derive(Clone)]
+pub struct Front {
+    pub listen: SocketAddr,
+    pub node: Node,
+    pub tree: Arc<Tree>,
+    pub info: SessionInfo,
+    pub door: Door,
+    /// Told the address once there is one; tests listen on port 0.
+    pub bound: tokio::sync::watch::Sender<Option<SocketAddr>>,
+}
+
+/// Largest request, bytes.
+const BODY: usize = 256 * 1024;
+const CONNECTIONS: usize = 256;
+
+/// The server as a child of the node's root.
+pub fn child(front: &Front) -> Result<ChildSpec, AddressError> {
+    let front = front.clone();
+    // Sessions outlive a restart of the server.
+    let shared = Shared { sessions: Sessions::new(front.door.clone()), front: front.clone() };
+    Ok(ChildSpec::worker(Address::new("web")?, move |_| {
+        let shared = shared.clone();
+        async move {
+            let failed =
+                |e| ExitReason::Error(format!("cannot listen for HTTP on {}: {e}", shared.front.listen));
+            let socket = TcpListener::bind(shared.front.listen).map_err(failed)?;
+            let local = socket.local_addr().map_err(failed)?;
+            Ok(Server { shared: shared.clone(), socket: Some(socket), local, handle: None })
+        }
+    }))
+}
+
+struct Server {
+    shared: Shared,
+    socket: Option<TcpListener>,
+    local: SocketAddr,
+    handle: Option<ServerHandle>,
+}
+
+#[derive(Debug, IntoStaticStr)]
+enum ServerMsg {}
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+fn file(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Ready<HttpResponse> + Clone {
+    move || std::future::ready(HttpResponse::Ok().content_type(kind).body(text))
+}
+
+impl Actor for Server {
+    type Msg = ServerMsg;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let Some(socket) = self.socket.take() else { return Err(ExitReason::Normal) };
+        let shared = Data::new(self.shared.clone());
+        let make = move || {
+            let headers = DefaultHeaders::new()
+                .add(("Content-Security-Policy", POLICY))
+                .add(("X-Content-Type-Options", "nosniff"))
+                .add(("Referrer-Policy", "no-referrer"))
+                .add(("Cache-Control", "no-store"));
+            App::new()
+                .wrap(headers)
+                .app_data(shared.clone())
+                .app_data(JsonConfig::default().limit(BODY))
+                .service(
+                    resource("/")
+                        .route(get().to(file("text/html; charset=utf-8", include_str!("page/index.html")))),
+                )
+                .service(
+                    resource("/app.js")
+                        .route(get().to(file("text/javascript; charset=utf-8", include_str!("page/app.js")))),
+                )
+                .service(
+                    resource("/style.css")
+                        .route(get().to(file("text/css; charset=utf-8", include_str!("page/style.css")))),
+                )
+                .service(resource("/api/login").route(post().to(api::login)))
+                .service(resource("/api/logout").route(post().to(api::logout)))
+                .service(resource("/api/session").route(get().to(api::session)))
+                .service(resource("/api/run").route(post().to(api::run)))
+                .service(resource("/api/complete").route(post().to(api::complete)))
+                .service(resource("/api/live").route(get().to(live::live)))
+        };
+        let server = HttpServer::new(make)
+            .workers(1)
+            .max_connections(CONNECTIONS)
+            .client_request_timeout(Duration::from_secs(10))
+            .shutdown_timeout(1)
+            .disable_signals()
+            .listen(socket)
+            .map_err(ExitReason::error)?
+            .run();
+        self.handle = Some(server.handle());
+        tracing::info!(local = %self.local, "web admin listens for HTTP");
+        self.shared.front.bound.send_replace(Some(self.local));
+        cx.spawn(server, |_, ended, _| match ended {
+            Ok(()) => Err(ExitReason::Error("the server has ended".into())),
+            Err(e) => Err(ExitReason::error(e)),
+        });
+        Ok(())
+    }
+
+    fn handle(&mut self, msg: ServerMsg, _: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        match msg {}
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::json!({ "listen": self.local })
+    }
+}
+
+impl Drop for Server {
+    /// However the actor ends, its port is given up.
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            drop(handle.stop(false));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The web admin in a real Chromium, driven over WebDriver.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use support::Node;
+
+/// Chromium and its driver; they end with the test.
+struct Browser {
+    driver: Child,
+    client: Client,
+    _profile: tempfile::TempDir,
+}
+
+/// How long the page has to show what is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Browser {
+    async fn open() -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver runs; ops/test installs it");
+        let lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
+        let started = "was started successfully on port ";
+        let port = lines
+            .map_while(Result::ok)
+            .find_map(|l| l.split_once(started).map(|(_, p)| p.trim_end_matches('.').to_owned()));
+        let port = port.expect("chromedriver says its port");
+        let profile = tempfile::tempdir().expect("a directory");
+        let data = format!("--user-data-dir={}", profile.path().display());
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            &data,
+        ];
+        let options = serde_json::json!({
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let capabilities = options.as_object().expect("an object").clone();
+        let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("a browser");
+        Self { driver, client, _profile: profile }
+    }
+
+    async fn shows(&self, css: &str) -> fantoccini::elements::Element {
+        self.client
+            .wait()
+            .at_most(PATIENCE)
+            .for_element(Locator::Css(css))
+            .await
+            .unwrap_or_else(|e| panic!("{css}: {e}"))
+    }
+
+    async fn click(&self, css: &str) {
+        self.shows(css).await.click().await.unwrap_or_else(|e| panic!("{css}: {e}"));
+    }
+
+    /// Until the element's text is as wanted.
+    async fn reads(&self, css: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let text = match self.client.find(Locator::Css(css)).await {
+                Ok(e) => e.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
+            };
+            if wanted(&text) {
+                return text;
+            }
+            assert!(std::time::Instant::now() < deadline, "{css} reads {text:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn log_in(&self, node: &Node, user: &str, password: &str) {
+        self.client.goto(&node.web).await.expect("the page");
+        self.shows("input[name=user]").await.send_keys(user).await.expect("typed");
+        self.shows("input[name=password]").await.send_keys(password).await.expect("typed");
+        self.click("form.login button").await;
+    }
+
+    async fn close(self) {
+        let _ = self.client.clone().close().await;
+    }
+}
+
+impl Drop for Browser {
+    /// Also when the test fails: the driver takes its Chromium with it.
+    fn drop(&mut self) {
+        let _ = Command::new("pkill").args(["-KILL", "-P", &self.driver.id().to_string()]).status();
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
+    let node = Node::start();
+    node.ok("domain/declare voip.local");
+    let context = b"<context name=\"c\"><rule name=\"own\"><conditions><cdpn digits=\"2%\"/></conditions><result><local/></result></rule></context>";
+    assert_eq!(node.ssh("domain/voip.local/routing/import ecss1 -", context).status, 0);
+    node.ok("domain/voip.local/sip/user/declare c g 20{0-1}@voip.local alias-as-user qop_authentication login-as-user password");
+    let browser = Browser::open().await;
+
+    browser.log_in(&node, "admin", "wrong password").await;
+    browser.reads("[role=alert]", |t| t.contains("wrong name, password or key")).await;
+    browser.log_in(&node, "admin", &node.password).await;
+
+    // The tree: found by search, the rest is hidden.
+    browser.shows("a[data-actor='cocon/ssh']").await;
+    browser.shows("#search").await.send_keys("voip").await.expect("typed");
+    browser.shows("a[data-actor='domain/voip.local']").await;
+    assert!(
+        browser.client.find(Locator::Css("a[data-actor='cocon/ssh']")).await.is_err(),
+        "the search hides others"
+    );
+
+    // The actor: its state, a kill with confirmation, its restart seen live.
+    browser.click("a[data-actor='domain/voip.local']").await;
+    browser.reads("[data-fact=restarts]", |t| t == "0").await;
+    browser.reads("pre", |t| t.contains("\"subscribers\": 2")).await;
+    browser.click("form button.bad").await;
+    browser.reads("#ask p", |t| t.contains("You are going to kill the actor domain/voip.local")).await;
+    browser.click("#ask button[value=yes]").await;
+    browser.reads("[data-fact=restarts]", |t| t == "1").await;
+    browser.reads("pre", |t| t.contains("\"subscribers\": 2")).await;
+
+    // Every actor of the tree has a page that answers.
+    let listed = browser.client.execute("return tree.map(l => l.address)", vec![]).await.expect("the tree");
+    let listed: Vec<String> = serde_json::from_value(listed).expect("names");
+    assert!(listed.len() >= 12, "{listed:?}");
+    for actor in listed.iter().filter(|a| !a.starts_with("cocon/session/")) {
+        browser
+            .client
+            .execute(
+                "location.hash = encodeURIComponent('actor|' + arguments[0])",
+                vec![actor.as_str().into()],
+            )
+            .await
+            .expect("gone there");
+        browser.reads("h2", |t| t == actor.as_str()).await;
+        browser.shows("[data-fact=handled]").await;
+    }
+
+    // The way of a call.
+    browser.client.execute("location.hash = 'trace'", vec![]).await.expect("gone there");
+    browser.shows("input[name=From]").await.send_keys("200").await.expect("typed");
+    browser.shows("input[name=To]").await.send_keys("201").await.expect("typed");
+    browser.click("main form button").await;
+    let outcome = browser.shows("[data-outcome=local]").await.text().await.expect("text");
+    assert!(outcome.contains("201 (201@voip.local)"), "{outcome}");
+
+    // The console.
+    browser.client.execute("location.hash = 'console'", vec![]).await.expect("gone there");
+    let line = browser.shows("#line").await;
+    line.send_keys("dom\u{e004}").await.expect("typed");
+    let value = "return document.getElementById('line').value";
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while browser.client.execute(value, vec![]).await.expect("a value") != "domain/" {
+        assert!(std::time::Instant::now() < deadline, "Tab completes nothing");
+        tokio::task::yield_now().await;
+    }
+    line.send_keys("list\u{e007}").await.expect("typed");
+    browser.reads("#console", |t| t.contains("elements: 1")).await;
+
+    // Russian, and the other pages.
+    browser.click("#lang").await;
+    browser.reads("nav", |t| t.contains("Дерево") || t.contains("Tree")).await;
+    for page in ["domains", "domain|voip.local", "bridges", "licence", "journal", "crashes", "messages"] {
+        browser
+            .client
+            .execute("location.hash = encodeURIComponent(arguments[0])", vec![page.into()])
+            .await
+            .expect("gone there");
+        browser.shows("main > *").await;
+        let error = browser.client.find(Locator::Css("main > p.error")).await;
+        assert!(error.is_err(), "{page}: {:?}", error.expect("an error").text().await);
+    }
+    browser.close().await;
+}
+
+/// A request as any program may send it; the answer's head and body.
+fn http(node: &Node, request: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream =
+        std::net::TcpStream::connect(node.web.trim_start_matches("http://")).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("read");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn post(node: &Node, path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    http(
+        node,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        ),
+    )
+}
+
+#[test]
+fn strangers_and_forged_requests_are_refused() {
+    let node = Node::start();
+    assert!(post(&node, "/api/run", "", "{\"line\":\"domain/list\"}").starts_with("HTTP/1.1 401"));
+    assert!(
+        http(&node, "GET /api/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .starts_with("HTTP/1.1 401")
+    );
+    let login = format!("{{\"user\":\"admin\",\"password\":\"{}\"}}", node.password);
+    assert!(post(&node, "/api/login", "Origin: http://evil.example\r\n", &login).starts_with("HTTP/1.1 403"));
+    let answer = post(&node, "/api/login", "", &login);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("HttpOnly; SameSite=Strict"), "{answer}");
+    assert!(answer.to_lowercase().contains("content-security-policy: default-src 'none'"), "{answer}");
+    let cookie =
+        answer.lines().find_map(|l| l.strip_prefix("set-cookie: ")).and_then(|c| c.split(';').next());
+    let cookie = format!("Cookie: {}\r\n", cookie.expect("a cookie"));
+    let run = "{\"line\":\"domain/list\"}";
+    assert!(post(&node, "/api/run", &cookie, run).starts_with("HTTP/1.1 403"), "no token, no command");
+    let (_, token) = answer.split_once("\"csrf\":\"").expect("a token");
+    let both = format!("{cookie}X-CSRF: {}\r\n", &token[..64]);
+    assert!(post(&node, "/api/run", &both, run).starts_with("HTTP/1.1 200"));
+    assert!(post(&node, "/api/run", &both, "not json").starts_with("HTTP/1.1 400"));
+    assert!(post(&node, "/api/run", &both, &"x".repeat(300_000)).starts_with("HTTP/1.1 413"));
+    assert!(http(&node, "garbage\r\n\r\n").starts_with("HTTP/1.1 400"));
+}
