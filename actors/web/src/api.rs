@@ -60,25 +60,37 @@ fn error(response: &mut actix_web::HttpResponseBuilder, text: &str) -> HttpRespo
     response.json(json!({ "error": text }))
 }
 
+/// Why a request was not heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Refusal {
+    Stranger,
+    Forged,
+}
+
+impl Refusal {
+    pub(crate) fn response(self) -> HttpResponse {
+        match self {
+            Self::Stranger => error(&mut HttpResponse::Unauthorized(), "log in first"),
+            Self::Forged => {
+                let text = "the request does not come from the admin page; load it anew";
+                error(&mut HttpResponse::Forbidden(), text)
+            }
+        }
+    }
+}
+
 /// The operator behind a request's cookie.
-pub(crate) fn caller(request: &HttpRequest, shared: &Shared) -> Result<(Caller, String), HttpResponse> {
+pub(crate) fn caller(request: &HttpRequest, shared: &Shared) -> Result<(Caller, String), Refusal> {
     let id = request.cookie(COOKIE);
     let found = id.and_then(|c| shared.sessions.caller(c.value(), peer(request)));
-    found.ok_or_else(|| error(&mut HttpResponse::Unauthorized(), "log in first"))
+    found.ok_or(Refusal::Stranger)
 }
 
 /// As [`caller`], for requests that change something: they must come from our own page.
-fn own_page(request: &HttpRequest, shared: &Shared) -> Result<Caller, HttpResponse> {
+fn own_page(request: &HttpRequest, shared: &Shared) -> Result<Caller, Refusal> {
     let (caller, csrf) = caller(request, shared)?;
     let sent = request.headers().get("x-csrf").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if same(sent, &csrf) {
-        Ok(caller)
-    } else {
-        Err(error(
-            &mut HttpResponse::Forbidden(),
-            "the request does not come from the admin page; load it anew",
-        ))
-    }
+    if same(sent, &csrf) { Ok(caller) } else { Err(Refusal::Forged) }
 }
 
 /// A page of another site must not log anybody in here either.
@@ -115,13 +127,13 @@ pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Jso
 pub(crate) async fn session(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
     match caller(&request, &shared) {
         Ok((caller, csrf)) => HttpResponse::Ok().json(who(&caller, &csrf)),
-        Err(response) => response,
+        Err(refusal) => refusal.response(),
     }
 }
 
 pub(crate) async fn logout(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    if let Err(response) = own_page(&request, &shared) {
-        return response;
+    if let Err(refusal) = own_page(&request, &shared) {
+        return refusal.response();
     }
     if let Some(cookie) = request.cookie(COOKIE) {
         shared.sessions.end(cookie.value());
@@ -144,7 +156,7 @@ async fn shell(shared: &Shared, caller: Caller, cwd: &str) -> Session {
 pub(crate) async fn run(request: HttpRequest, shared: Data<Shared>, run: Json<Run>) -> HttpResponse {
     let caller = match own_page(&request, &shared) {
         Ok(caller) => caller,
-        Err(response) => return response,
+        Err(refusal) => return refusal.response(),
     };
     let mut session = shell(&shared, caller, &run.cwd).await;
     let (answer, outcome) = session.run_whole(&run.line, None, run.confirmed).await;
@@ -167,6 +179,6 @@ pub(crate) async fn run(request: HttpRequest, shared: Data<Shared>, run: Json<Ru
 pub(crate) async fn complete(request: HttpRequest, shared: Data<Shared>, run: Json<Run>) -> HttpResponse {
     match own_page(&request, &shared) {
         Ok(caller) => HttpResponse::Ok().json(shell(&shared, caller, &run.cwd).await.complete(&run.line)),
-        Err(response) => response,
+        Err(refusal) => refusal.response(),
     }
 }

@@ -29,7 +29,7 @@ fn event(name: &str, value: &impl serde::Serialize) -> Option<Bytes> {
 pub(crate) async fn live(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
     let system = match caller(&request, &shared) {
         Ok((caller, _)) => caller.grants.system,
-        Err(response) => return response,
+        Err(refusal) => return refusal.response(),
     };
     if !system {
         return HttpResponse::Forbidden().json(serde_json::json!({ "error": "for system administrators" }));
