@@ -1,6 +1,10 @@
 //! The supervisor as an actor.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::LocalBoxFuture;
 use strum::IntoStaticStr;
@@ -58,7 +62,8 @@ type Booted = oneshot::Sender<Result<(), ExitReason>>;
 pub struct Supervisor {
     core: Core,
     specs: HashMap<Address, ChildSpec>,
-    running: HashMap<Pid, Arc<Cell>>,
+    /// In order of start, so that children die in the same order in every replay.
+    running: BTreeMap<Pid, Arc<Cell>>,
     asked: HashMap<Token, Answer>,
     next_token: Token,
     origin: Instant,
@@ -74,7 +79,7 @@ impl Supervisor {
         Self {
             core: Core::new(spec.strategy, spec.intensity, first),
             specs: spec.children.iter().map(|c| (c.address.clone(), c.clone())).collect(),
-            running: HashMap::new(),
+            running: BTreeMap::new(),
             asked: HashMap::new(),
             next_token: 1,
             origin: Instant::now(),
@@ -181,7 +186,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     /// Children do not outlive their supervisor, however it ended.
     fn drop(&mut self) {
-        for cell in self.running.values() {
+        for cell in self.running.values().rev() {
             cell.exit(ExitReason::Killed);
         }
     }
