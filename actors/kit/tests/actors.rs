@@ -205,6 +205,9 @@ async fn an_actor_stuck_in_a_handler_is_abandoned_and_started_again() {
     let a = mailbox(&node, "a");
     let (go, block) = std::sync::mpsc::channel();
     a.tell(Msg::Block(block)).expect("there is room");
+    while a.cell().vitals(node.quanta()).handled == 0 {
+        tokio::task::yield_now().await;
+    }
     let root = SupervisorHandle::find(&node, &address("root")).expect("it runs");
     root.terminate_child(&address("a")).await.expect("it is abandoned");
     root.restart_child(&address("a")).await.expect("its name is free");
