@@ -9,7 +9,10 @@ use russh::{
     server::{Auth, Config, Handler, Msg},
 };
 use strum::IntoStaticStr;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, watch},
+};
 
 use crate::{
     editor::{Editor, Key},
@@ -28,6 +31,8 @@ pub(crate) struct Connection {
     clock: Clock,
     user: watch::Receiver<Option<String>>,
     told: watch::Sender<Option<String>>,
+    /// Its place among the connections; given back with the actor.
+    _place: OwnedSemaphorePermit,
     /// Dropped with the actor: the connection's tasks end then.
     alive: watch::Sender<()>,
 }
@@ -39,13 +44,15 @@ impl Connection {
     pub(crate) fn new(
         stream: TcpStream,
         peer: SocketAddr,
+        place: OwnedSemaphorePermit,
         front: Front,
         config: Arc<Config>,
-        node: Node,
+        node: &Node,
     ) -> Self {
         let (told, user) = watch::channel(None);
+        let alive = watch::channel(()).0;
         let clock = *node.clock();
-        Self { stream: Some(stream), peer, front, config, clock, user, told, alive: watch::channel(()).0 }
+        Self { stream: Some(stream), peer, front, config, clock, user, told, _place: place, alive }
     }
 }
 
@@ -289,8 +296,7 @@ async fn read_input(channel: &mut Channel<Msg>) -> Option<Vec<u8>> {
 async fn run_shell(mut session: Session, mut channel: Channel<Msg>) -> Result<(), russh::Error> {
     let mut editor = Editor::default();
     let mut asked: Option<String> = None;
-    let greeting =
-        format!("{}Hypha CoCon. `help` lists the commands, Tab completes.\r\n{}", "", session.prompt());
+    let greeting = format!("Hypha CoCon. `help` lists the commands, Tab completes.\r\n{}", session.prompt());
     channel.data(greeting.as_bytes()).await?;
     while let Some(message) = channel.wait().await {
         let data = match message {

@@ -16,7 +16,10 @@ use kit::{
 };
 use russh::{keys::PrivateKey, server::Config};
 use strum::IntoStaticStr;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 
 use crate::server::Connection;
 
@@ -57,7 +60,8 @@ pub fn child(front: &Front) -> Result<ChildSpec, AddressError> {
                 tracing::info!(%local, "CoCon listens for SSH");
                 front.bound.send_replace(Some(local));
                 let config = Arc::new(config(&front));
-                Ok(Listener { front, config, socket: Arc::new(socket), accepted: 0, refused: 0 })
+                let places = Arc::new(Semaphore::new(front.limit.min(Semaphore::MAX_PERMITS)));
+                Ok(Listener { front, config, socket: Arc::new(socket), places, accepted: 0, refused: 0 })
             }
         }));
     Ok(spec.into_child())
@@ -81,6 +85,8 @@ struct Listener {
     front: Front,
     config: Arc<Config>,
     socket: Arc<TcpListener>,
+    /// One for each connection that may be open.
+    places: Arc<Semaphore>,
     accepted: u64,
     refused: u64,
 }
@@ -127,24 +133,22 @@ impl Listener {
     }
 
     fn take(&mut self, stream: TcpStream, peer: SocketAddr, cx: &mut Cx<'_, Self>) {
-        let sessions = cx.node().registry().all();
-        let open = sessions.iter().filter(|c| c.address().as_str().starts_with("cocon/session/")).count();
-        if open >= self.front.limit {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
             self.refused += 1;
             tracing::warn!(%peer, limit = self.front.limit, "too many SSH connections; one was refused");
             return;
-        }
+        };
         self.accepted += 1;
         let (front, config) = (self.front.clone(), self.config.clone());
         let name = Address::new(format!("cocon/session/{}", self.accepted));
         let (Ok(address), Ok(sessions)) = (name, Address::new("cocon/sessions")) else { return };
-        let stream = Arc::new(parking_lot::Mutex::new(Some(stream)));
+        let stream = Arc::new(parking_lot::Mutex::new(Some((stream, place))));
         let spec = ChildSpec::worker(address, move |start| {
-            let stream = stream.lock().take();
+            let taken = stream.lock().take();
             let (front, config) = (front.clone(), config.clone());
             async move {
-                let stream = stream.ok_or(ExitReason::Normal)?;
-                Ok(Connection::new(stream, peer, front, config, start.node))
+                let (stream, place) = taken.ok_or(ExitReason::Normal)?;
+                Ok(Connection::new(stream, peer, place, front, config, &start.node))
             }
         });
         let spec = spec.restart(Restart::Temporary);
