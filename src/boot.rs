@@ -6,7 +6,9 @@
 //! ├ accounts        operators
 //! ├ domain-family   licence, domains, bridges
 //! ├ cocon           the SSH front (not in replays)
-//! └ web             the web admin (not in replays)
+//! ├ web             the web admin (not in replays)
+//! ├ metrics         keeps histograms current (not in replays)
+//! └ watchdog        where systemd asks for one
 //! ```
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -14,7 +16,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use access::{Accounts, Door};
 use command::{SessionInfo, Tree};
 use domain::{Estate, Services};
-use kit::{Address, Cell, ExitReason, Node, Strategy, SupervisorSpec, Vault, journal::Journal};
+use kit::{Address, Cell, ExitReason, Node, Strategy, SupervisorSpec, Vault, journal::Journal, token::Token};
 
 use crate::commands;
 
@@ -26,6 +28,8 @@ pub struct Parts {
     pub imports: PathBuf,
     pub host: String,
     pub vendor_key: Option<String>,
+    pub token: Option<Arc<dyn Token>>,
+    pub token_check: Duration,
 }
 
 /// An assembled node, not started yet.
@@ -54,7 +58,7 @@ pub enum BootError {
 
 impl Assembly {
     pub fn new(parts: Parts) -> Result<Self, BootError> {
-        let Parts { node, journal, vault, imports, host, vendor_key } = parts;
+        let Parts { node, journal, vault, imports, host, vendor_key, token, token_check } = parts;
         let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
         let vendor_key =
             vendor_key.filter(|k| !k.is_empty()).map(|k| domain::licence::vendor_key(&k)).transpose()?;
@@ -67,6 +71,8 @@ impl Assembly {
             imports,
             host,
             vendor_key,
+            token,
+            token_check,
             declaring: Arc::default(),
         };
         let mut tree = Tree::default();

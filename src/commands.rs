@@ -135,6 +135,16 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
         .arg("id", Kind::Number(1, u64::MAX), "its number", "номер")
         .system_only(),
         Command::look(
+            "node/log/list",
+            "lists the newest lines of the log",
+            "последние строки журнала работы",
+            look(|n, call| Ok(log(&n, &call))),
+        )
+        .option("--level", Kind::OneOf(LEVELS), "this level and worse", "этот уровень и хуже")
+        .option("--text", Kind::Text, "text in the line or its module", "текст в строке или модуле")
+        .option("--limit", Kind::Number(1, 1000), "how many; 50", "сколько; 50")
+        .system_only(),
+        Command::look(
             "journal/list",
             "lists the newest events",
             "последние события журнала",
@@ -205,6 +215,25 @@ async fn info(node: &Node, call: &Call) -> Result<Output, CommandError> {
     });
     let text = serde_json::to_string_pretty(&data).map_err(CommandError::failed)?;
     Ok(Output::text(text).with_data(data))
+}
+
+/// From the worst.
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+
+fn log(node: &Node, call: &Call) -> Output {
+    let rank =
+        |level: &str| LEVELS.iter().position(|l| l.eq_ignore_ascii_case(level)).unwrap_or(LEVELS.len());
+    let worst = call.opt("--level").map_or(LEVELS.len(), rank);
+    let text = call.opt("--text").unwrap_or_default();
+    let limit = call.number("--limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(50);
+    let wanted =
+        |l: &kit::log::LogLine| rank(l.level) <= worst && (l.text.contains(text) || l.target.contains(text));
+    let lines = node.log().newest(limit, wanted);
+    let mut table = Table::new(["At", "Level", "Module", "Text"]);
+    for l in &lines {
+        table.row([&l.at.to_rfc3339(), l.level, &l.target, &l.text]);
+    }
+    Output::table(table).with_data(json!(lines))
 }
 
 fn crashes(node: &Node) -> Output {

@@ -39,10 +39,27 @@ imports = ""
 # The licence vendor's Ed25519 public key, 64 hex digits; empty: no licence can be installed.
 vendor_key = ""
 
+[token]
+# PKCS#11 module of the hardware token a licence may be bound to, such as /usr/lib/librtpkcs11ecp.so; empty: no token.
+module = ""
+# Label of its key pair.
+key = "hypha"
+# File that holds the token's user PIN.
+pin_file = ""
+# Seconds between checks that the token is there and the licence still valid.
+check_seconds = 60
+
+[metrics]
+# File with the bearer token that /metrics of the web admin asks for; empty is metrics.token in the data directory, made
+# at the first start.
+token_file = ""
+
 [log]
+# stderr, stdout, or journal (systemd's, with every field).
+to = "stderr"
 # error, warn, info, debug, trace, or a filter such as "info,kit=debug".
 level = "info"
-# text or json.
+# text or json; for stderr and stdout.
 format = "text"
 "#;
 
@@ -54,6 +71,8 @@ pub struct Config {
     pub web: WebConfig,
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
+    pub token: TokenConfig,
+    pub metrics: MetricsConfig,
     pub log: LogConfig,
 }
 
@@ -88,7 +107,29 @@ pub struct LicenceConfig {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenConfig {
+    pub module: PathBuf,
+    pub key: String,
+    pub pin_file: PathBuf,
+    pub check_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricsConfig {
+    pub token_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogTarget {
+    Stderr,
+    Stdout,
+    Journal,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogConfig {
+    pub to: LogTarget,
     pub level: String,
     pub format: LogFormat,
 }
@@ -119,8 +160,12 @@ impl Config {
     }
 }
 
-fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
-    let syntax = |e: toml::de::Error| ConfigError::Syntax(file.to_owned(), e.to_string());
+pub fn syntax(file: &Path, e: toml::de::Error) -> ConfigError {
+    ConfigError::Syntax(file.to_owned(), e.to_string())
+}
+
+pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    let syntax = |e| syntax(file, e);
     let mut whole: toml::Table = toml::from_str(DEFAULTS).map_err(syntax)?;
     let given: toml::Table = toml::from_str(text).map_err(syntax)?;
     overlay(file, "", &mut whole, given)?;
@@ -170,7 +215,14 @@ impl Default for Config {
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },
             licence: LicenceConfig { vendor_key: String::new() },
-            log: LogConfig { level: "info".into(), format: LogFormat::Text },
+            token: TokenConfig {
+                module: PathBuf::new(),
+                key: "hypha".into(),
+                pin_file: PathBuf::new(),
+                check_seconds: 60,
+            },
+            metrics: MetricsConfig { token_file: PathBuf::new() },
+            log: LogConfig { to: LogTarget::Stderr, level: "info".into(), format: LogFormat::Text },
         }
     }
 }

@@ -1,10 +1,15 @@
 //! `hypha`: the node, its replays and its tools.
 
+mod ask;
 mod boot;
 mod commands;
 mod config;
+mod licence;
+mod log;
+mod metrics;
 mod replay;
 mod run;
+mod systemd;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -31,7 +36,7 @@ enum What {
     },
     /// Play scenario scripts; the exit status is 0 when every expectation held.
     Replay(replay::Options),
-    /// Check or print the configuration.
+    /// Check, print or ask for the configuration.
     Config {
         /// Print every key with its default.
         #[arg(long)]
@@ -39,7 +44,13 @@ enum What {
         /// Check this file.
         #[arg(long)]
         check: Option<PathBuf>,
+        /// Ask for every key, and write the answers to this file.
+        #[arg(long, conflicts_with_all = ["print", "check"])]
+        ask: Option<PathBuf>,
     },
+    /// Make, sign and check licences.
+    #[command(subcommand)]
+    Licence(licence::Licence),
 }
 
 fn main() -> ExitCode {
@@ -55,8 +66,14 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(e) => Err(e),
         },
-        What::Config { print: false, check: None } => Err("say --print or --check FILE".into()),
-        What::Config { print, check } => {
+        What::Licence(what) => licence::run(what),
+        What::Config { ask: Some(file), .. } => {
+            ask::ask(&file, &mut std::io::stdin().lock(), &mut std::io::stdout()).map_err(Into::into)
+        }
+        What::Config { print: false, check: None, .. } => {
+            Err("say --print, --check FILE or --ask FILE".into())
+        }
+        What::Config { print, check, .. } => {
             config::Config::read(check.as_deref()).map_err(Into::into).map(|_| match print {
                 true => print!("{}", config::DEFAULTS),
                 false => println!("ok"),

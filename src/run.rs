@@ -1,29 +1,42 @@
 //! `hypha run`: the node as a service.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use cocon::Front;
 use command::Grants;
-use kit::{Address, ExitReason, Node, crash::CrashLog, ledger, ledger::LedgerMsg};
-use store::{DataLock, KeyFile, SqliteJournal};
-use tracing_subscriber::EnvFilter;
+use kit::{
+    Address, ExitReason, Node, Secret,
+    crash::CrashLog,
+    ledger::{self, LedgerMsg},
+    log::LogRing,
+    token::Token,
+};
+use sd_notify::NotifyState;
+use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
     boot::{Assembly, Parts, end_of},
-    config::{Config, LogFormat},
+    config::{Config, TokenConfig},
+    log,
+    metrics::Metrics,
+    systemd,
 };
 
 type Error = Box<dyn std::error::Error>;
 
 /// Runs until it is told to stop (SIGTERM, SIGINT) or its root supervisor gives up.
 pub fn run(config: Config) -> Result<(), Error> {
-    log(&config)?;
+    let log = log::start(&config.log)?;
     let data = config.node.data.clone();
     std::fs::create_dir_all(&data)
         .map_err(|e| format!("cannot make the data directory {}: {e}", data.display()))?;
     restrict(&data)?;
     let _lock = DataLock::take(&data)?;
-    actix::System::new().block_on(serve(config, data))
+    actix::System::new().block_on(serve(config, data, log))
 }
 
 fn restrict(data: &std::path::Path) -> Result<(), Error> {
@@ -33,7 +46,8 @@ fn restrict(data: &std::path::Path) -> Result<(), Error> {
         .map_err(|e| format!("cannot restrict {}: {e}", data.display()).into())
 }
 
-async fn serve(config: Config, data: PathBuf) -> Result<(), Error> {
+async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), Error> {
+    let metrics = Metrics::install()?;
     let threads = match config.node.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n.min(256),
@@ -41,6 +55,7 @@ async fn serve(config: Config, data: PathBuf) -> Result<(), Error> {
     let node = Node::builder(format!("{}@{}", config.node.name, config.node.host))
         .arbiters(threads)
         .crashes(CrashLog::with_file(&data.join("crashes.jsonl"))?)
+        .log(log)
         .build();
     let journal = SqliteJournal::open(&data.join("journal.db"))?;
     let imports = match config.routing.imports.as_os_str().is_empty() {
@@ -55,6 +70,8 @@ async fn serve(config: Config, data: PathBuf) -> Result<(), Error> {
         imports,
         host: config.node.host.clone(),
         vendor_key: Some(config.licence.vendor_key.clone()),
+        token: token(&config.token).map(|t| Arc::new(t) as Arc<dyn Token>),
+        token_check: Duration::from_secs(config.token.check_seconds.max(1)),
     };
     let assembly =
         Assembly::new(parts)?.first(store::child(Address::new("store/journal")?, journal)).with_domains()?;
@@ -76,22 +93,30 @@ async fn serve(config: Config, data: PathBuf) -> Result<(), Error> {
         tree: assembly.tree.clone(),
         info: assembly.info(),
         door: front.door.clone(),
+        metrics: metrics.page(&node),
+        metrics_token: metrics_token(&config, &data)?,
         bound: web_bound,
     };
-    let assembly = assembly.child(cocon::child(&front)?).child(web::child(&page)?);
+    let mut assembly =
+        assembly.child(cocon::child(&front)?).child(web::child(&page)?).child(metrics.child()?);
+    if let Some(watchdog) = systemd::watchdog()? {
+        assembly = assembly.child(watchdog);
+    }
     let mut stop = stop_signal()?;
     let root = assembly.start().await?;
-    first_administrator(&node, &assembly).await?;
+    first_administrator(&node, &assembly, &data).await?;
     let ssh = *listening.wait_for(Option::is_some).await?;
     let http = *web_listening.wait_for(Option::is_some).await?;
     if let (Some(ssh), Some(http)) = (ssh, http) {
         println!("web admin: http://{http}");
         println!("hypha is ready: ssh -p {} admin@{}", ssh.port(), ssh.ip());
     }
+    systemd::tell(NotifyState::Ready);
     let ended = tokio::select! {
         reason = end_of(&root) => reason,
         () = stop.recv() => {
             tracing::info!("stopping");
+            systemd::tell(NotifyState::Stopping);
             root.exit(ExitReason::Shutdown);
             end_of(&root).await;
             return Ok(());
@@ -116,12 +141,53 @@ fn stop_signal() -> std::io::Result<StopSignal> {
     Ok(StopSignal(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
 }
 
-/// The first start makes an administrator whose password is printed once and stored nowhere.
-async fn first_administrator(node: &Node, assembly: &Assembly) -> Result<(), Error> {
+/// The hardware token of the configuration, if it names one.
+pub fn token(config: &TokenConfig) -> Option<Pkcs11Token> {
+    (!config.module.as_os_str().is_empty()).then(|| Pkcs11Token {
+        module: config.module.clone(),
+        label: config.key.clone(),
+        pin_file: config.pin_file.clone(),
+    })
+}
+
+/// What `/metrics` asks for; the first start makes it.
+fn metrics_token(config: &Config, data: &Path) -> Result<Secret<String>, Error> {
+    let file = match config.metrics.token_file.as_os_str().is_empty() {
+        true => data.join("metrics.token"),
+        false => config.metrics.token_file.clone(),
+    };
+    if !file.exists() {
+        write_secret(&file, access::random_password().expose())?;
+    }
+    let token = std::fs::read_to_string(&file)
+        .map_err(|e| format!("cannot read the token of /metrics from {}: {e}", file.display()))?;
+    match token.trim() {
+        "" => Err(format!("{} is empty; remove it for a new token", file.display()).into()),
+        token => Ok(Secret::new(token.to_owned())),
+    }
+}
+
+/// A new file that only its owner reads.
+fn write_secret(file: &Path, secret: &str) -> Result<(), Error> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    made.and_then(|mut f| writeln!(f, "{secret}"))
+        .map_err(|e| format!("cannot write {}: {e}", file.display()).into())
+}
+
+/// The first start makes an administrator whose password is printed once and stored nowhere; where what is printed ends in
+/// systemd's journal, it goes to a file instead, for the operator to read and remove.
+async fn first_administrator(node: &Node, assembly: &Assembly, data: &Path) -> Result<(), Error> {
     if !assembly.accounts.load().all.is_empty() {
         return Ok(());
     }
     let password = access::random_password();
+    let file = systemd::stdout_is_journal().then(|| data.join("first-password"));
+    if let Some(file) = &file {
+        // Left by a start that ended before the account was made.
+        let _ = std::fs::remove_file(file);
+        write_secret(file, password.expose())?;
+    }
     let command = access::AccountCommand::Add {
         name: "admin".into(),
         hash: access::hash(&password)?,
@@ -129,19 +195,14 @@ async fn first_administrator(node: &Node, assembly: &Assembly) -> Result<(), Err
     };
     let mailbox = node.registry().lookup::<LedgerMsg<access::AccountsBook>>(&Address::new("accounts")?)?;
     ledger::change::<access::AccountsBook>(&mailbox, command, kit::journal::Origin::system()).await?;
-    println!("first start: user admin, password {}", password.expose());
-    println!("it is shown this once; change it with cocon/user/password");
-    Ok(())
-}
-
-fn log(config: &Config) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.log.level)
-        .map_err(|e| format!("log.level {:?}: {e}", config.log.level))?;
-    // Standard output is for what the operator must see; the log goes beside it.
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Text => base.with_ansi(false).init(),
-        LogFormat::Json => base.json().init(),
+    match file {
+        None => {
+            println!("first start: user admin, password {}", password.expose());
+            println!("it is shown this once; change it with cocon/user/password");
+        }
+        Some(file) => {
+            println!("first start: the password of user admin is in {}; read and remove it", file.display())
+        }
     }
     Ok(())
 }

@@ -198,21 +198,9 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     browser.close().await;
 }
 
-/// A request as any program may send it; the answer's head and body.
-fn http(node: &Node, request: &str) -> String {
-    use std::io::{Read, Write};
-    let mut stream =
-        std::net::TcpStream::connect(node.web.trim_start_matches("http://")).expect("it listens");
-    stream.write_all(request.as_bytes()).expect("sent");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("read");
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 fn post(node: &Node, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    http(
-        node,
+    node.http(
         &format!(
             "POST {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
         ),
@@ -224,7 +212,7 @@ fn strangers_and_forged_requests_are_refused() {
     let node = Node::start();
     assert!(post(&node, "/api/run", "", "{\"line\":\"domain/list\"}").starts_with("HTTP/1.1 401"));
     assert!(
-        http(&node, "GET /api/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        node.http("GET /api/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             .starts_with("HTTP/1.1 401")
     );
     let login = format!("{{\"user\":\"admin\",\"password\":\"{}\"}}", node.password);
@@ -242,5 +230,5 @@ fn strangers_and_forged_requests_are_refused() {
     assert!(post(&node, "/api/run", &both, run).starts_with("HTTP/1.1 200"));
     assert!(post(&node, "/api/run", &both, "not json").starts_with("HTTP/1.1 400"));
     assert!(post(&node, "/api/run", &both, &"x".repeat(300_000)).starts_with("HTTP/1.1 413"));
-    assert!(http(&node, "garbage\r\n\r\n").starts_with("HTTP/1.1 400"));
+    assert!(node.http("garbage\r\n\r\n").starts_with("HTTP/1.1 400"));
 }

@@ -37,6 +37,8 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         imports: script.files(),
         host: "ecss1".into(),
         vendor_key: None,
+        token: None,
+        token_check: std::time::Duration::from_secs(60),
     };
     let assembly = Assembly::new(parts)?.with_domains()?;
     let root = assembly.start().await?;

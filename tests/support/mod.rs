@@ -19,6 +19,7 @@ pub struct Answer {
 
 pub struct Node {
     dir: tempfile::TempDir,
+    environment: Vec<(String, String)>,
     child: Child,
     pub address: SocketAddr,
     pub password: String,
@@ -26,21 +27,46 @@ pub struct Node {
     pub web: String,
 }
 
-const HYPHA: &str = env!("CARGO_BIN_EXE_hypha");
+pub const HYPHA: &str = env!("CARGO_BIN_EXE_hypha");
 
 impl Node {
     pub fn start() -> Self {
+        Self::start_with("", &[])
+    }
+
+    /// With more configuration and environment.
+    pub fn start_with(more: &str, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let config =
+        let doors =
             "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n";
-        std::fs::write(dir.path().join("hypha.toml"), config).expect("written");
-        let (child, address, password, web) = launch(dir.path());
-        Self { dir, child, address, password: password.expect("the first start prints a password"), web }
+        std::fs::write(dir.path().join("hypha.toml"), format!("{doors}{more}")).expect("written");
+        let environment: Vec<_> =
+            environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let (child, address, password, web) = launch(dir.path(), &environment);
+        let password = password.expect("the first start prints a password");
+        Self { dir, environment, child, address, password, web }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A request as any program may send it; the answer's head and body.
+    pub fn http(&self, request: &str) -> String {
+        use std::io::Read;
+        let mut stream =
+            std::net::TcpStream::connect(self.web.trim_start_matches("http://")).expect("it listens");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        // A server that hangs up on garbage may reset the connection.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// After [`Node::kill`]: the same data, another port.
     pub fn restart(&mut self) {
-        let (child, address, password, web) = launch(self.dir.path());
+        let (child, address, password, web) = launch(self.dir.path(), &self.environment);
         assert_eq!(password, None, "accounts survive");
         (self.child, self.address, self.web) = (child, address, web);
     }
@@ -60,7 +86,7 @@ impl Node {
 
     /// A second process on the same data.
     pub fn second(&self) -> Answer {
-        answer(command(self.dir.path()).output().expect("it runs"))
+        answer(command(self.dir.path(), &self.environment).output().expect("it runs"))
     }
 
     pub fn ssh(&self, line: &str, input: &[u8]) -> Answer {
@@ -152,16 +178,17 @@ impl Drop for Node {
     }
 }
 
-fn command(dir: &Path) -> Command {
+fn command(dir: &Path, environment: &[(String, String)]) -> Command {
     let mut command = Command::new(HYPHA);
     command.arg("run").arg("--config").arg(dir.join("hypha.toml")).arg("--data").arg(dir.join("data"));
+    command.envs(environment.iter().map(|(n, v)| (n, v)));
     command
 }
 
 /// Starts the node and reads what it prints until it is ready.
-fn launch(dir: &Path) -> (Child, SocketAddr, Option<String>, String) {
+fn launch(dir: &Path, environment: &[(String, String)]) -> (Child, SocketAddr, Option<String>, String) {
     let log = std::fs::File::create(dir.join("log")).expect("a log");
-    let mut child = command(dir).stdout(Stdio::piped()).stderr(log).spawn().expect("hypha runs");
+    let mut child = command(dir, environment).stdout(Stdio::piped()).stderr(log).spawn().expect("hypha runs");
     let (mut password, mut web) = (None, String::new());
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     while let Some(Ok(line)) = lines.next() {

@@ -157,8 +157,9 @@ impl Session {
             let question = format!("[{name}] {}", question(&call));
             return (Ok(Output::default()), Outcome::Asks { question });
         }
-        metrics_of(&command);
-        match (command.handler)(call).await {
+        let done = (command.handler)(call).await;
+        count(&command, &done, (self.clock.now() - began).to_std().unwrap_or(Duration::ZERO));
+        match done {
             Ok(output) => {
                 let text = if json {
                     json_text(&output.to_json())
@@ -322,8 +323,10 @@ fn json_text(value: &serde_json::Value) -> String {
     text
 }
 
-fn metrics_of(command: &Command) {
-    metrics::counter!("hypha_commands_total", "path" => command.path).increment(1);
+fn count(command: &Command, done: &Answer, took: Duration) {
+    let outcome = if done.is_ok() { "ok" } else { "error" };
+    metrics::counter!("hypha_commands_total", "path" => command.path, "outcome" => outcome).increment(1);
+    metrics::histogram!("hypha_command_seconds").record(took.as_secs_f64());
 }
 
 /// Help for one command.

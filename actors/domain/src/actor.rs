@@ -32,6 +32,9 @@ pub struct Services {
     pub host: String,
     /// The licence vendor's public key, if the node has one.
     pub vendor_key: Option<ed25519_dalek::VerifyingKey>,
+    /// The hardware token, if the node has one, and how often it and the licence are looked at.
+    pub token: Option<Arc<dyn kit::token::Token>>,
+    pub token_check: std::time::Duration,
     /// One declaration of subscribers at a time, so that the licence's limit holds over all domains.
     pub declaring: Arc<tokio::sync::Mutex<()>>,
 }

@@ -9,8 +9,35 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use parking_lot::Mutex;
+use serde::Serialize;
 
-use crate::{bridge::Bridges, licence::Licence, state::DomainState};
+use chrono::{DateTime, Utc};
+
+use crate::{
+    bridge::Bridges,
+    licence::{Licence, Standing, Terms, TokenState},
+    state::DomainState,
+};
+
+/// A contact under which a subscriber can be reached now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registration {
+    /// The contact's URI with its parameters.
+    pub contact: String,
+    /// Where the registration came from: `tcp 192.168.2.14:12702`.
+    pub received: String,
+    /// Where it came in: `tcp 192.168.2.61:5060`.
+    pub local: String,
+    pub user_agent: String,
+    pub expires: DateTime<Utc>,
+}
+
+impl Registration {
+    /// Whether it takes an Elph licence: Elph-Desktop, Elph-Android and Elph-IOS do (manual, "Лицензирование Elph").
+    pub fn is_elph(&self) -> bool {
+        self.user_agent.get(..5).is_some_and(|a| a.eq_ignore_ascii_case("elph-"))
+    }
+}
 
 /// Domains, bridges and licence at one moment.
 #[derive(Debug, Clone, Default)]
@@ -20,12 +47,31 @@ pub struct Picture {
     /// Calls on each bridge.
     pub calls: OrdMap<String, Arc<AtomicU32>>,
     pub licence: Arc<Licence>,
+    pub token: TokenState,
+    /// By domain and interface.
+    pub registrations: OrdMap<String, OrdMap<String, Arc<Vec<Registration>>>>,
 }
 
 impl Picture {
     /// Calls now on a bridge.
     pub fn calls_on(&self, bridge: &str) -> u32 {
         self.calls.get(bridge).map_or(0, |c| c.load(Relaxed))
+    }
+
+    /// The licence's terms in force at this time.
+    pub fn terms(&self, now: DateTime<Utc>) -> Terms {
+        self.licence.in_force(&self.token, now)
+    }
+
+    /// Registrations of Elph clients in a domain, with their interfaces.
+    pub fn elph(&self, domain: &str) -> Vec<(&str, &Registration)> {
+        let ifaces = self.registrations.get(domain).into_iter().flatten();
+        let all = ifaces.flat_map(|(iface, contacts)| contacts.iter().map(move |c| (iface.as_str(), c)));
+        all.filter(|(_, contact)| contact.is_elph()).collect()
+    }
+
+    pub fn standing(&self, now: DateTime<Utc>) -> Standing {
+        self.licence.standing(&self.token, now)
     }
 
     /// Declared subscribers of all domains.

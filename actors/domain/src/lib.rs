@@ -10,6 +10,7 @@ pub mod bridge;
 pub mod commands;
 mod decide;
 mod estate;
+mod guard;
 pub mod licence;
 pub mod routing;
 pub mod state;
@@ -17,5 +18,5 @@ mod tree;
 
 pub use actor::{DomainBook, DomainsBook, Services};
 pub use decide::{DomainCommand, DomainError, NewUsers};
-pub use estate::{Estate, Picture};
+pub use estate::{Estate, Picture, Registration};
 pub use tree::child;

@@ -1,12 +1,13 @@
 //! The licence: a signed file with limits and switches (manual, "Лицензирование Elph", "Инсталляция лицензии").
 //!
 //! The file is two lines of base64 between marks: the terms as JSON, and their Ed25519 signature. Without one the node
-//! runs with [`Terms::default`], enough to try everything on a small scale.
+//! runs with [`Terms::default`], enough to try everything on a small scale. So it does when the licence has run out or its
+//! hardware token is gone: what exists goes on, what is new is held to those terms.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
-use kit::journal::Fold;
+use kit::{journal::Fold, token::TokenIdentity};
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
@@ -29,6 +30,9 @@ pub struct Terms {
     pub not_before: Option<DateTime<Utc>>,
     #[serde(default)]
     pub not_after: Option<DateTime<Utc>>,
+    /// The hardware token it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenIdentity>,
 }
 
 impl Default for Terms {
@@ -44,6 +48,7 @@ impl Default for Terms {
             elph_members: 10,
             not_before: None,
             not_after: None,
+            token: None,
         }
     }
 }
@@ -54,6 +59,86 @@ pub struct Licence {
     /// The signed file, once one was installed.
     pub file: Option<String>,
     pub terms: Terms,
+}
+
+/// What the last check of the hardware token saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenState {
+    /// Why there is none.
+    Absent(String),
+    /// It signed a fresh challenge.
+    Proven(TokenIdentity),
+}
+
+impl Default for TokenState {
+    fn default() -> Self {
+        Self::Absent("it was not looked for yet".into())
+    }
+}
+
+/// Whether the installed licence's terms hold now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    #[error("no licence is installed: evaluation")]
+    Evaluation,
+    #[error("valid")]
+    Valid,
+    #[error("valid from {0} only")]
+    NotYet(DateTime<Utc>),
+    #[error("expired at {0}")]
+    Expired(DateTime<Utc>),
+    #[error("its hardware token {0} is missing: {1}")]
+    NoToken(String, String),
+}
+
+impl Licence {
+    pub fn standing(&self, token: &TokenState, now: DateTime<Utc>) -> Standing {
+        if self.file.is_none() {
+            return Standing::Evaluation;
+        }
+        match (self.terms.not_before, self.terms.not_after) {
+            (Some(from), _) if now < from => return Standing::NotYet(from),
+            (_, Some(to)) if now > to => return Standing::Expired(to),
+            _ => {}
+        }
+        match (&self.terms.token, token) {
+            (None, _) => Standing::Valid,
+            (Some(wanted), TokenState::Proven(found)) if wanted == found => Standing::Valid,
+            (Some(wanted), TokenState::Proven(found)) => {
+                Standing::NoToken(wanted.serial.clone(), format!("another is plugged in, {}", found.serial))
+            }
+            (Some(wanted), TokenState::Absent(why)) => Standing::NoToken(wanted.serial.clone(), why.clone()),
+        }
+    }
+
+    /// The terms in force: the licence's own while it is valid.
+    pub fn in_force(&self, token: &TokenState, now: DateTime<Utc>) -> Terms {
+        match self.standing(token, now) {
+            Standing::Valid => self.terms.clone(),
+            _ => Terms { installation: self.terms.installation.clone(), ..Terms::default() },
+        }
+    }
+}
+
+/// Whether a token's answer to a challenge proves that it holds its key.
+pub fn token_proves(identity: &TokenIdentity, challenge: &[u8; 32], signature: &[u8]) -> bool {
+    use p256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
+    let Some(point) = unhex(&identity.key) else { return false };
+    let (Ok(key), Ok(signature)) = (VerifyingKey::from_sec1_bytes(&point), Signature::from_slice(signature))
+    else {
+        return false;
+    };
+    key.verify_prehash(challenge, &signature).is_ok()
+}
+
+/// Bytes from hex digits.
+fn unhex(hex: &str) -> Option<Vec<u8>> {
+    if !hex.len().is_multiple_of(2) || !hex.is_ascii() {
+        return None;
+    }
+    (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()).collect()
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr)]
@@ -92,14 +177,7 @@ pub enum LicenceError {
 /// A vendor's public key from 64 hex digits.
 pub fn vendor_key(hex: &str) -> Result<VerifyingKey, LicenceError> {
     let bad = || LicenceError::Key(hex.to_owned());
-    let hex = hex.trim();
-    if hex.len() != 64 || !hex.is_ascii() {
-        return Err(bad());
-    }
-    let mut bytes = [0u8; 32];
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).map_err(|_| bad())?;
-    }
+    let bytes: [u8; 32] = unhex(hex.trim()).and_then(|b| b.try_into().ok()).ok_or_else(bad)?;
     VerifyingKey::from_bytes(&bytes).map_err(|_| bad())
 }
 
@@ -160,6 +238,31 @@ mod tests {
     }
 
     #[test]
+    fn a_licence_bound_to_a_token_holds_while_that_token_proves_itself() {
+        use p256::ecdsa::{SigningKey, signature::hazmat::PrehashSigner};
+        let device = SigningKey::from_slice(&[3; 32]).expect("a key");
+        let point = device.verifying_key().to_encoded_point(false);
+        let hex = point.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+        let identity = TokenIdentity { serial: "0a1b".into(), key: hex };
+        let signature: p256::ecdsa::Signature = device.sign_prehash(&[5; 32]).expect("signed");
+        assert!(token_proves(&identity, &[5; 32], &signature.to_bytes()));
+        assert!(!token_proves(&identity, &[6; 32], &signature.to_bytes()));
+        assert!(!token_proves(&TokenIdentity { key: "04".into(), ..identity.clone() }, &[5; 32], &[]));
+
+        let terms = Terms { domains: 99, token: Some(identity.clone()), ..Terms::default() };
+        let licence = Licence { file: Some(String::new()), terms };
+        let now = DateTime::UNIX_EPOCH;
+        let proven = TokenState::Proven(identity.clone());
+        assert_eq!(licence.standing(&proven, now), Standing::Valid);
+        assert_eq!(licence.in_force(&proven, now).domains, 99);
+        let other = TokenState::Proven(TokenIdentity { serial: "ffff".into(), ..identity });
+        for state in [TokenState::default(), other] {
+            assert!(matches!(licence.standing(&state, now), Standing::NoToken(..)));
+            assert_eq!(licence.in_force(&state, now).domains, Terms::default().domains);
+        }
+    }
+
+    #[test]
     fn a_licence_has_its_time() {
         let day = chrono::TimeDelta::days(1);
         let start = DateTime::UNIX_EPOCH + day;
@@ -169,5 +272,10 @@ mod tests {
         assert!(matches!(verify(&file, &public, start - day), Err(LicenceError::NotYet(_))));
         assert!(verify(&file, &public, start).is_ok());
         assert!(matches!(verify(&file, &public, start + day * 2), Err(LicenceError::Expired(_))));
+        // One that was installed runs out too.
+        let licence = Licence { file: Some(file), terms };
+        let token = TokenState::default();
+        assert_eq!(licence.standing(&token, start), Standing::Valid);
+        assert_eq!(licence.standing(&token, start + day * 2), Standing::Expired(start + day));
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! domain-family   rest_for_one
 //! ├ licence       what may be declared
+//! ├ licence/token whether the licence's token is plugged in
 //! ├ domains       which domains there are
 //! ├ domain        dynamic: one ledger each, `domain/<NAME>`
 //! ├ domain/boot   starts a ledger for each known domain, then is done
@@ -17,7 +18,10 @@ use kit::{
 };
 use strum::IntoStaticStr;
 
-use crate::actor::{BridgesBook, DomainBook, DomainsBook, DomainsCommand, LicenceBook, Services};
+use crate::{
+    actor::{BridgesBook, DomainBook, DomainsBook, DomainsCommand, LicenceBook, Services},
+    guard,
+};
 
 /// The family under the node's root.
 pub fn child(services: &Services) -> Result<ChildSpec, AddressError> {
@@ -30,6 +34,7 @@ pub fn child(services: &Services) -> Result<ChildSpec, AddressError> {
             let book = LicenceBook { estate: s.estate.clone(), vendor_key: s.vendor_key };
             async move { Ledger::restore_named(book, s.journal, &start).await }
         }))
+        .child(guard::child(s)?)
         .child(ChildSpec::worker(Address::new("domains")?, move |start| {
             let s = domains.clone();
             async move { Ledger::restore_named(DomainsBook, s.journal, &start).await }

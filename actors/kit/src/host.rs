@@ -240,7 +240,7 @@ impl<A: Actor> Host<A> {
         }
         // The state is dropped under guard too: a destructor may panic.
         let _ = guarded(move || drop(actor));
-        self.node.registry().unregister(&self.cell);
+        self.node.retire(&self.cell);
         self.cell.finish(reason);
     }
 }

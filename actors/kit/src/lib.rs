@@ -13,12 +13,14 @@ mod exit;
 pub mod host;
 pub mod journal;
 pub mod ledger;
+pub mod log;
 mod mailbox;
 mod node;
 mod registry;
 mod secret;
 mod spec;
 pub mod supervisor;
+pub mod token;
 pub mod trace;
 pub mod tree;
 

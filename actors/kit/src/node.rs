@@ -12,7 +12,7 @@ use actix::ArbiterHandle;
 use parking_lot::Mutex;
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
-use crate::{Clock, Pid, Registry, crash::CrashLog, host, trace::Trace};
+use crate::{Cell, Clock, Pid, Registry, crash::CrashLog, host, log::LogRing, trace::Trace, tree::Totals};
 
 /// Which thread (actix arbiter) an actor lives on. Actors that ask each other belong together: an ask across arbiters
 /// costs two thread wake-ups.
@@ -38,7 +38,9 @@ struct Inner {
     clock: Clock,
     quanta: quanta::Clock,
     crashes: CrashLog,
+    log: Arc<LogRing>,
     trace: Trace,
+    retired: Mutex<Totals>,
     rng: Mutex<StdRng>,
 }
 
@@ -48,6 +50,7 @@ pub struct NodeBuilder {
     arbiters: usize,
     clock: Clock,
     crashes: CrashLog,
+    log: Arc<LogRing>,
     seed: Option<u64>,
 }
 
@@ -58,6 +61,7 @@ impl Node {
             arbiters: 0,
             clock: Clock::System,
             crashes: CrashLog::default(),
+            log: Arc::default(),
             seed: None,
         }
     }
@@ -83,8 +87,31 @@ impl Node {
         &self.0.crashes
     }
 
+    /// The newest lines of the log.
+    pub fn log(&self) -> &LogRing {
+        &self.0.log
+    }
+
     pub fn trace(&self) -> &Trace {
         &self.0.trace
+    }
+
+    /// What all actors have done since the node's start, by their type; those that have ended count too.
+    pub fn totals(&self) -> Totals {
+        // The lock keeps an actor that ends right now from being counted twice, or not at all.
+        let retired = self.0.retired.lock();
+        let mut totals = retired.clone();
+        for cell in self.registry().all() {
+            totals.add(&cell, self.quanta(), true);
+        }
+        totals
+    }
+
+    /// Gives an ended actor's name up and keeps its counts.
+    pub(crate) fn retire(&self, cell: &Cell) {
+        let mut retired = self.0.retired.lock();
+        retired.add(cell, self.quanta(), false);
+        self.registry().unregister(cell);
     }
 
     pub(crate) fn next_pid(&self) -> Pid {
@@ -133,6 +160,12 @@ impl NodeBuilder {
         self
     }
 
+    /// A ring that the process's log already writes to.
+    pub fn log(mut self, log: Arc<LogRing>) -> Self {
+        self.log = log;
+        self
+    }
+
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -151,6 +184,8 @@ impl NodeBuilder {
             clock: self.clock,
             quanta: quanta::Clock::new(),
             crashes: self.crashes,
+            log: self.log,
+            retired: Mutex::default(),
             trace: Trace::default(),
             rng: Mutex::new(self.seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64)),
         }))

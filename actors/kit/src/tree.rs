@@ -1,9 +1,11 @@
 //! The supervision tree as a picture of one moment.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::{Address, Node, Pid, VitalsView, spec::Kind, supervisor::Status};
+use crate::{Address, Cell, Node, Pid, VitalsView, spec::Kind, supervisor::Status};
 
 /// A child that is not running now.
 #[derive(Debug, Clone, Serialize)]
@@ -68,4 +70,53 @@ pub fn picture(node: &Node) -> Vec<Leaf> {
         }
     }
     leaves
+}
+
+/// What the actors of one type have done together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Total {
+    /// Running now.
+    pub actors: u64,
+    /// Messages waiting now.
+    pub mailbox: u64,
+    pub handled: u64,
+    pub refused: u64,
+    /// Time spent in handlers, microseconds.
+    pub busy_us: u64,
+}
+
+/// Totals by Rust type, without generic arguments and modules.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Totals(pub BTreeMap<&'static str, Total>);
+
+impl Totals {
+    pub(crate) fn add(&mut self, cell: &Cell, clock: &quanta::Clock, alive: bool) {
+        let vitals = cell.vitals(clock);
+        let total = self.0.entry(short(cell.type_name())).or_default();
+        if alive {
+            total.actors += 1;
+            total.mailbox += u64::from(vitals.mailbox);
+        }
+        total.handled += vitals.handled;
+        total.refused += vitals.refused;
+        total.busy_us += vitals.busy_us;
+    }
+}
+
+/// `Ledger<DomainBook>` says more as `DomainBook`, `supervisor::actor::Supervisor` as `Supervisor`.
+fn short(type_name: &'static str) -> &'static str {
+    let inner = type_name.split_once('<').map_or(type_name, |(_, inner)| inner.trim_end_matches('>'));
+    inner.rsplit("::").next().unwrap_or(inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn type_names_are_short() {
+        assert_eq!(short("kit::ledger::Ledger<domain::actor::DomainBook>"), "DomainBook");
+        assert_eq!(short("kit::supervisor::actor::Supervisor"), "Supervisor");
+        assert_eq!(short("u8"), "u8");
+    }
 }

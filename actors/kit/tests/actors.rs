@@ -124,6 +124,8 @@ async fn a_panic_ends_one_actor_alone_and_leaves_a_report() {
     assert_eq!(report.during.as_deref(), Some("Crash"));
     assert!(matches!(&report.reason, ExitReason::Panic(text) if text.starts_with("on purpose at ")));
     assert_eq!(report.state, json!({ "count": 0, "password": "******" }));
+    let total = node.totals().0["Counter"];
+    assert_eq!((total.actors, total.handled), (2, 4), "the one that ended counts too: {total:?}");
 }
 
 #[actix::test]

@@ -157,6 +157,7 @@ fn write_loop(mut db: Connection, writes: &Receiver<Write>, stats: &JournalStats
         let group: Vec<Write> = std::iter::once(first).chain(writes.try_iter().take(GROUP - 1)).collect();
         let mut answers: Vec<Box<dyn FnOnce(Option<JournalError>)>> = Vec::with_capacity(group.len());
         let mut events = 0;
+        let began = std::time::Instant::now();
         let written = write_group(&mut db, group, &mut versions, &mut answers, &mut events);
         match written {
             Ok(()) => {
@@ -164,6 +165,7 @@ fn write_loop(mut db: Connection, writes: &Receiver<Write>, stats: &JournalStats
                 stats.commits.fetch_add(1, Relaxed);
                 metrics::counter!("hypha_journal_events_total").increment(events);
                 metrics::counter!("hypha_journal_commits_total").increment(1);
+                metrics::histogram!("hypha_journal_commit_seconds").record(began.elapsed().as_secs_f64());
             }
             Err(ref e) => {
                 // The cache may be ahead of what the file holds now.

@@ -182,3 +182,15 @@ pub(crate) async fn complete(request: HttpRequest, shared: Data<Shared>, run: Js
         Err(refusal) => refusal.response(),
     }
 }
+
+/// For Prometheus, which shows the token of the node's file (`authorization: credentials_file`).
+pub(crate) async fn metrics(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    let sent = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    match sent.strip_prefix("Bearer ").is_some_and(|t| same(t, shared.front.metrics_token.expose())) {
+        true => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body((shared.front.metrics)()),
+        false => error(
+            HttpResponse::Unauthorized().insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+            "the token of metrics.token is wanted: Authorization: Bearer TOKEN",
+        ),
+    }
+}

@@ -1,9 +1,9 @@
-//! What changes while one looks: the tree every second, traced messages and crashes at once.
+//! What changes while one looks: the tree every second; traced messages, crashes and log lines at once.
 
 use std::{collections::VecDeque, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Bytes, web::Data};
-use kit::{crash::CrashReport, trace::Watch, tree::picture};
+use kit::{crash::CrashReport, log::LogLine, trace::Watch, tree::picture};
 use tokio::{sync::broadcast, time::Interval};
 
 use crate::api::{Shared, caller};
@@ -16,6 +16,7 @@ struct Stream {
     tick: Interval,
     watch: Watch,
     crashes: broadcast::Receiver<CrashReport>,
+    log: broadcast::Receiver<LogLine>,
     last: String,
     ready: VecDeque<Bytes>,
 }
@@ -39,6 +40,7 @@ pub(crate) async fn live(request: HttpRequest, shared: Data<Shared>) -> HttpResp
         tick: tokio::time::interval(EVERY),
         watch: node.trace().watch(),
         crashes: node.crashes().news(),
+        log: node.log().news(),
         last: String::new(),
         ready: VecDeque::new(),
         shared,
@@ -75,16 +77,21 @@ async fn next(s: &mut Stream) -> Option<Bytes> {
                 s.last = tree;
                 return Some(bytes);
             }
-            message = s.watch.messages.recv() => match message {
-                Ok(traced) => s.ready.extend(event("message", &traced)),
-                Err(broadcast::error::RecvError::Lagged(missed)) => s.ready.extend(event("missed", &missed)),
-                Err(broadcast::error::RecvError::Closed) => return None,
-            },
-            crash = s.crashes.recv() => match crash {
-                Ok(report) => s.ready.extend(event("crash", &report)),
-                Err(broadcast::error::RecvError::Lagged(missed)) => s.ready.extend(event("missed", &missed)),
-                Err(broadcast::error::RecvError::Closed) => return None,
-            },
+            message = s.watch.messages.recv() => s.ready.extend(news("message", message)?),
+            crash = s.crashes.recv() => s.ready.extend(news("crash", crash)?),
+            line = s.log.recv() => s.ready.extend(news("log", line)?),
         }
+    }
+}
+
+/// What is told of something received; `None` ends the stream.
+fn news<T: serde::Serialize>(
+    name: &str,
+    received: Result<T, broadcast::error::RecvError>,
+) -> Option<Option<Bytes>> {
+    match received {
+        Ok(value) => Some(event(name, &value)),
+        Err(broadcast::error::RecvError::Lagged(missed)) => Some(event("missed", &missed)),
+        Err(broadcast::error::RecvError::Closed) => None,
     }
 }

@@ -14,7 +14,7 @@ use actix_web::{
     web::{Data, JsonConfig, get, post, resource},
 };
 use command::{SessionInfo, Tree};
-use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node};
+use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Secret};
 use strum::IntoStaticStr;
 
 use crate::{
@@ -31,6 +31,9 @@ pub struct Front {
     pub tree: Arc<Tree>,
     pub info: SessionInfo,
     pub door: Door,
+    /// What `/metrics` answers, and to whom.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub metrics_token: Secret<String>,
     /// Told the address once there is one; tests listen on port 0.
     pub bound: tokio::sync::watch::Sender<Option<SocketAddr>>,
 }
@@ -107,6 +110,7 @@ impl Actor for Server {
                 .service(resource("/api/run").route(post().to(api::run)))
                 .service(resource("/api/complete").route(post().to(api::complete)))
                 .service(resource("/api/live").route(get().to(live::live)))
+                .service(resource("/metrics").route(get().to(api::metrics)))
         };
         let server = HttpServer::new(make)
             .workers(1)

@@ -121,7 +121,7 @@ async fn declare(s: &Services, call: &Call) -> Result<Output, CommandError> {
 }
 
 async fn declare_named(s: &Services, call: &Call, name: &str) -> Result<(), CommandError> {
-    let limit = s.estate.picture().licence.terms.domains;
+    let limit = s.estate.picture().terms(s.node.clock().now()).domains;
     let command = DomainsCommand::Declare { name: name.to_owned(), limit };
     let declared = change::<DomainsBook>(&s.node, "domains", command, call.caller.origin()).await;
     for (name, generation) in declared.map_err(CommandError::failed)? {
@@ -212,7 +212,7 @@ async fn set_property(s: &Services, call: &Call) -> Result<Output, CommandError>
 
 fn restrictions(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let d = state(s, call)?;
-    let terms = s.estate.picture().licence.terms.clone();
+    let terms = s.estate.picture().terms(s.node.clock().now());
     let mut table = Table::new(["Restriction", "Domain", "Value", "Licence"]);
     let mut data = Vec::new();
     for (name, limit) in RESTRICTIONS {
@@ -234,7 +234,7 @@ async fn restrict(s: &Services, call: &Call) -> Result<Output, CommandError> {
         )));
     };
     let value = call.number("value").unwrap_or_default();
-    let licence_limit = limit(&s.estate.picture().licence.terms);
+    let licence_limit = limit(&s.estate.picture().terms(s.node.clock().now()));
     let before = state(s, call)?.restrictions.get(&name).copied().unwrap_or(licence_limit);
     change_domain(s, call, DomainCommand::SetRestriction { name: name.clone(), value, licence_limit })
         .await?;

@@ -1,13 +1,14 @@
 //! `cluster/storage/ds1/licence/…` and `system/licence/…`.
 
-use command::{Call, Command, CommandError, Kind, Output, Table};
+use command::{Call, Command, CommandError, Kind, Output, Table, range};
 use serde_json::json;
 
-use super::with;
+use super::{state, with};
 use crate::{
     Services,
     actor::{LicenceBook, change},
     licence::{LicenceCommand, Terms},
+    state::DomainState,
 };
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
@@ -33,6 +34,22 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "действующие ограничения и их использование",
             with!(s, |s, _call| Ok(limits(&s))),
         ),
+        Command::look(
+            "system/licence/elph/usage",
+            "shows how many Elph clients are registered, and how many may be",
+            "использование лицензий Elph",
+            with!(s, |s, call| Ok(elph_usage(&s, &call))),
+        )
+        .flag("--domains", "also by domain", "также по доменам")
+        .system_only(),
+        Command::look(
+            "domain/{domain}/sip/user/elph-registered",
+            "shows the registered Elph clients",
+            "зарегистрированные клиенты Elph",
+            with!(s, |s, call| elph_registered(&s, &call)),
+        )
+        .arg("users", Kind::Text, "* for all, an interface or a range", "* для всех, интерфейс или диапазон")
+        .optional(),
     ]
 }
 
@@ -57,30 +74,100 @@ fn rows(t: &Terms) -> Vec<(&'static str, String)> {
 }
 
 fn show(s: &Services, call: &Call) -> Output {
-    let licence = s.estate.picture().licence.clone();
+    let (picture, now) = (s.estate.picture(), s.node.clock().now());
+    let (licence, standing) = (picture.licence.clone(), picture.standing(now));
     let mut table = Table::new(["Property", "Value"]);
     let day = |d: &Option<chrono::DateTime<chrono::Utc>>| {
         d.map_or_else(|| "unlimited".to_owned(), |d| d.to_rfc3339())
     };
     table.row(["Installation", &licence.terms.installation]);
     table.row(["Installed", if licence.file.is_some() { "true" } else { "false" }]);
+    table.row(["State", &standing.to_string()]);
     table.row(["Valid to", &day(&licence.terms.not_after)]);
+    let token = licence.terms.token.as_ref().map_or("none", |t| t.serial.as_str());
+    table.row(["Bound to token", token]);
     if call.number("--details") == Some(1) {
-        rows(&licence.terms).into_iter().for_each(|(n, v)| table.row([n.to_owned(), v]));
+        rows(&picture.terms(now)).into_iter().for_each(|(n, v)| table.row([n.to_owned(), v]));
     }
     Output::table(table)
 }
 
 fn limits(s: &Services) -> Output {
-    let picture = s.estate.picture();
+    let (picture, now) = (s.estate.picture(), s.node.clock().now());
+    let terms = picture.terms(now);
     let mut table = Table::new(["Property", "Value", "Used"]);
     let used = [picture.domains.len().to_string(), picture.subscribers().to_string()];
-    for (i, (name, value)) in rows(&picture.licence.terms).into_iter().enumerate() {
+    for (i, (name, value)) in rows(&terms).into_iter().enumerate() {
         table.row([name.to_owned(), value, used.get(i).cloned().unwrap_or_default()]);
     }
     let data = json!({
-        "terms": picture.licence.terms,
+        "terms": terms,
+        "standing": picture.standing(now).to_string(),
         "used": { "domains": picture.domains.len(), "subscribers": picture.subscribers() },
     });
     Output::table(table).with_data(data)
+}
+
+/// The manual's two tables.
+fn elph_usage(s: &Services, call: &Call) -> Output {
+    let picture = s.estate.picture();
+    let terms = picture.terms(s.node.clock().now());
+    let domains: Vec<(&String, usize, u64)> = picture
+        .domains
+        .iter()
+        .map(|(name, d)| (name, picture.elph(name).len(), member_limit(d, &terms)))
+        .collect();
+    let members: usize = domains.iter().map(|(_, members, _)| members).sum();
+    let mut system = Table::new(["Members", "System Limit"]);
+    system.row([members.to_string(), terms.elph_members.to_string()]);
+    let mut by_domain = Table::new(["Domain", "Members", "Domain restriction"]);
+    for (name, members, limit) in &domains {
+        by_domain.row([(*name).clone(), members.to_string(), limit.to_string()]);
+    }
+    let data = json!({
+        "members": members,
+        "limit": terms.elph_members,
+        "domains": domains.iter().map(|(n, m, l)| json!({ "domain": n, "members": m, "limit": l })).collect::<Vec<_>>(),
+    });
+    let output = Output::text("System usage:").and_table(system);
+    let output = match call.flag("--domains") {
+        true => output.and_text("Licences distributed by domains:").and_table(by_domain),
+        false => output,
+    };
+    output.with_data(data)
+}
+
+/// How many Elph clients a domain may register.
+fn member_limit(domain: &DomainState, terms: &Terms) -> u64 {
+    domain
+        .restrictions
+        .get("elph\\member\\limit")
+        .copied()
+        .unwrap_or(terms.elph_members)
+        .min(terms.elph_members)
+}
+
+fn elph_registered(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let domain = state(s, call)?;
+    let picture = s.estate.picture();
+    let wanted = match call.opt("users") {
+        None | Some("*") => None,
+        Some(range) => Some(range::expand(range).map_err(CommandError::failed)?),
+    };
+    let found: Vec<_> = picture
+        .elph(call.var("domain"))
+        .into_iter()
+        .filter(|(iface, _)| wanted.as_ref().is_none_or(|w| w.iter().any(|i| i == iface)))
+        .collect();
+    let mut table =
+        Table::new(["Interface", "Number", "Contact", "Registered on", "From", "User agent", "Expires"]);
+    let mut data = Vec::new();
+    for (iface, r) in found {
+        let number = domain.aliases.iter().find(|(_, a)| a.iface == iface);
+        let number = number.map_or("", |(n, _)| n.as_str());
+        let expires = r.expires.to_rfc3339();
+        table.row([iface, number, &r.contact, &r.local, &r.received, &r.user_agent, &expires]);
+        data.push(json!({ "interface": iface, "number": number, "registration": r }));
+    }
+    Ok(Output::text(format!("Executed on the {}", s.node.name())).and_table(table).with_data(json!(data)))
 }

@@ -208,7 +208,7 @@ async fn declare(s: &Services, call: &Call) -> Result<Output, CommandError> {
     };
     let one = s.declaring.lock().await;
     let picture = s.estate.picture();
-    let room = picture.licence.terms.subscribers.saturating_sub(picture.subscribers() as u64);
+    let room = picture.terms(s.node.clock().now()).subscribers.saturating_sub(picture.subscribers() as u64);
     let mut users = Vec::with_capacity(ifaces.len());
     for (iface, alias) in ifaces.iter().zip(aliases) {
         let login =

@@ -1,0 +1,110 @@
+//! Metrics for Prometheus, and the actor that keeps them current.
+
+use std::{sync::Arc, time::Duration};
+
+use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+use strum::IntoStaticStr;
+
+/// Upper bounds of the time histograms' buckets, seconds.
+const BUCKETS: &[f64] = &[0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The process's metrics; clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    handle: PrometheusHandle,
+    process: Collector,
+}
+
+impl Metrics {
+    /// Takes the process's metrics from now on.
+    pub fn install() -> Result<Self, BuildError> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
+            .install_recorder()?;
+        describe();
+        let process = Collector::default();
+        process.describe();
+        Ok(Self { handle, process })
+    }
+
+    /// What `/metrics` answers (Prometheus text format 0.0.4).
+    pub fn page(&self, node: &Node) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let (metrics, node) = (self.clone(), node.clone());
+        Arc::new(move || {
+            metrics.process.collect();
+            observe(&node);
+            metrics.handle.render()
+        })
+    }
+
+    /// The actor `metrics`: lets histograms settle even while nobody asks.
+    pub fn child(&self) -> Result<ChildSpec, AddressError> {
+        let metrics = self.clone();
+        Ok(ChildSpec::worker(Address::new("metrics")?, move |_| {
+            let metrics = metrics.clone();
+            async move { Ok(Upkeep { metrics, rounds: 0 }) }
+        }))
+    }
+}
+
+fn describe() {
+    use ::metrics::{Unit, describe_counter as counter, describe_gauge as gauge, describe_histogram};
+    gauge!("hypha_actors", "Actors running, by type");
+    gauge!("hypha_mailbox_depth", "Messages waiting, by type of actor");
+    counter!("hypha_messages_handled_total", "Messages handled, by type of actor");
+    counter!("hypha_messages_refused_total", "Messages given back for a full mailbox, by type of actor");
+    counter!("hypha_handler_busy_microseconds_total", Unit::Microseconds, "Time in handlers, by type");
+    counter!("hypha_actor_crashes_total", "Abnormal ends of actors");
+    counter!("hypha_actor_restarts_total", "Restarts by supervisors");
+    counter!("hypha_commands_total", "Commands run, by path and outcome");
+    describe_histogram!("hypha_command_seconds", Unit::Seconds, "Time a command took");
+    counter!("hypha_journal_events_total", "Events appended");
+    counter!("hypha_journal_commits_total", "Transactions committed");
+    describe_histogram!("hypha_journal_commit_seconds", Unit::Seconds, "Time a group commit took");
+    gauge!("hypha_journal_waiting", "Appends waiting for the journal's writer");
+    counter!("hypha_log_lines_total", "Log lines, by level");
+}
+
+fn observe(node: &Node) {
+    for (actor, total) in node.totals().0 {
+        ::metrics::gauge!("hypha_actors", "actor" => actor).set(total.actors as f64);
+        ::metrics::gauge!("hypha_mailbox_depth", "actor" => actor).set(total.mailbox as f64);
+        ::metrics::counter!("hypha_messages_handled_total", "actor" => actor).absolute(total.handled);
+        ::metrics::counter!("hypha_messages_refused_total", "actor" => actor).absolute(total.refused);
+        ::metrics::counter!("hypha_handler_busy_microseconds_total", "actor" => actor)
+            .absolute(total.busy_us);
+    }
+}
+
+struct Upkeep {
+    metrics: Metrics,
+    rounds: u64,
+}
+
+#[derive(Debug, IntoStaticStr)]
+enum UpkeepMsg {
+    Round,
+}
+
+impl Actor for Upkeep {
+    type Msg = UpkeepMsg;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        cx.after(EVERY, UpkeepMsg::Round);
+        Ok(())
+    }
+
+    fn handle(&mut self, UpkeepMsg::Round: UpkeepMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.metrics.handle.run_upkeep();
+        self.rounds += 1;
+        cx.after(EVERY, UpkeepMsg::Round);
+        Ok(())
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::json!({ "rounds": self.rounds })
+    }
+}

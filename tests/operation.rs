@@ -1,0 +1,151 @@
+//! What an operator's other programs see: Prometheus, systemd, the licence's hardware token.
+
+mod support;
+
+use std::{os::unix::net::UnixDatagram, path::Path, process::Command, time::Duration};
+
+use support::{HYPHA, Node};
+
+fn metrics(node: &Node, token: &str) -> String {
+    node.http(&format!(
+        "GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ))
+}
+
+#[test]
+fn prometheus_gets_every_metric_the_dashboard_shows() {
+    let node = Node::start();
+    node.ok("domain/declare voip.local");
+    node.ok("node/actor/kill domain/voip.local --force");
+    let token = std::fs::read_to_string(node.data().join("metrics.token")).expect("made at the first start");
+    assert!(metrics(&node, "guess").starts_with("HTTP/1.1 401"));
+    let page = metrics(&node, token.trim());
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(page.contains("hypha_actors{actor=\"DomainBook\"} 1"), "{page}");
+    assert!(page.contains("hypha_actor_crashes_total 1"), "{page}");
+    let dashboard = include_str!("../ops/grafana.json");
+    let names: std::collections::BTreeSet<&str> = dashboard
+        .split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+        .filter(|w| w.starts_with("hypha_") || w.starts_with("process_"))
+        .collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let found = page.lines().any(|l| l.strip_prefix(name).is_some_and(|r| r.starts_with(['{', ' '])));
+        assert!(found, "{name} is not in\n{page}");
+    }
+}
+
+#[test]
+fn systemd_hears_of_start_life_and_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+    let heard = |wanted: &str| {
+        let mut buffer = [0; 256];
+        loop {
+            let n = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{wanted} did not come: {e}"));
+            if std::str::from_utf8(&buffer[..n]).expect("text").lines().any(|l| l == wanted) {
+                return;
+            }
+        }
+    };
+    let notify = path.display().to_string();
+    let mut node = Node::start_with("", &[("NOTIFY_SOCKET", &notify), ("WATCHDOG_USEC", "300000")]);
+    heard("READY=1");
+    heard("WATCHDOG=1");
+    heard("WATCHDOG=1");
+    assert!(node.ok("node/tree").contains("watchdog"));
+    assert!(node.terminate().success());
+    heard("STOPPING=1");
+}
+
+#[test]
+fn the_log_can_be_read_from_inside_and_names_no_secret() {
+    let node = Node::start();
+    node.ok("domain/declare voip.local");
+    node.ok(
+        "domain/voip.local/sip/user/declare c g 200@voip.local alias-as-user qop_authentication l Geheim77",
+    );
+    node.ok("node/actor/kill domain/voip.local --force");
+    let listed = node.ok("node/log/list --level error");
+    assert!(listed.contains("actor crashed") && listed.contains("actor=domain/voip.local"), "{listed}");
+    assert!(!listed.contains("logged in"), "only errors");
+    let all = node.ok("node/log/list --json");
+    assert!(all.contains("logged in"), "{all}");
+    let written =
+        std::fs::read_to_string(node.data().parent().expect("a parent").join("log")).expect("there");
+    for text in [&all, &written] {
+        assert!(!text.contains("Geheim77") && !text.contains(&node.password));
+    }
+}
+
+fn hypha(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output =
+        Command::new(HYPHA).args(arguments).envs(environment.iter().copied()).output().expect("runs");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_licence_is_made_bound_to_a_token_installed_and_ends_with_the_token() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::create_dir(at("tokens")).expect("made");
+    std::fs::write(at("softhsm2.conf"), format!("directories.tokendir = {}\n", at("tokens")))
+        .expect("written");
+    std::fs::write(at("pin"), "5678\n").expect("written");
+    let conf = at("softhsm2.conf");
+    let environment = [("SOFTHSM2_CONF", conf.as_str())];
+    let module = "/usr/lib/softhsm/libsofthsm2.so";
+    let make = |program: &str, line: &str| {
+        let made = Command::new(program).args(line.split(' ')).envs(environment).output();
+        let made = made.unwrap_or_else(|e| panic!("{program}: {e}; ops/test installs it"));
+        assert!(made.status.success(), "{made:?}");
+    };
+    make("softhsm2-util", "--init-token --free --label t --so-pin 1234 --pin 5678");
+    make(
+        "pkcs11-tool",
+        &format!("--module {module} --login --pin 5678 --keypairgen --key-type EC:prime256v1 --label hypha"),
+    );
+
+    // The vendor's and the operator's steps, by hand.
+    let vendor = hypha(&["licence", "keygen", &at("vendor.pem")], &[]);
+    let again = Command::new(HYPHA).args(["licence", "keygen", &at("vendor.pem")]).output().expect("runs");
+    assert_eq!(again.status.code(), Some(2), "a key is never overwritten");
+    let token = format!("[token]\nmodule = \"{module}\"\npin_file = \"{}\"\ncheck_seconds = 1\n", at("pin"));
+    let config = format!("{vendor}{token}");
+    std::fs::write(at("hypha.toml"), &config).expect("written");
+    let identity = hypha(&["licence", "token", "--config", &at("hypha.toml")], &environment);
+    let terms = hypha(&["licence", "terms"], &[]).replace("domains = 8", "domains = 77");
+    std::fs::write(at("terms.toml"), format!("{terms}\n{identity}")).expect("written");
+    let licence = hypha(&["licence", "issue", "--key", &at("vendor.pem"), "--terms", &at("terms.toml")], &[]);
+    std::fs::write(at("licence"), &licence).expect("written");
+    let shown = hypha(&["licence", "show", &at("licence"), "--config", &at("hypha.toml")], &[]);
+    assert!(shown.contains("domains = 77"), "{shown}");
+
+    let node = Node::start_with(&config, &environment);
+    let added = node.ssh("cluster/storage/ds1/licence/add -", licence.as_bytes());
+    assert_eq!(added.status, 0, "{added:?}");
+    let domains = |wanted: &str, state: &str| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let shown = node.ok("cluster/storage/ds1/licence/show-licence --details 1");
+            let row = |name: &str, value: &str| shown.lines().any(|l| l.contains(name) && l.contains(value));
+            if row("Count of domains", wanted) && row("State", state) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{shown}");
+        }
+    };
+    domains(" 77 ", " valid ");
+    let pull =
+        |from: &str, to: &str| std::fs::rename(Path::new(&at(from)), Path::new(&at(to))).expect("moved");
+    pull("tokens", "away");
+    std::fs::create_dir(at("tokens")).expect("made");
+    domains(" 8 ", "is missing");
+    assert!(node.ok("node/log/list --level error").contains("the licence does not hold"));
+    std::fs::remove_dir(at("tokens")).expect("removed");
+    pull("away", "tokens");
+    domains(" 77 ", " valid ");
+}
