@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use cocon::Front;
+use cocon::{Front, Histories};
 use command::Grants;
 use kit::{
     Address, ExitReason, Node, Secret,
@@ -82,6 +82,7 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         tree: assembly.tree.clone(),
         info: assembly.info(),
         door: assembly.door()?,
+        histories: Histories::open(&data.join("history"))?,
         limit: config.cocon.connections,
         idle: Duration::from_secs(config.cocon.idle_seconds),
         bound,

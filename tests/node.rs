@@ -87,6 +87,50 @@ fn the_shell_completes_remembers_and_asks() {
 }
 
 #[test]
+fn the_shell_remembers_over_sessions_and_obeys_changes_of_the_account_at_once() {
+    let mut node = Node::start();
+    node.ok("domain/declare a.local");
+    node.ok("cocon/user/add oper ecss-system-admin Passw0rd-oper");
+    let mut shell = node.shell_as("oper", "Passw0rd-oper");
+    let mut input = shell.stdin.take().expect("a pipe");
+    let mut output = std::io::BufReader::new(shell.stdout.take().expect("a pipe"));
+    let mut until = |wanted: &str| {
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains(wanted) {
+            let mut byte = [0];
+            assert_eq!(
+                output.read(&mut byte).expect("read"),
+                1,
+                "{wanted}: {}",
+                String::from_utf8_lossy(&seen)
+            );
+            seen.push(byte[0]);
+        }
+    };
+    input.write_all(b"domain/declare b.local\rcocon/user/password oper Passw0rd-two\r").expect("written");
+    until("ok");
+    node.ok("cocon/user/roles oper ecss-read-only");
+    input.write_all(b"domain/declare c.local\r").expect("written");
+    until("Command error");
+    node.ok("cocon/user/remove oper --force");
+    input.write_all(b"domain/list\r").expect("written");
+    until("This account was removed.");
+    assert!(shell.wait().expect("it ends").success());
+    assert!(!node.ok("domain/list").contains("c.local"));
+
+    node.restart_in_order();
+    let kept = std::fs::read_to_string(node.data().join("history/oper")).expect("kept");
+    assert_eq!(kept, "domain/declare b.local\ndomain/declare c.local\n", "no line with a secret");
+}
+
+#[test]
+fn a_terminal_gets_long_answers_a_screen_at_a_time() {
+    let node = Node::start();
+    let seen = node.terminal(8, b"help\r", "-- more", b"qexit\r");
+    assert!(seen.contains("-- more") && !seen.contains("node/tree"), "{seen}");
+}
+
+#[test]
 fn kill_9_keeps_everything_that_was_acknowledged() {
     let mut node = Node::start();
     node.ok("domain/declare d");

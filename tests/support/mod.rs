@@ -71,6 +71,12 @@ impl Node {
         (self.child, self.address, self.web) = (child, address, web);
     }
 
+    /// SIGTERM, then the same data on another port.
+    pub fn restart_in_order(&mut self) {
+        assert!(self.terminate().success());
+        self.restart();
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");
@@ -113,7 +119,50 @@ impl Node {
 
     /// An interactive shell with a terminal on the node's side.
     pub fn shell(&self) -> Child {
-        self.client("admin", Some(&self.password)).arg("-tt").spawn().expect("ssh runs")
+        self.shell_as("admin", &self.password)
+    }
+
+    pub fn shell_as(&self, user: &str, password: &str) -> Child {
+        self.client(user, Some(password)).arg("-tt").spawn().expect("ssh runs")
+    }
+
+    /// A session in a terminal of so many rows: types, waits for a text, types again; everything shown until the end.
+    pub fn terminal(&self, rows: u16, typed: &[u8], until: &str, then: &[u8]) -> String {
+        use std::io::Read;
+        let client = self.client("admin", Some(&self.password));
+        let words: Vec<String> = std::iter::once(client.get_program())
+            .chain(client.get_args())
+            .map(|w| format!("'{}'", w.to_string_lossy()))
+            .collect();
+        let mut script = Command::new("script");
+        script.args(["-qec", &format!("stty rows {rows} cols 120; {}", words.join(" ")), "/dev/null"]);
+        for (name, value) in client.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
+        let mut input = child.stdin.take().expect("a pipe");
+        let mut output = child.stdout.take().expect("a pipe");
+        let mut seen = Vec::new();
+        let mut read_until = |wanted: &str| {
+            let mut byte = [0];
+            while !String::from_utf8_lossy(&seen).contains(wanted)
+                && output.read(&mut byte).is_ok_and(|n| n == 1)
+            {
+                seen.push(byte[0]);
+            }
+            String::from_utf8_lossy(&seen).into_owned()
+        };
+        // What is typed before the shell is there would be echoed twice.
+        read_until("completes.");
+        input.write_all(typed).expect("typed");
+        read_until(until);
+        input.write_all(then).expect("typed");
+        let all = read_until("no such text, so until its end");
+        child.wait().expect("it ends");
+        all
     }
 
     /// A fresh key pair; the public half.

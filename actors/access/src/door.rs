@@ -101,6 +101,12 @@ impl Door {
         Ok(Caller { name: name.to_owned(), from, grants: account.grants.clone() })
     }
 
+    /// A caller with the grants of this moment; `None` when the account is gone.
+    pub fn anew(&self, caller: &Caller) -> Option<Caller> {
+        let grants = self.accounts.load().all.get(&caller.name)?.grants.clone();
+        Some(Caller { grants, ..caller.clone() })
+    }
+
     fn may_try(&self, peer: IpAddr) -> Result<(), DoorError> {
         let failures = self.failures.lock();
         let Some((count, last)) = failures.get(&peer).filter(|(count, _)| *count >= TRIES) else {

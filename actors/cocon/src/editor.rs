@@ -2,10 +2,10 @@
 
 use unicode_width::UnicodeWidthChar;
 
+use crate::history::REMEMBERED;
+
 /// Longest line, bytes.
 const LIMIT: usize = 64 * 1024;
-/// Lines remembered.
-const HISTORY: usize = 500;
 
 /// What the bytes led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,15 +137,16 @@ impl Editor {
         back(width(&self.line[self.cursor..]), show);
     }
 
-    /// Remembers a line that holds no secret.
-    pub fn remember(&mut self, line: &str) {
+    /// Remembers a line that holds no secret; `false` when it says nothing new.
+    pub fn remember(&mut self, line: &str) -> bool {
         if line.trim().is_empty() || self.history.last().is_some_and(|l| l == line) {
-            return;
+            return false;
         }
-        if self.history.len() == HISTORY {
+        if self.history.len() == REMEMBERED {
             self.history.remove(0);
         }
         self.history.push(line.to_owned());
+        true
     }
 
     fn enter(&mut self, show: &mut String) -> Key {

@@ -4,9 +4,13 @@
 //! [`command::Session`]; its text leaves over the channel. Each connection is an actor below `cocon/sessions`.
 
 pub mod editor;
+mod history;
 mod keys;
+pub mod pager;
 mod server;
+mod shell;
 mod tree;
 
+pub use history::Histories;
 pub use keys::{HostKeyError, host_key};
 pub use tree::{Front, child};

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    editor::{Editor, Key},
+    shell::{Next, Shell},
     tree::Front,
 };
 
@@ -69,6 +69,7 @@ impl Actor for Connection {
             channel: None,
             user: self.told.clone(),
             alive: self.alive.subscribe(),
+            rows: watch::channel(0).0,
         };
         let config = self.config.clone();
         let mut alive = self.alive.subscribe();
@@ -110,9 +111,15 @@ struct Peer {
     channel: Option<Channel<Msg>>,
     user: watch::Sender<Option<String>>,
     alive: watch::Receiver<()>,
+    /// Height of the terminal.
+    rows: watch::Sender<usize>,
 }
 
 impl Peer {
+    fn resized(&self, rows: u32) {
+        self.rows.send_replace(usize::try_from(rows).unwrap_or_default().min(1000));
+    }
+
     fn from(&self) -> String {
         format!("ssh {}", self.at)
     }
@@ -126,7 +133,7 @@ impl Peer {
 
     /// The session and channel of a request; a channel takes one.
     fn begin(&mut self, id: ChannelId) -> Option<(Session, Channel<Msg>)> {
-        let caller = self.caller.clone()?;
+        let caller = self.front.door.anew(self.caller.as_ref()?)?;
         let channel = self.channel.take().filter(|c| c.id() == id)?;
         let session = Session::new(self.front.tree.clone(), self.front.info.clone(), self.clock, caller);
         Some((session, channel))
@@ -193,13 +200,27 @@ impl Handler for Peer {
         channel: ChannelId,
         _term: &str,
         _columns: u32,
-        _rows: u32,
+        rows: u32,
         _width: u32,
         _height: u32,
         _modes: &[(russh::Pty, u32)],
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
+        self.resized(rows);
         session.channel_success(channel)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        _channel: ChannelId,
+        _columns: u32,
+        rows: u32,
+        _width: u32,
+        _height: u32,
+        _session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        self.resized(rows);
+        Ok(())
     }
 
     async fn shell_request(
@@ -208,12 +229,13 @@ impl Handler for Peer {
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
         match self.begin(id) {
-            Some((shell, channel)) => {
+            Some((session_of, channel)) => {
                 session.channel_success(id)?;
-                let mut alive = self.alive.clone();
+                let shell = Shell::new(session_of, self.front.door.clone(), self.front.histories.clone());
+                let (mut alive, rows) = (self.alive.clone(), self.rows.subscribe());
                 tokio::spawn(async move {
                     tokio::select! {
-                        _ = run_shell(shell, channel) => {}
+                        _ = run_shell(shell, channel, rows) => {}
                         _ = alive.changed() => {}
                     }
                 });
@@ -292,12 +314,13 @@ async fn read_input(channel: &mut Channel<Msg>) -> Option<Vec<u8>> {
     Some(input)
 }
 
-/// The interactive shell.
-async fn run_shell(mut session: Session, mut channel: Channel<Msg>) -> Result<(), russh::Error> {
-    let mut editor = Editor::default();
-    let mut asked: Option<String> = None;
-    let greeting = format!("Hypha CoCon. `help` lists the commands, Tab completes.\r\n{}", session.prompt());
-    channel.data(greeting.as_bytes()).await?;
+/// The interactive shell, until its end.
+async fn run_shell(
+    mut shell: Shell,
+    mut channel: Channel<Msg>,
+    rows: watch::Receiver<usize>,
+) -> Result<(), russh::Error> {
+    channel.data(shell.greeting().as_bytes()).await?;
     while let Some(message) = channel.wait().await {
         let data = match message {
             ChannelMsg::Data { data } => data,
@@ -305,74 +328,13 @@ async fn run_shell(mut session: Session, mut channel: Channel<Msg>) -> Result<()
             _ => continue,
         };
         let mut show = String::new();
-        for byte in data.iter() {
-            let Some(key) = editor.byte(*byte, &mut show) else { continue };
-            match key {
-                Key::Tab(before) if asked.is_none() => complete(&session, &mut editor, &before, &mut show),
-                Key::Tab(_) => {}
-                Key::Abandon => {
-                    asked = None;
-                    show.push_str(&session.prompt());
-                }
-                Key::End => {
-                    show.push_str("\r\n");
-                    channel.data(show.as_bytes()).await?;
-                    channel.exit_status(0).await?;
-                    return channel.close().await;
-                }
-                Key::Line(line) => {
-                    channel.data(std::mem::take(&mut show).as_bytes()).await?;
-                    let outcome = match asked.take() {
-                        Some(command) if matches!(line.trim(), "yes" | "y") => {
-                            session.execute_confirmed(&command, None).await
-                        }
-                        Some(_) => Outcome::Said { text: "Nothing was done.\n".into(), status: 0 },
-                        None => {
-                            if !session.holds_secret(&line) {
-                                editor.remember(&line);
-                            }
-                            let outcome = session.execute(&line, None).await;
-                            if matches!(outcome, Outcome::Asks { .. }) {
-                                asked = Some(line);
-                            }
-                            outcome
-                        }
-                    };
-                    match outcome {
-                        Outcome::Quiet => {}
-                        Outcome::Said { text, .. } => show.push_str(&text.replace('\n', "\r\n")),
-                        Outcome::Asks { question } => {
-                            show.push_str(&format!("{question}\r\nAre you sure?: yes/no ?> "));
-                        }
-                        Outcome::Exit => {
-                            channel.exit_status(0).await?;
-                            return channel.close().await;
-                        }
-                    }
-                    if asked.is_none() {
-                        show.push_str(&session.prompt());
-                    }
-                }
-            }
-        }
+        shell.rows = *rows.borrow();
+        let next = shell.bytes(&data, &mut show).await;
         channel.data(show.as_bytes()).await?;
+        if let Next::End = next {
+            channel.exit_status(0).await?;
+            return channel.close().await;
+        }
     }
     Ok(())
-}
-
-fn complete(session: &Session, editor: &mut Editor, before: &str, show: &mut String) {
-    let completion = session.complete(before);
-    let common = completion.common().to_owned();
-    if common.len() > before.len() - completion.start {
-        editor.replace(completion.start, &common, show);
-        return;
-    }
-    if completion.candidates.len() > 1 {
-        show.push_str("\r\n");
-        for c in &completion.candidates {
-            show.push_str(&format!("  {:<32} {}\r\n", c.text.trim_end(), c.help));
-        }
-        show.push_str(&session.prompt());
-        editor.redraw(show);
-    }
 }

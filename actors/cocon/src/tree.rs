@@ -21,7 +21,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::server::Connection;
+use crate::{Histories, server::Connection};
 
 /// What the front needs.
 #[derive(Clone)]
@@ -31,6 +31,7 @@ pub struct Front {
     pub tree: Arc<Tree>,
     pub info: SessionInfo,
     pub door: Door,
+    pub histories: Histories,
     /// Connections at the same time.
     pub limit: usize,
     /// Time after which a silent session ends.

@@ -1,0 +1,131 @@
+//! The interactive shell: a terminal's bytes in, what to show out. The socket is the server's.
+
+use access::Door;
+use command::{Outcome, Session};
+
+use crate::{
+    editor::{Editor, Key},
+    history::Histories,
+    pager::Pager,
+};
+
+/// See the module.
+pub(crate) struct Shell {
+    session: Session,
+    door: Door,
+    histories: Histories,
+    editor: Editor,
+    /// A command that waits for its confirmation.
+    asked: Option<String>,
+    pager: Option<Pager>,
+    /// Height of the terminal; 0 when it is not known.
+    pub(crate) rows: usize,
+}
+
+/// Whether the shell goes on.
+pub(crate) enum Next {
+    On,
+    End,
+}
+
+impl Shell {
+    pub(crate) fn new(session: Session, door: Door, histories: Histories) -> Self {
+        let mut editor = Editor::default();
+        for line in histories.of(&session.caller.name) {
+            editor.remember(&line);
+        }
+        Self { session, door, histories, editor, asked: None, pager: None, rows: 0 }
+    }
+
+    pub(crate) fn greeting(&self) -> String {
+        format!("Hypha CoCon. `help` lists the commands, Tab completes.\r\n{}", self.session.prompt())
+    }
+
+    /// Takes what was typed.
+    pub(crate) async fn bytes(&mut self, data: &[u8], show: &mut String) -> Next {
+        for byte in data {
+            if let Some(pager) = &mut self.pager {
+                if !pager.byte(*byte, show) {
+                    self.pager = None;
+                    show.push_str(&self.session.prompt());
+                }
+                continue;
+            }
+            let Some(key) = self.editor.byte(*byte, show) else { continue };
+            match key {
+                Key::Tab(before) if self.asked.is_none() => self.complete(&before, show),
+                Key::Tab(_) => {}
+                Key::Abandon => {
+                    self.asked = None;
+                    show.push_str(&self.session.prompt());
+                }
+                Key::End => {
+                    show.push_str("\r\n");
+                    return Next::End;
+                }
+                Key::Line(line) => {
+                    if let Next::End = self.line(line, show).await {
+                        return Next::End;
+                    }
+                }
+            }
+        }
+        Next::On
+    }
+
+    async fn line(&mut self, line: String, show: &mut String) -> Next {
+        // What an operator may do is what the account says now, not what it said at the log-in.
+        match self.door.anew(&self.session.caller) {
+            Some(caller) => self.session.caller = caller,
+            None => {
+                show.push_str("This account was removed.\r\n");
+                return Next::End;
+            }
+        }
+        let outcome = match self.asked.take() {
+            Some(command) if matches!(line.trim(), "yes" | "y") => {
+                self.session.execute_confirmed(&command, None).await
+            }
+            Some(_) => Outcome::Said { text: "Nothing was done.\n".into(), status: 0 },
+            None => self.run(line).await,
+        };
+        match outcome {
+            Outcome::Quiet => {}
+            Outcome::Said { text, .. } => self.pager = Pager::begin(&text, self.rows, show),
+            Outcome::Asks { question } => show.push_str(&format!("{question}\r\nAre you sure?: yes/no ?> ")),
+            Outcome::Exit => return Next::End,
+        }
+        if self.asked.is_none() && self.pager.is_none() {
+            show.push_str(&self.session.prompt());
+        }
+        Next::On
+    }
+
+    async fn run(&mut self, line: String) -> Outcome {
+        if !self.session.holds_secret(&line) && self.editor.remember(&line) {
+            self.histories.add(&self.session.caller.name, &line);
+        }
+        let outcome = self.session.execute(&line, None).await;
+        if matches!(outcome, Outcome::Asks { .. }) {
+            self.asked = Some(line);
+        }
+        outcome
+    }
+
+    fn complete(&mut self, before: &str, show: &mut String) {
+        let completion = self.session.complete(before);
+        let common = completion.common().to_owned();
+        if common.len() > before.len() - completion.start {
+            self.editor.replace(completion.start, &common, show);
+            return;
+        }
+        if completion.candidates.len() > 1 {
+            show.push_str("\r\n");
+            for c in &completion.candidates {
+                show.push_str(&format!("  {:<32} {}\r\n", c.text.trim_end(), c.help));
+            }
+            show.push_str(&self.session.prompt());
+            self.editor.redraw(show);
+        }
+    }
+}

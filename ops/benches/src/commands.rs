@@ -1,0 +1,140 @@
+//! Commands per second over one SSH connection: the node's `domain/list` beside OpenSSH's server running /bin/true. The
+//! client is the same for both.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use russh::{
+    ChannelMsg,
+    client::{self, Handle},
+    keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey},
+};
+
+const COMMANDS: u64 = 1_000;
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Client;
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+    async fn check_server_key(&mut self, _: &PublicKey) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+async fn measure(session: Handle<Client>, line: &str) -> f64 {
+    let began = Instant::now();
+    for _ in 0..COMMANDS {
+        let mut channel = session.channel_open_session().await.expect("a channel");
+        channel.exec(true, line).await.expect("sent");
+        let mut status = None;
+        while let Some(message) = channel.wait().await {
+            if let ChannelMsg::ExitStatus { exit_status } = message {
+                status = Some(exit_status);
+            }
+        }
+        assert_eq!(status, Some(0), "{line}");
+    }
+    let rate = COMMANDS as f64 / began.elapsed().as_secs_f64();
+    let _ = session.disconnect(russh::Disconnect::ByApplication, "", "en").await;
+    rate
+}
+
+async fn connect(at: SocketAddr) -> Handle<Client> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match client::connect(Arc::new(client::Config::default()), at, Client).await {
+            Ok(session) => return session,
+            Err(e) => assert!(Instant::now() < deadline, "{at}: {e}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The node beside this program.
+pub fn hypha(directory: &Path) -> f64 {
+    let doors = "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n";
+    std::fs::write(directory.join("hypha.toml"), doors).expect("written");
+    let binary = std::env::current_exe().expect("a path").with_file_name("hypha");
+    let mut node = Command::new(binary)
+        .args(["run", "--config"])
+        .arg(directory.join("hypha.toml"))
+        .arg("--data")
+        .arg(directory.join("data"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ops/bench builds it");
+    let lines = BufReader::new(node.stdout.take().expect("a pipe")).lines();
+    let _node = Server(node);
+    let mut password = String::new();
+    let mut address = None;
+    for line in lines.map_while(Result::ok) {
+        if let Some((_, p)) = line.split_once("user admin, password ") {
+            password = p.to_owned();
+        }
+        if let Some((port, host)) =
+            line.strip_prefix("hypha is ready: ssh -p ").and_then(|r| r.split_once(" admin@"))
+        {
+            address = format!("{host}:{port}").parse().ok();
+            break;
+        }
+    }
+    runtime().block_on(async {
+        let mut session = connect(address.expect("the node starts")).await;
+        assert!(session.authenticate_password("admin", password).await.expect("answered").success());
+        measure(session, "domain/list").await
+    })
+}
+
+pub fn openssh(directory: &Path) -> f64 {
+    let file = |name: &str| directory.join(name).display().to_string();
+    for key in ["host", "client"] {
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &file(key)]).status();
+        assert!(made.expect("ops/bench installs it").success());
+    }
+    std::fs::rename(file("client.pub"), file("authorized")).expect("renamed");
+    std::fs::set_permissions(file("authorized"), std::fs::Permissions::from_mode(0o600)).expect("set");
+    // The port is free a moment later too, or sshd says that it is not.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    std::fs::write(
+        file("sshd_config"),
+        format!(
+            "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
+             ForceCommand /bin/true\nMaxSessions 10\nPermitRootLogin yes\n",
+            file("host"),
+            file("authorized")
+        ),
+    )
+    .expect("written");
+    let _ = std::fs::create_dir("/run/sshd");
+    let sshd = Command::new("/usr/sbin/sshd").args(["-D", "-f", &file("sshd_config")]).spawn();
+    let _sshd = Server(sshd.expect("ops/bench installs it"));
+    let key = PrivateKey::from_openssh(std::fs::read(file("client")).expect("read")).expect("a key");
+    let me = Command::new("id").arg("-un").output().expect("it runs").stdout;
+    runtime().block_on(async {
+        let mut session = connect(SocketAddr::from(([127, 0, 0, 1], port))).await;
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
+        let me = String::from_utf8_lossy(&me).trim().to_owned();
+        assert!(session.authenticate_publickey(me, key).await.expect("answered").success());
+        measure(session, "true").await
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}

@@ -1,0 +1,117 @@
+//! Hypha's speed beside its peers', as ratios of one run. `ops/bench` sets up and runs it.
+
+mod actors;
+mod commands;
+mod journal;
+mod routing;
+
+use std::process::{Command, Stdio};
+
+/// Each side of a ratio is the best of so many runs.
+const ROUNDS: usize = 3;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let ["one", framework, work] = words.as_slice() {
+        println!("{}", actors::one(framework, work).unwrap_or_else(|| panic!("no work {framework} {work}")));
+        return;
+    }
+    let parts: &[(&str, fn())] =
+        &[("actors", actors_table), ("routing", routing_table), ("commands", commands_table), ("journal", journal_table)];
+    let unknown = words.iter().find(|w| !parts.iter().any(|(name, _)| name == *w));
+    if let Some(unknown) = unknown {
+        let names: Vec<&str> = parts.iter().map(|(n, _)| *n).collect();
+        eprintln!("there is no part {unknown:?}; there are {}, and none for all", names.join(", "));
+        std::process::exit(2);
+    }
+    for (_, run) in parts.iter().filter(|(name, _)| words.is_empty() || words.contains(name)) {
+        run();
+    }
+}
+
+/// Three digits that matter.
+fn shown(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => format!("{:.2} M", v / 1e6),
+        v if v >= 1e4 => format!("{:.0} k", v / 1e3),
+        v if v >= 1e3 => format!("{:.1} k", v / 1e3),
+        v if v >= 100.0 => format!("{v:.0}"),
+        v => format!("{v:.1}"),
+    }
+}
+
+fn best(more: bool, mut run: impl FnMut() -> f64) -> f64 {
+    (0..ROUNDS).map(|_| run()).reduce(|a, b| if more { a.max(b) } else { a.min(b) }).unwrap_or_default()
+}
+
+/// A number printed by a program.
+fn number(command: &mut Command) -> f64 {
+    let output = command.stderr(Stdio::inherit()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim().parse().unwrap_or_else(|_| panic!("{command:?} printed {text:?}"))
+}
+
+fn actors_table() {
+    let me = std::env::current_exe().expect("a path");
+    let here = env!("CARGO_MANIFEST_DIR");
+    let beam = tempfile::tempdir().expect("a directory");
+    let compiled = Command::new("erlc").arg("-o").arg(beam.path()).arg(format!("{here}/peer.erl")).status();
+    assert!(compiled.expect("ops/bench installs it").success());
+    println!("| actors (ratio: Hypha to peer) | Hypha | Erlang/OTP | ratio | ractor | ratio | kameo | ratio |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (work, about, more) in actors::WORKS {
+        let rust = |framework: &str| best(*more, || number(Command::new(&me).args(["one", framework, work])));
+        let kit = rust("kit");
+        let erlang = best(*more, || {
+            let call = format!("peer:main([\"{work}\"])");
+            number(Command::new("erl").args(["-noshell", "-pa"]).arg(beam.path()).args(["-eval", &call]))
+        });
+        let (ractor, kameo) = (rust("ractor"), rust("kameo"));
+        print!("| {about} | {}", shown(kit));
+        for peer in [erlang, ractor, kameo] {
+            print!(" | {} | {:.2}", shown(peer), kit / peer);
+        }
+        println!(" |");
+    }
+    println!();
+}
+
+fn routing_table() {
+    println!("| routing one call: rules and numbers | Hypha, ns | to 100 rules | regex set, ns | ratio |");
+    println!("|---|---|---|---|---|");
+    let mut least = None;
+    for size in [100, 10_000, 1_000_000] {
+        let ours = best(false, || routing::hypha(size));
+        let least = *least.get_or_insert(ours);
+        // A million expressions do not fit into a set.
+        let peer = (size <= 10_000).then(|| routing::regex(size)).flatten();
+        let (peer, ratio) = peer.map_or(("–".into(), "–".into()), |p| (shown(p), format!("{:.3}", ours / p)));
+        println!("| {size} | {} | {:.2} | {peer} | {ratio} |", shown(ours), ours / least);
+    }
+    println!();
+}
+
+fn commands_table() {
+    let fresh = || tempfile::tempdir().expect("a directory");
+    let ours = best(true, || commands::hypha(fresh().path()));
+    let peer = best(true, || commands::openssh(fresh().path()));
+    println!("| commands/s over one SSH connection | Hypha `domain/list` | OpenSSH `/bin/true` | ratio |");
+    println!("|---|---|---|---|");
+    println!("| one after another | {} | {} | {:.2} |\n", shown(ours), shown(peer), ours / peer);
+}
+
+fn journal_table() {
+    // Beside this program: a directory for temporary files may be in memory.
+    let place = std::env::current_exe().expect("a path");
+    let place = place.parent().expect("a directory");
+    let fresh = || tempfile::tempdir_in(place).expect("a directory");
+    let bare = best(true, || journal::sqlite(fresh().path()));
+    println!("| journal, appends/s on disk | Hypha | bare SQLite, one writer | ratio |");
+    println!("|---|---|---|---|");
+    for writers in [1, 16, 256] {
+        let ours = best(true, || journal::hypha(fresh().path(), writers));
+        println!("| writers at a time: {writers} | {} | {} | {:.2} |", shown(ours), shown(bare), ours / bare);
+    }
+    println!();
+}
