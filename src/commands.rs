@@ -25,8 +25,8 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
         move |call: Call| std::future::ready(f(n.clone(), call))
     };
     let with_node = |node: &Node| node.clone();
-    let (inspecting, killing, stopping, starting) =
-        (with_node(node), with_node(node), with_node(node), with_node(node));
+    let (inspecting, killing, stopping) = (with_node(node), with_node(node), with_node(node));
+    let (restarting, starting) = (with_node(node), with_node(node));
     let journal = journal.clone();
     tree.add([
         Command::look(
@@ -80,6 +80,23 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
         .confirm(|c| {
             format!("You are going to stop the actor {} until it is started again.", c.get("actor"))
         }),
+        actor(Command::change(
+            "node/actor/restart",
+            "stops a child of a supervisor in order and starts it again",
+            "перезапустить актор",
+            move |call| {
+                let node = restarting.clone();
+                async move {
+                    let cell = find(&node, &call)?;
+                    let supervisor = supervisor_of(&node, &cell)?;
+                    supervisor.terminate_child(cell.address()).await.map_err(CommandError::failed)?;
+                    supervisor.restart_child(cell.address()).await.map_err(CommandError::failed)?;
+                    Ok(Output::ok())
+                }
+            },
+        ))
+        .system_only()
+        .confirm(|c| format!("You are going to restart the actor {}.", c.get("actor"))),
         Command::change(
             "node/actor/start",
             "starts a stopped child again",

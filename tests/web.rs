@@ -144,6 +144,11 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     browser.reads("[data-fact=restarts]", |t| t == "1").await;
     browser.reads("pre", |t| t.contains("\"subscribers\": 2")).await;
 
+    browser.click("form.row button:not(.bad)").await;
+    browser.reads("#ask p", |t| t.contains("You are going to restart the actor domain/voip.local")).await;
+    browser.click("#ask button[value=yes]").await;
+    browser.reads("[data-fact=restarts]", |t| t == "2").await;
+
     // Every actor of the tree has a page that answers.
     let listed = browser.client.execute("return tree.map(l => l.address)", vec![]).await.expect("the tree");
     let listed: Vec<String> = serde_json::from_value(listed).expect("names");
@@ -182,10 +187,37 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     line.send_keys("list\u{e007}").await.expect("typed");
     browser.reads("#console", |t| t.contains("elements: 1")).await;
 
+    // By keys alone: to the log, which shows the crash as it came, to the domains, and to a subscriber's card.
+    let press = |keys: &'static str| {
+        let client = browser.client.clone();
+        async move {
+            let body = client.find(Locator::Css("body")).await.expect("a body");
+            body.send_keys(keys).await.expect("typed");
+        }
+    };
+    line.send_keys("\u{e00c}").await.expect("typed");
+    press("gl").await;
+    browser.reads("#log", |t| t.contains("actor crashed actor=domain/voip.local")).await;
+    node.ok("node/actor/kill cocon/ssh --force");
+    browser.reads("#log", |t| t.contains("actor crashed actor=cocon/ssh")).await;
+    press("?").await;
+    browser.reads("#help", |t| t.contains("g l")).await;
+    browser.click("#help button").await;
+    press("gd").await;
+    browser.shows("main table a").await;
+    press("j").await;
+    let focused = "document.activeElement.click(); return document.activeElement.textContent";
+    assert_eq!(browser.client.execute(focused, vec![]).await.expect("a link"), "voip.local");
+    browser.click("a[href*='subscriber']").await;
+    browser.reads("h2", |t| t == "Subscriber 200@voip.local").await;
+    browser.reads("main", |t| t.contains("uid") && !t.contains("password")).await;
+
     // Russian, and the other pages.
     browser.click("#lang").await;
     browser.reads("nav", |t| t.contains("Дерево") || t.contains("Tree")).await;
-    for page in ["domains", "domain|voip.local", "bridges", "licence", "journal", "crashes", "messages"] {
+    for page in
+        ["domains", "domain|voip.local", "bridges", "licence", "journal", "log", "crashes", "messages"]
+    {
         browser
             .client
             .execute("location.hash = encodeURIComponent(arguments[0])", vec![page.into()])
@@ -231,4 +263,48 @@ fn strangers_and_forged_requests_are_refused() {
     assert!(post(&node, "/api/run", &both, "not json").starts_with("HTTP/1.1 400"));
     assert!(post(&node, "/api/run", &both, &"x".repeat(300_000)).starts_with("HTTP/1.1 413"));
     assert!(node.http("garbage\r\n\r\n").starts_with("HTTP/1.1 400"));
+}
+
+#[test]
+fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
+    let node = Node::start();
+    let login = |body: &str| post(&node, "/api/login", "", body);
+    let says = |answer: String, status: &str, text: &str| {
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text),
+            "{text}: {answer}"
+        );
+    };
+    says(login("{\"user\":\"admin\"}"), "400", "missing field `password`");
+    says(login("{\"user\":1,\"password\":\"x\"}"), "400", "expected a string");
+    says(login("{\"user\":"), "400", "EOF while parsing");
+    says(login("[]"), "400", "error");
+    says(login("{\"user\":\"\u{0}\",\"password\":\"x\"}"), "400", "control character");
+    says(login("{\"user\":\"nobody\",\"password\":\"x\"}"), "401", "wrong name, password or key");
+    says(
+        node.http("POST /api/login HTTP/1.1\r\nHost: n\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"),
+        "400",
+        "Content-Type: application/json",
+    );
+    says(
+        node.http("GET /nothing HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n"),
+        "404",
+        "there is no page /nothing",
+    );
+    says(
+        node.http("PUT /api/run HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n"),
+        "405",
+        "/api/run does not take PUT",
+    );
+    says(
+        node.http("GET /api/session HTTP/1.1\r\nHost: n\r\nConnection: close\r\nCookie: hypha=\"\r\n\r\n"),
+        "401",
+        "log in first",
+    );
+    // Five failures from one address, and it has to wait; so has the right password.
+    for _ in 0..5 {
+        login("{\"user\":\"admin\",\"password\":\"guess\"}");
+    }
+    let right = format!("{{\"user\":\"admin\",\"password\":\"{}\"}}", node.password);
+    says(login(&right), "401", "too many failures; wait");
 }

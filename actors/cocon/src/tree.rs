@@ -76,7 +76,6 @@ fn config(front: &Front) -> Config {
         max_auth_attempts: 6,
         inactivity_timeout: Some(front.idle),
         keepalive_interval: Some(Duration::from_secs(30)),
-        nodelay: true,
         ..Config::default()
     }
 }
@@ -139,6 +138,10 @@ impl Listener {
             tracing::warn!(%peer, limit = self.front.limit, "too many SSH connections; one was refused");
             return;
         };
+        // Small answers must not wait for the acknowledgement of what went before (Nagle).
+        if let Err(e) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, error = %e, "TCP_NODELAY");
+        }
         self.accepted += 1;
         let (front, config) = (self.front.clone(), self.config.clone());
         let name = Address::new(format!("cocon/session/{}", self.accepted));

@@ -113,7 +113,12 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Sends, waiting for room.
-    pub async fn send(&self, mut msg: M) -> Result<(), Refused<M>> {
+    pub async fn send(&self, msg: M) -> Result<(), Refused<M>> {
+        // There nearly always is room, and then nothing to wait for.
+        let mut msg = match self.tell(msg) {
+            Err(Refused::Full(back)) => back,
+            done => return done,
+        };
         loop {
             let room = self.cell.room.notified();
             tokio::pin!(room);

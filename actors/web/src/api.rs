@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use actix_web::{
     HttpRequest, HttpResponse,
     cookie::{Cookie, SameSite},
+    error::{InternalError, JsonPayloadError},
     http::header,
     web::{Data, Json},
 };
@@ -58,6 +59,29 @@ fn peer(request: &HttpRequest) -> IpAddr {
 
 fn error(response: &mut actix_web::HttpResponseBuilder, text: &str) -> HttpResponse {
     response.json(json!({ "error": text }))
+}
+
+pub(crate) async fn nothing(request: HttpRequest) -> HttpResponse {
+    error(&mut HttpResponse::NotFound(), &format!("there is no page {}", request.path()))
+}
+
+pub(crate) async fn not_so(request: HttpRequest) -> HttpResponse {
+    let text = format!("{} does not take {}", request.path(), request.method());
+    error(&mut HttpResponse::MethodNotAllowed(), &text)
+}
+
+/// A body that cannot be read.
+pub(crate) fn bad_json(e: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
+    let response = match &e {
+        JsonPayloadError::ContentType => {
+            error(&mut HttpResponse::BadRequest(), "the body must be JSON: Content-Type: application/json")
+        }
+        JsonPayloadError::Overflow { limit } | JsonPayloadError::OverflowKnownLength { limit, .. } => {
+            error(&mut HttpResponse::PayloadTooLarge(), &format!("the body is larger than {limit} bytes"))
+        }
+        e => error(&mut HttpResponse::BadRequest(), &format!("the body cannot be read: {e}")),
+    };
+    InternalError::from_response(e, response).into()
 }
 
 /// Why a request was not heard.

@@ -11,7 +11,7 @@ use actix_web::{
     App, HttpResponse, HttpServer,
     dev::ServerHandle,
     middleware::DefaultHeaders,
-    web::{Data, JsonConfig, get, post, resource},
+    web::{Data, JsonConfig, get, post},
 };
 use command::{SessionInfo, Tree};
 use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Secret};
@@ -76,6 +76,11 @@ fn file(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Rea
     move || std::future::ready(HttpResponse::Ok().content_type(kind).body(text))
 }
 
+/// A page that says so when a method does not fit it.
+fn here(path: &'static str) -> actix_web::Resource {
+    actix_web::web::resource(path).default_service(actix_web::web::to(api::not_so))
+}
+
 impl Actor for Server {
     type Msg = ServerMsg;
 
@@ -91,26 +96,27 @@ impl Actor for Server {
             App::new()
                 .wrap(headers)
                 .app_data(shared.clone())
-                .app_data(JsonConfig::default().limit(BODY))
+                .app_data(JsonConfig::default().limit(BODY).error_handler(api::bad_json))
                 .service(
-                    resource("/")
+                    here("/")
                         .route(get().to(file("text/html; charset=utf-8", include_str!("page/index.html")))),
                 )
                 .service(
-                    resource("/app.js")
+                    here("/app.js")
                         .route(get().to(file("text/javascript; charset=utf-8", include_str!("page/app.js")))),
                 )
                 .service(
-                    resource("/style.css")
+                    here("/style.css")
                         .route(get().to(file("text/css; charset=utf-8", include_str!("page/style.css")))),
                 )
-                .service(resource("/api/login").route(post().to(api::login)))
-                .service(resource("/api/logout").route(post().to(api::logout)))
-                .service(resource("/api/session").route(get().to(api::session)))
-                .service(resource("/api/run").route(post().to(api::run)))
-                .service(resource("/api/complete").route(post().to(api::complete)))
-                .service(resource("/api/live").route(get().to(live::live)))
-                .service(resource("/metrics").route(get().to(api::metrics)))
+                .service(here("/api/login").route(post().to(api::login)))
+                .service(here("/api/logout").route(post().to(api::logout)))
+                .service(here("/api/session").route(get().to(api::session)))
+                .service(here("/api/run").route(post().to(api::run)))
+                .service(here("/api/complete").route(post().to(api::complete)))
+                .service(here("/api/live").route(get().to(live::live)))
+                .service(here("/metrics").route(get().to(api::metrics)))
+                .default_service(actix_web::web::to(api::nothing))
         };
         let server = HttpServer::new(make)
             .workers(1)

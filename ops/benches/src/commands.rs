@@ -58,7 +58,7 @@ async fn measure(session: Handle<Client>, line: &str) -> f64 {
 async fn connect(at: SocketAddr) -> Handle<Client> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        match client::connect(Arc::new(client::Config::default()), at, Client).await {
+        match client::connect(Arc::new(client::Config { nodelay: true, ..Default::default() }), at, Client).await {
             Ok(session) => return session,
             Err(e) => assert!(Instant::now() < deadline, "{at}: {e}"),
         }
@@ -68,7 +68,8 @@ async fn connect(at: SocketAddr) -> Handle<Client> {
 
 /// The node beside this program.
 pub fn hypha(directory: &Path) -> f64 {
-    let doors = "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n";
+    let doors =
+        "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n";
     std::fs::write(directory.join("hypha.toml"), doors).expect("written");
     let binary = std::env::current_exe().expect("a path").with_file_name("hypha");
     let mut node = Command::new(binary)
@@ -104,18 +105,20 @@ pub fn hypha(directory: &Path) -> f64 {
 pub fn openssh(directory: &Path) -> f64 {
     let file = |name: &str| directory.join(name).display().to_string();
     for key in ["host", "client"] {
-        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &file(key)]).status();
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &file(key)]).status();
         assert!(made.expect("ops/bench installs it").success());
     }
     std::fs::rename(file("client.pub"), file("authorized")).expect("renamed");
     std::fs::set_permissions(file("authorized"), std::fs::Permissions::from_mode(0o600)).expect("set");
     // The port is free a moment later too, or sshd says that it is not.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    // SHLVL keeps a bash from reading the user's .bashrc for every command.
     std::fs::write(
         file("sshd_config"),
         format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
-             ForceCommand /bin/true\nMaxSessions 10\nPermitRootLogin yes\n",
+             ForceCommand /bin/true\nMaxSessions 10\nPermitRootLogin yes\nSetEnv SHLVL=2\n",
             file("host"),
             file("authorized")
         ),

@@ -17,8 +17,12 @@ fn main() {
         println!("{}", actors::one(framework, work).unwrap_or_else(|| panic!("no work {framework} {work}")));
         return;
     }
-    let parts: &[(&str, fn())] =
-        &[("actors", actors_table), ("routing", routing_table), ("commands", commands_table), ("journal", journal_table)];
+    let parts: &[(&str, fn())] = &[
+        ("actors", actors_table),
+        ("routing", routing_table),
+        ("commands", commands_table),
+        ("journal", journal_table),
+    ];
     let unknown = words.iter().find(|w| !parts.iter().any(|(name, _)| name == *w));
     if let Some(unknown) = unknown {
         let names: Vec<&str> = parts.iter().map(|(n, _)| *n).collect();
@@ -56,15 +60,18 @@ fn actors_table() {
     let me = std::env::current_exe().expect("a path");
     let here = env!("CARGO_MANIFEST_DIR");
     let beam = tempfile::tempdir().expect("a directory");
-    let compiled = Command::new("erlc").arg("-o").arg(beam.path()).arg(format!("{here}/peer.erl")).status();
+    let compiled =
+        Command::new("erlc").arg("-o").arg(beam.path()).arg(format!("{here}/hypha_peer.erl")).status();
     assert!(compiled.expect("ops/bench installs it").success());
-    println!("| actors (ratio: Hypha to peer) | Hypha | Erlang/OTP | ratio | ractor | ratio | kameo | ratio |");
+    println!(
+        "| actors (ratio: Hypha to peer) | Hypha | Erlang/OTP | ratio | ractor | ratio | kameo | ratio |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for (work, about, more) in actors::WORKS {
         let rust = |framework: &str| best(*more, || number(Command::new(&me).args(["one", framework, work])));
         let kit = rust("kit");
         let erlang = best(*more, || {
-            let call = format!("peer:main([\"{work}\"])");
+            let call = format!("hypha_peer:main([\"{work}\"])");
             number(Command::new("erl").args(["-noshell", "-pa"]).arg(beam.path()).args(["-eval", &call]))
         });
         let (ractor, kameo) = (rust("ractor"), rust("kameo"));
@@ -86,7 +93,8 @@ fn routing_table() {
         let least = *least.get_or_insert(ours);
         // A million expressions do not fit into a set.
         let peer = (size <= 10_000).then(|| routing::regex(size)).flatten();
-        let (peer, ratio) = peer.map_or(("–".into(), "–".into()), |p| (shown(p), format!("{:.3}", ours / p)));
+        let (peer, ratio) =
+            peer.map_or(("–".into(), "–".into()), |p| (shown(p), format!("{:.3}", ours / p)));
         println!("| {size} | {} | {:.2} | {peer} | {ratio} |", shown(ours), ours / least);
     }
     println!();
@@ -94,8 +102,8 @@ fn routing_table() {
 
 fn commands_table() {
     let fresh = || tempfile::tempdir().expect("a directory");
-    let ours = best(true, || commands::hypha(fresh().path()));
     let peer = best(true, || commands::openssh(fresh().path()));
+    let ours = best(true, || commands::hypha(fresh().path()));
     println!("| commands/s over one SSH connection | Hypha `domain/list` | OpenSSH `/bin/true` | ratio |");
     println!("|---|---|---|---|");
     println!("| one after another | {} | {} | {:.2} |\n", shown(ours), shown(peer), ours / peer);

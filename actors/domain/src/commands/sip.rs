@@ -80,6 +80,14 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .arg("login", Kind::Text, "login-as-user, or one login", "login-as-user или логин")
         .arg("password", Kind::Secret, "password of all of them", "пароль"),
         Command::look(
+            "domain/{domain}/sip/user/info",
+            "shows a SIP user with its aliases and numbers",
+            "карточка абонента: алиасы и номера",
+            with!(s, |s, call| card(&s, &call)),
+        )
+        .arg("user", Kind::Text, "interface", "интерфейс")
+        .names(ifaces()),
+        Command::look(
             "domain/{domain}/sip/user/list",
             "lists SIP users",
             "список SIP-абонентов",
@@ -232,4 +240,39 @@ async fn declare(s: &Services, call: &Call) -> Result<Output, CommandError> {
         "Executed on the {}\nDeclaration for range: {first}..{last} ({count})\n| declared {count} subscribers |",
         s.node.name()
     )))
+}
+
+/// A subscriber with all that leads to them.
+fn card(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let d = state(s, call)?;
+    let iface = call.get("user");
+    let Some(user) = d.users.get(iface) else {
+        let text = format!("there is no user {iface}; sip/user/list shows all");
+        return Err(CommandError::Failed(text));
+    };
+    let aliases: Vec<_> = d.aliases.values().filter(|a| a.iface == iface).collect();
+    let full = |alias: &str| -> Vec<_> {
+        let of_plan = |(name, plan): (&String, &crate::state::Plan)| {
+            plan.full_number(alias).map(|n| format!("{n} ({name})"))
+        };
+        d.plans.iter().filter_map(of_plan).collect()
+    };
+    let mut table = Table::new(["Property", "Value"]).title(format!("Subscriber {iface}"));
+    table.row(["uid", &user.uid]);
+    table.row(["group", &user.group]);
+    table.row(["context", &user.context]);
+    table.row(["authentication", &user.authentication.to_string()]);
+    table.row(["login", &user.login]);
+    user.properties.iter().for_each(|(n, v)| table.row([n, v]));
+    for alias in &aliases {
+        table.row(["alias", &alias.address]);
+        full(&alias.address).iter().for_each(|n| table.row(["full number", n]));
+        alias.properties.iter().for_each(|(n, v)| table.row([n.as_str(), v.shown()]));
+    }
+    let picture = s.estate.picture();
+    let contacts = picture.registrations.get(call.var("domain")).and_then(|all| all.get(iface));
+    for contact in contacts.into_iter().flat_map(|c| c.iter()) {
+        table.row(["registered", &contact.contact]);
+    }
+    Ok(Output::table(table))
 }

@@ -10,7 +10,12 @@ const TEXT = {
     "Subscribers": "Абоненты", "Aliases": "Алиасы", "Number plans": "Планы нумерации", "Contexts": "Контексты",
     "Trunks": "Транки", "Properties": "Свойства", "Restrictions": "Ограничения", "Yes": "Да", "No": "Нет", "Domain": "Домен",
     "From": "От", "To": "Кому", "Interface": "Интерфейс", "Filter": "Фильтр", "Stream": "Поток", "Who": "Кто", "Nothing yet.": "Пока пусто.",
-    "no rule fits": "ни одно правило не подходит",
+    "no rule fits": "ни одно правило не подходит", "Log": "Лог", "Restart": "Перезапустить", "Subscriber": "Абонент",
+    "Level": "Уровень", "Text": "Текст", "Collapse all": "Свернуть всё", "Expand all": "Развернуть всё", "Help": "Справка",
+    "state": "состояние", "last crash": "последний сбой", "children": "дочерние", "Close": "Закрыть", "live": "на связи",
+    "the node does not answer": "узел не отвечает", "Kind": "Вид", "Older": "Раньше",
+    "/  search; g then a letter: go to a page; j, k: move through a list; Enter: open; ?: this help; Esc: leave a field":
+      "/  поиск; g и буква: перейти на страницу; j, k: двигаться по списку; Enter: открыть; ?: эта справка; Esc: выйти из поля",
   },
 };
 let lang = localStorage.getItem("lang") || (navigator.language.startsWith("ru") ? "ru" : "en");
@@ -18,7 +23,10 @@ const t = (text) => (TEXT[lang] && TEXT[lang][text]) || text;
 let session = null;
 let live = null;
 let tree = [];
+let treeAt = 0;
+let before = { at: 0, tree: [] };
 let messages = [];
+let logLines = [];
 
 const $ = (id) => document.getElementById(id);
 
@@ -91,38 +99,49 @@ function table(rows, links = {}) {
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
 }
 
+// Address, name, page, key behind g, whether it is for system administrators.
 const pages = [
-  ["tree", "Tree", pageTree], ["domains", "Domains", pageDomains], ["bridges", "Bridges", pageBridges],
-  ["trace", "Trace", pageTrace], ["licence", "Licence", pageLicence], ["journal", "Journal", pageJournal],
-  ["crashes", "Crashes", pageCrashes], ["messages", "Messages", pageMessages], ["console", "Console", pageConsole],
+  ["tree", "Tree", pageTree, "t", true], ["domains", "Domains", pageDomains, "d"], ["bridges", "Bridges", pageBridges, "b"],
+  ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ["journal", "Journal", pageJournal, "j", true],
+  ["log", "Log", pageLog, "l", true], ["crashes", "Crashes", pageCrashes, "x", true],
+  ["messages", "Messages", pageMessages, "m", true], ["console", "Console", pageConsole, "c"],
 ];
-let onTree = null;
-let onMessage = null;
+const isSystem = () => session && session.roles.includes("ecss-system-admin");
+const allowedPages = () => pages.filter((p) => isSystem() || !p[4]);
+// Each is called while its page is shown, when there is something new.
+const on = { tree: null, message: null, log: null, crash: null };
 
 async function show() {
   document.documentElement.lang = lang;
-  onTree = null;
-  onMessage = null;
+  for (const name of Object.keys(on)) on[name] = null;
   const main = $("main");
   $("logout").hidden = !session;
   $("logout").textContent = t("Log out");
   $("lang").textContent = lang === "ru" ? "EN" : "RU";
   $("who").textContent = session ? session.user : "";
-  const [page, ...rest] = decodeURIComponent(location.hash.slice(1) || "tree").split("|");
-  $("nav").replaceChildren(...(session ? pages : []).map(([id, name]) =>
-    el("a", { href: `#${id}`, "aria-current": id === page ? "page" : null }, t(name))));
+  const home = isSystem() ? "tree" : "domains";
+  const [page, ...rest] = decodeURIComponent(location.hash.slice(1) || home).split("|");
+  const of = { actor: "tree", domain: "domains", subscriber: "domains" }[page] || page;
+  $("nav").replaceChildren(...(session ? allowedPages() : []).map(([id, name, , letter]) =>
+    el("a", { href: `#${id}`, title: `g ${letter}`, "aria-current": id === of ? "page" : null }, t(name))));
+  $("live").hidden = !session || !isSystem();
   if (!session) {
     if (live) { live.close(); live = null; }
     main.replaceChildren(loginForm());
     return;
   }
   connect();
-  const render = page === "actor" ? pageActor : page === "domain" ? pageDomain : (pages.find((p) => p[0] === page) || pages[0])[2];
+  const inner = { actor: pageActor, domain: pageDomain, subscriber: pageSubscriber };
+  const render = inner[page] || (allowedPages().find((p) => p[0] === page) || allowedPages()[0])[2];
+  const asked = location.hash;
+  let shownPage;
   try {
-    main.replaceChildren(await render(...rest));
+    shownPage = await render(...rest);
   } catch (e) {
-    main.replaceChildren(el("p", { class: "error" }, e.message));
+    shownPage = el("p", { class: "error" }, e.message);
   }
+  // Whoever has gone on meanwhile sees where they went.
+  if (location.hash === asked) main.replaceChildren(shownPage);
 }
 
 function loginForm() {
@@ -142,14 +161,24 @@ function loginForm() {
 }
 
 function connect() {
-  if (live || !session.roles.includes("ecss-system-admin")) return;
+  if (live || !isSystem()) return;
   live = new EventSource("/api/live");
-  live.addEventListener("tree", (e) => { tree = JSON.parse(e.data); if (onTree) onTree(); });
-  live.addEventListener("message", (e) => {
-    messages.unshift(JSON.parse(e.data));
-    messages = messages.slice(0, 500);
-    if (onMessage) onMessage();
-  });
+  const heard = (name, take) => live.addEventListener(name, (e) => { take(JSON.parse(e.data)); if (on[name]) on[name](); });
+  heard("tree", (news) => { before = { at: treeAt, tree }; tree = news; treeAt = performance.now(); });
+  heard("message", (news) => { messages = [news, ...messages].slice(0, 500); });
+  heard("log", (news) => { logLines = [news, ...logLines].slice(0, 1000); });
+  heard("crash", () => {});
+  const mark = (ok) => { $("live").className = ok ? "dot running" : "dot stopped"; $("live").title = t(ok ? "live" : "the node does not answer"); };
+  live.onopen = () => mark(true);
+  live.onerror = () => mark(false);
+}
+
+// Messages a second of an actor, between the last two pictures of the tree.
+function rateOf(address) {
+  const find = (leaves) => leaves.find((l) => l.address === address);
+  const [then, now] = [find(before.tree), find(tree)];
+  if (!then || !now || !then.vitals || !now.vitals || then.pid !== now.pid || treeAt <= before.at) return null;
+  return (now.vitals.handled - then.vitals.handled) * 1000 / (treeAt - before.at);
 }
 
 const actorLink = (address) => "#" + encodeURIComponent(`actor|${address}`);
@@ -182,9 +211,12 @@ async function pageTree() {
     place.replaceChildren(el("ul", { class: "tree" }, ...(children.get("") || []).filter(fits).map(item)));
   };
   search.addEventListener("input", draw);
-  onTree = draw;
+  on.tree = draw;
   draw();
-  return el("div", {}, el("form", { class: "row", onsubmit: (e) => e.preventDefault() }, search), place);
+  const all = (name, act) => el("button", { type: "button", onclick: () => { act(); draw(); } }, t(name));
+  const parents = () => new Set(tree.map((l) => l.parent).filter(Boolean));
+  return el("div", {}, el("form", { class: "row", onsubmit: (e) => e.preventDefault() }, search,
+    all("Collapse all", () => parents().forEach((p) => closed.add(p))), all("Expand all", () => closed.clear())), place);
 }
 
 async function pageActor(address) {
@@ -208,19 +240,28 @@ async function pageActor(address) {
     }
     const facts = [["pid", a.pid], ["actor", a.actor], ["supervisor", a.supervisor], ["started", a.started],
       ["restarts", a.restarts], ["handled", a.vitals.handled], ["mailbox", `${a.vitals.mailbox} / ${a.vitals.mailbox_limit}`],
-      ["refused", a.vitals.refused], ["busy", `${a.vitals.busy_us} µs`], ["monitored by", a.monitored_by.join(", ")]];
+      ["refused", a.vitals.refused], ["busy", `${a.vitals.busy_us} µs`]];
+    const links = (addresses) => addresses.flatMap((x, i) => [i ? ", " : "", el("a", { href: actorLink(x) }, x)]);
+    const children = tree.filter((l) => l.parent === address).map((l) => l.address);
     place.replaceChildren(
       el("form", { class: "row", onsubmit: (e) => e.preventDefault() },
-        button("Kill", `node/actor/kill ${address}`, true), button("Stop", `node/actor/stop ${address}`, true),
+        button("Restart", `node/actor/restart ${address}`), button("Kill", `node/actor/kill ${address}`, true),
+        button("Stop", `node/actor/stop ${address}`, true),
         button(a.traced ? "Stop tracing" : "Trace messages", `node/actor/trace ${address} ${!a.traced}`)),
       el("table", {}, ...facts.map(([n, v]) => el("tr", {}, el("th", { scope: "row" }, n),
-        el("td", { "data-fact": n }, n === "supervisor" && v ? el("a", { href: actorLink(v) }, v) : shown(v))))),
-      el("h3", {}, "state"), el("pre", {}, JSON.stringify(a.state, null, 2)),
-      a.last_crash ? el("h3", {}, "last crash") : null,
+        el("td", { "data-fact": n }, n === "supervisor" && v ? el("a", { href: actorLink(v) }, v) : shown(v)))),
+        el("tr", {}, el("th", { scope: "row" }, "rate"), el("td", { id: "rate" })),
+        el("tr", {}, el("th", { scope: "row" }, "monitored by"), el("td", {}, ...links(a.monitored_by))),
+        el("tr", {}, el("th", { scope: "row" }, t("children")), el("td", {}, ...links(children)))),
+      el("h3", {}, t("state")), el("pre", { id: "state" }, JSON.stringify(a.state, null, 2)),
+      a.last_crash ? el("h3", {}, t("last crash")) : null,
       a.last_crash ? el("pre", {}, JSON.stringify(a.last_crash, null, 2)) : null);
   };
   await draw();
-  onTree = () => draw().catch((e) => { problem.textContent = e.message; });
+  on.tree = () => draw().then(() => {
+    const rate = rateOf(address);
+    if ($("rate")) $("rate").textContent = rate === null ? "" : `${rate.toFixed(1)} /s`;
+  }).catch((e) => { problem.textContent = e.message; });
   return el("div", {}, el("h2", {}, address), problem, place);
 }
 
@@ -234,7 +275,8 @@ async function pageDomain(name) {
     ["Contexts", "routing/list"], ["Trunks", "trunk/sip/list"]];
   const out = el("div", {}, el("h2", {}, name));
   for (const [title, line] of parts) {
-    out.append(el("h3", {}, t(title)), table(await data(`domain/${name}/${line}`)));
+    const cards = line === "sip/user/list" ? { interface: (r) => "#" + encodeURIComponent(`subscriber|${name}|${r.interface}`) } : {};
+    out.append(el("h3", {}, t(title)), table(await data(`domain/${name}/${line}`), cards));
     if (line === "np/list") {
       for (const plan of await data(`domain/${name}/np/list`)) {
         out.append(el("h4", {}, plan.name), table(await data(`domain/${name}/np/numbers/list ${plan.name}`)));
@@ -242,6 +284,11 @@ async function pageDomain(name) {
     }
   }
   return out;
+}
+
+async function pageSubscriber(domain, iface) {
+  const back = el("a", { href: "#" + encodeURIComponent(`domain|${domain}`) }, domain);
+  return el("div", {}, el("h2", {}, `${t("Subscriber")} ${iface}`), el("p", {}, back), table(await data(`domain/${domain}/sip/user/info ${iface}`)));
 }
 
 async function pageBridges() {
@@ -298,23 +345,59 @@ async function pageLicence() {
   return el("div", {}, ...answers.map((a) => el("pre", {}, a.text)));
 }
 
-async function pageJournal(filter = "{}") {
-  const given = JSON.parse(filter);
-  const fields = ["stream", "kind", "who", "text"].map((name) =>
-    el("input", { name, placeholder: name, "aria-label": name, value: given[name] || "" }));
+// Text as one word of a command line, which knows two quotes and no escapes.
+const quoted = (text) => String(text).includes('"') ? `'${String(text).replaceAll("'", "")}'` : `"${text}"`;
+
+// A form whose fields are in the page's address: a filter can be kept as a bookmark.
+function filterForm(page, fields, given) {
   const submit = (event) => {
     event.preventDefault();
     const wanted = Object.fromEntries(fields.filter((f) => f.value).map((f) => [f.name, f.value]));
-    location.hash = encodeURIComponent(`journal|${JSON.stringify(wanted)}`);
+    location.hash = encodeURIComponent(`${page}|${JSON.stringify(wanted)}`);
   };
-  const words = Object.entries(given).map(([n, v]) => `--${n} "${String(v).replaceAll('"', "")}"`).join(" ");
-  const rows = (await data(`journal/list --limit 200 ${words}`)).map((e) => ({
+  return el("form", { class: "row", onsubmit: submit }, ...fields, el("button", {}, t("Filter")));
+}
+
+async function pageJournal(filter = "{}") {
+  const given = JSON.parse(filter);
+  const names = { stream: "Stream", kind: "Kind", who: "Who", text: "Text" };
+  const fields = Object.entries(names).map(([name, label]) =>
+    el("input", { name, placeholder: t(label), "aria-label": t(label), value: given[name] || "" }));
+  const words = Object.entries(given).map(([n, v]) => `--${n} ${quoted(v)}`).join(" ");
+  const events = await data(`journal/list --limit 200 ${words}`);
+  const rows = events.map((e) => ({
     seq: e.seq, at: e.at, stream: e.stream, event: e.kind, who: e.origin.who, from: e.origin.from, body: JSON.stringify(e.body).slice(0, 300),
   }));
-  return el("div", {}, el("form", { class: "row", onsubmit: submit }, ...fields, el("button", {}, t("Filter"))), table(rows));
+  const last = events[events.length - 1];
+  const older = "#" + encodeURIComponent(`journal|${JSON.stringify({ ...given, before: last && last.seq })}`);
+  return el("div", {}, filterForm("journal", fields, given), table(rows),
+    events.length === 200 ? el("p", {}, el("a", { href: older }, t("Older"))) : null);
+}
+
+async function pageLog(filter = "{}") {
+  const given = JSON.parse(filter);
+  const levels = ["error", "warn", "info", "debug", "trace"];
+  const level = el("select", { name: "level", "aria-label": t("Level") }, ...levels.map((l) => el("option", { selected: l === (given.level || "trace") }, l)));
+  const text = el("input", { name: "text", placeholder: t("Text"), "aria-label": t("Text"), value: given.text || "" });
+  if (logLines.length === 0) logLines = await data("node/log/list --limit 1000");
+  const place = el("div", { id: "log" });
+  const worst = levels.indexOf(given.level || "trace");
+  const wanted = (l) => levels.indexOf(l.level.toLowerCase()) <= worst && (!given.text || `${l.target} ${l.text}`.includes(given.text));
+  const draw = () => place.replaceChildren(table(logLines.filter(wanted).slice(0, 300).map((l) => ({ at: l.at, level: l.level, module: l.target, text: l.text }))));
+  on.log = draw;
+  draw();
+  return el("div", {}, filterForm("log", [level, text], given), place);
 }
 
 async function pageCrashes() {
+  const place = el("div");
+  const draw = async () => place.replaceChildren(await crashTable());
+  on.crash = () => draw().catch(() => {});
+  await draw();
+  return place;
+}
+
+async function crashTable() {
   const rows = (await data("node/crash/list")).map((r) => ({
     id: r.id, at: r.at, actor: r.address, during: r.during, reason: `${r.reason.reason} ${r.reason.detail || ""}`, handled: r.handled,
   }));
@@ -324,7 +407,7 @@ async function pageCrashes() {
 async function pageMessages() {
   const place = el("div");
   const draw = () => place.replaceChildren(table(messages.map((m) => ({ at: m.at, from: m.from || "", to: m.to, message: m.text }))));
-  onMessage = draw;
+  on.message = draw;
   draw();
   return place;
 }
@@ -379,6 +462,43 @@ $("theme").addEventListener("click", () => {
   localStorage.setItem("theme", next);
 });
 $("logout").addEventListener("click", async () => { await call("/api/logout", {}).catch(() => {}); session = null; show(); });
+
+// Keys, while no field has the focus: / searches, g and a letter goes to a page, j and k move, ? explains.
+let goes = false;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || !session) return;
+  const inField = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
+  if (event.key === "Escape" && inField) event.target.blur();
+  if (inField || $("ask").open) return;
+  if (goes) {
+    goes = false;
+    const page = allowedPages().find((p) => p[3] === event.key);
+    if (page) { location.hash = page[0]; event.preventDefault(); }
+    return;
+  }
+  const links = [...document.querySelectorAll("main a")].filter((a) => a.offsetParent);
+  const move = (by) => {
+    const at = links.indexOf(document.activeElement);
+    const next = links[at === -1 ? 0 : Math.max(0, Math.min(links.length - 1, at + by))];
+    if (next) next.focus();
+  };
+  if (event.key === "g") goes = true;
+  else if (event.key === "/") { const field = document.querySelector("main input"); if (field) { field.focus(); event.preventDefault(); } }
+  else if (event.key === "j") move(1);
+  else if (event.key === "k") move(-1);
+  else if (event.key === "?") help();
+});
+
+function help() {
+  const dialog = $("help");
+  const letters = allowedPages().map(([, name, , letter]) => el("tr", {}, el("td", {}, el("kbd", {}, `g ${letter}`)), el("td", {}, t(name))));
+  const text = "/  search; g then a letter: go to a page; j, k: move through a list; Enter: open; ?: this help; Esc: leave a field";
+  const close = el("button", { type: "button", onclick: () => dialog.close() }, t("Close"));
+  dialog.replaceChildren(el("p", {}, t(text)), el("table", {}, ...letters), close);
+  dialog.showModal();
+}
+
+$("keys").addEventListener("click", help);
 window.addEventListener("hashchange", show);
 document.documentElement.dataset.theme = localStorage.getItem("theme") || "";
 (async () => {

@@ -8,6 +8,8 @@ pub const TELLS: u64 = 2_000_000;
 pub const ASKS: u64 = 300_000;
 pub const SPAWNS: u64 = 100_000;
 pub const RESTARTS: u64 = 20_000;
+/// Every ask has a time-out, as `gen_server:call` and [`::kit::Mailbox::ask`] have.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 pub const WORKS: &[(&str, &str, bool)] = &[
     ("tell", "tell, one sender to one receiver, messages/s", true),

@@ -1,10 +1,6 @@
 use std::time::{Duration, Instant};
 
-use kameo::{
-    error::Infallible,
-    prelude::*,
-    supervision::RestartPolicy,
-};
+use kameo::{error::Infallible, prelude::*, supervision::RestartPolicy};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::*;
@@ -91,7 +87,7 @@ pub fn run(work: &str) -> Option<f64> {
                 let c = start().await;
                 let began = Instant::now();
                 for _ in 0..ASKS {
-                    c.ask(Total).await.expect("an answer");
+                    c.ask(Total).reply_timeout(PATIENCE).await.expect("an answer");
                 }
                 Some(rate(ASKS, began))
             }
@@ -101,7 +97,11 @@ pub fn run(work: &str) -> Option<f64> {
                 for _ in 0..SPAWNS {
                     start().await;
                 }
-                Some(if work == "spawn" { rate(SPAWNS, began) } else { (resident() - before) / SPAWNS as f64 })
+                Some(if work == "spawn" {
+                    rate(SPAWNS, began)
+                } else {
+                    (resident() - before) / SPAWNS as f64
+                })
             }
             "restart" => {
                 start().await;

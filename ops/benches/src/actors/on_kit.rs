@@ -93,7 +93,11 @@ pub fn run(work: &str) -> Option<f64> {
                 for i in 0..SPAWNS {
                     supervisor.start_child(spec(&format!("c/{i}"), None)).await.expect("started");
                 }
-                Some(if work == "spawn" { rate(SPAWNS, began) } else { (resident() - before) / SPAWNS as f64 })
+                Some(if work == "spawn" {
+                    rate(SPAWNS, began)
+                } else {
+                    (resident() - before) / SPAWNS as f64
+                })
             }
             "restart" => {
                 let (tx, mut up) = tokio::sync::mpsc::unbounded_channel();

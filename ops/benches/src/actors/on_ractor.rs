@@ -86,7 +86,7 @@ pub fn run(work: &str) -> Option<f64> {
                 let (c, _) = start().await.expect("started");
                 let began = Instant::now();
                 for _ in 0..ASKS {
-                    c.call(Msg::Total, None).await.expect("alive").expect("an answer");
+                    c.call(Msg::Total, Some(PATIENCE)).await.expect("alive").expect("an answer");
                 }
                 Some(rate(ASKS, began))
             }
@@ -96,7 +96,11 @@ pub fn run(work: &str) -> Option<f64> {
                 for _ in 0..SPAWNS {
                     start().await.expect("started");
                 }
-                Some(if work == "spawn" { rate(SPAWNS, began) } else { (resident() - before) / SPAWNS as f64 })
+                Some(if work == "spawn" {
+                    rate(SPAWNS, began)
+                } else {
+                    (resident() - before) / SPAWNS as f64
+                })
             }
             "restart" => {
                 start().await.expect("started");

@@ -1,5 +1,5 @@
 %% The works of actors.rs on Erlang/OTP: prints one number.
--module(peer).
+-module(hypha_peer).
 -behaviour(gen_server).
 -export([main/1, start_link/1, init/1, handle_call/3, handle_cast/2]).
 -export([sup_init/1]).
