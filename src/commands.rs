@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use command::{Call, Command, CommandError, DeclareError, Kind, Names, Output, Table, Tree};
 use kit::{
-    Address, Cell, ExitReason, Node, SupervisorHandle,
+    Address, Cell, ExitReason, Node, Strategy, SupervisorHandle,
     journal::{Filter, Journal},
     tree::picture,
 };
@@ -68,10 +68,15 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
                 let node = stopping.clone();
                 async move {
                     let cell = find(&node, &call)?;
-                    supervisor_of(&node, &cell)?
-                        .terminate_child(cell.address())
-                        .await
-                        .map_err(CommandError::failed)?;
+                    let supervisor = supervisor_of(&node, &cell)?;
+                    if supervisor.strategy().await.map_err(CommandError::failed)? == Strategy::Dynamic {
+                        return Err(CommandError::Failed(format!(
+                            "{0} is a dynamic child: once stopped it could not be started again. Remove what it \
+                             stands for, or node/actor/restart or node/actor/kill it",
+                            cell.address()
+                        )));
+                    }
+                    supervisor.terminate_child(cell.address()).await.map_err(CommandError::failed)?;
                     Ok(Output::ok())
                 }
             },
@@ -89,8 +94,13 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
                 async move {
                     let cell = find(&node, &call)?;
                     let supervisor = supervisor_of(&node, &cell)?;
-                    supervisor.terminate_child(cell.address()).await.map_err(CommandError::failed)?;
-                    supervisor.restart_child(cell.address()).await.map_err(CommandError::failed)?;
+                    if supervisor.strategy().await.map_err(CommandError::failed)? == Strategy::Dynamic {
+                        // Such a supervisor forgets a child it is told to stop, and restarts one that stops.
+                        cell.exit(ExitReason::Shutdown);
+                    } else {
+                        supervisor.terminate_child(cell.address()).await.map_err(CommandError::failed)?;
+                        supervisor.restart_child(cell.address()).await.map_err(CommandError::failed)?;
+                    }
                     Ok(Output::ok())
                 }
             },

@@ -68,6 +68,32 @@ fn roles_and_keys_bound_what_an_operator_may_do() {
 }
 
 #[test]
+fn an_actor_is_restarted_in_order_and_none_is_stopped_for_good() {
+    let node = Node::start();
+    node.ok("domain/declare d");
+    let pid = |actor: &str| -> (u64, u64) {
+        let info: serde_json::Value =
+            serde_json::from_str(&node.ok(&format!("node/actor/info {actor} --json"))).expect("JSON");
+        (info["pid"].as_u64().expect("a number"), info["restarts"].as_u64().expect("a number"))
+    };
+    for actor in ["domain/d", "bridges"] {
+        let (before, _) = pid(actor);
+        node.ok(&format!("node/actor/restart {actor} --force"));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while node.ssh(&format!("node/actor/info {actor}"), b"").status != 0 || pid(actor).0 == before {
+            assert!(std::time::Instant::now() < deadline, "{actor} does not come back");
+        }
+    }
+    let stopped = node.ssh("node/actor/stop domain/d --force", b"");
+    assert!(stopped.status == 1 && stopped.stderr.contains("is a dynamic child"), "{stopped:?}");
+    node.ok("node/actor/stop bridges --force");
+    assert_eq!(node.ssh("node/actor/info bridges", b"").status, 1);
+    node.ok("node/actor/start bridges");
+    node.ok("bridge/list");
+    assert!(node.ok("domain/list").contains("elements: 1"));
+}
+
+#[test]
 fn the_shell_completes_remembers_and_asks() {
     let node = Node::start();
     node.ok("domain/declare voip.local");

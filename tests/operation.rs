@@ -17,6 +17,11 @@ fn prometheus_gets_every_metric_the_dashboard_shows() {
     let node = Node::start();
     node.ok("domain/declare voip.local");
     node.ok("node/actor/kill domain/voip.local --force");
+    // Until the killed actor is back: the order to die is acknowledged before it is carried out.
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !node.ssh("node/actor/info domain/voip.local --json", b"").stdout.contains("\"restarts\": 1") {
+        assert!(std::time::Instant::now() < deadline, "the actor does not come back");
+    }
     let token = std::fs::read_to_string(node.data().join("metrics.token")).expect("made at the first start");
     assert!(metrics(&node, "guess").starts_with("HTTP/1.1 401"));
     let page = metrics(&node, token.trim());

@@ -37,6 +37,7 @@ pub enum SupervisorMsg {
     TerminateChild(Address, Answer),
     RestartChild(Address, Answer),
     DeleteChild(Address, Answer),
+    Describe(Reply<Strategy>),
     #[strum(serialize = "ChildStarted")]
     Started(Address, Result<Started, ExitReason>),
     #[strum(serialize = "ChildDown")]
@@ -217,6 +218,10 @@ impl Actor for Supervisor {
             SupervisorMsg::DeleteChild(child, reply) => {
                 Event::DeleteChild { child, token: self.token(reply) }
             }
+            SupervisorMsg::Describe(reply) => {
+                reply.send(self.core.strategy());
+                return Ok(());
+            }
             SupervisorMsg::Started(child, Ok(Started(cell))) => {
                 let pid = cell.pid();
                 self.running.insert(pid, cell);
@@ -377,6 +382,10 @@ impl SupervisorHandle {
 
     pub async fn delete_child(&self, child: &Address) -> Result<(), SupervisorError> {
         self.ask(|r| SupervisorMsg::DeleteChild(child.clone(), r)).await.map(drop)
+    }
+
+    pub async fn strategy(&self) -> Result<Strategy, SupervisorError> {
+        Ok(self.0.ask(SupervisorMsg::Describe).await?)
     }
 
     async fn ask(&self, make: impl FnOnce(Answer) -> SupervisorMsg) -> Result<Option<Pid>, SupervisorError> {

@@ -87,14 +87,17 @@ async function data(line) {
   return answer.data;
 }
 
-const shown = (v) => v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : String(v);
+// A time as the operator's clock shows it; the node's own words are in the title of the cell.
+const isTime = (v) => typeof v === "string" && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/.test(v);
+const when = (v) => new Date(v).toLocaleString(lang === "ru" ? "ru-RU" : "sv-SE", { hour12: false });
+const shown = (v) => isTime(v) ? when(v) : v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : String(v);
 
 function table(rows, links = {}) {
   if (!Array.isArray(rows)) return el("pre", {}, JSON.stringify(rows, null, 2));
   if (rows.length === 0) return el("p", { class: "dim" }, t("Nothing yet."));
   const columns = Object.keys(rows[0]);
   const head = el("tr", {}, ...columns.map((c) => el("th", { scope: "col" }, c.replaceAll("_", " "))));
-  const cell = (row, c) => el("td", {}, links[c] ? el("a", { href: links[c](row) }, shown(row[c])) : shown(row[c]));
+  const cell = (row, c) => el("td", { title: isTime(row[c]) ? row[c] : null }, links[c] ? el("a", { href: links[c](row) }, shown(row[c])) : shown(row[c]));
   const body = rows.map((row) => el("tr", {}, ...columns.map((c) => cell(row, c))));
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
 }
