@@ -72,11 +72,13 @@ fn mistakes_in_a_script_are_named() {
 fn the_same_script_drives_a_running_node() {
     let node = support::Node::start();
     let out = Command::new(env!("CARGO_BIN_EXE_hypha"))
-        .args(["replay", "scripts/multisorm.yaml", "--attach", &node.address.to_string()])
+        .args(["replay", "scripts/multisorm.yaml", "scripts/crash.yaml"])
+        .args(["--attach", &node.address.to_string()])
         .env("HYPHA_PASSWORD", &node.password)
         .output()
         .expect("it runs");
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
     assert!(node.ok("domain/list").contains("central_voip"));
+    assert!(node.ok("node/crash/list").contains("domain/first"), "the script's crashes were real");
 }

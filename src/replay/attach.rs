@@ -1,6 +1,6 @@
-//! Plays a script's CoCon steps against a running node over SSH. Files that the script imports are sent along.
+//! Plays a script against a running node over SSH, in real time. Files that the script imports are sent along.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use russh::{
     ChannelMsg,
@@ -11,8 +11,11 @@ use russh::{
 use super::{
     Error, Options,
     report::{Played, Run},
-    script::Script,
+    script::{Script, Step},
 };
+
+/// How long an actor has to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Client {
     /// The fingerprint to see; none on loopback.
@@ -48,22 +51,7 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
         let mut run = Run::new(script);
         for (i, step) in script.steps.iter().enumerate() {
             let at = chrono::Utc::now();
-            let (said, misses) = match &step.cocon {
-                None => (String::new(), Vec::new()),
-                Some(line) => {
-                    let (line, input) = with_file(script, line)?;
-                    let (text, status) = exec(&mut session, &line, input.clone()).await?;
-                    let data = match step.expect.json.is_empty() {
-                        true => None,
-                        false => serde_json::from_str(
-                            &exec(&mut session, &format!("{line} --json"), input).await?.0,
-                        )
-                        .ok(),
-                    };
-                    let misses = step.expect.misses(status, &text, data.as_ref());
-                    (text, misses)
-                }
-            };
+            let (said, misses) = one(step, script, &mut session).await?;
             run.steps.push(Played {
                 number: i + 1,
                 at,
@@ -91,26 +79,82 @@ fn with_file(script: &Script, line: &str) -> Result<(String, Option<Vec<u8>>), E
     }
 }
 
-async fn exec(
+async fn one(
+    step: &Step,
+    script: &Script,
     session: &mut Handle<Client>,
-    line: &str,
-    input: Option<Vec<u8>>,
-) -> Result<(String, u32), Error> {
+) -> Result<(String, Vec<String>), Error> {
+    if let Some(line) = &step.cocon {
+        let (line, input) = with_file(script, line)?;
+        let answer = exec(session, &line, input).await?;
+        let misses = step.expect.misses(answer.status, &answer.text, answer.data.as_ref());
+        return Ok((answer.text, misses));
+    }
+    if let Some(pause) = step.pause() {
+        tokio::time::sleep(pause).await;
+        return Ok(Default::default());
+    }
+    if let Some(name) = &step.crash {
+        let answer = exec(session, &format!("node/actor/kill {name} --force"), None).await?;
+        let misses = (answer.status != 0).then(|| answer.text.trim().to_owned());
+        return Ok((answer.text, misses.into_iter().collect()));
+    }
+    let Some(name) = &step.actor else { return Ok(Default::default()) };
+    // Here time is real: an actor may be on its way back.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = exec(session, &format!("node/actor/info {name}"), None).await?;
+        let seen = answer.data.as_ref().and_then(|d| d["restarts"].as_u64());
+        let miss = match (seen, step.expect.restarts) {
+            (None, _) => Some(format!("there is no actor {name}")),
+            (Some(seen), Some(wanted)) if seen != u64::from(wanted) => {
+                Some(format!("{wanted} restarts were expected, {seen} were seen"))
+            }
+            _ => None,
+        };
+        if miss.is_none() || tokio::time::Instant::now() > deadline {
+            let text = seen.map_or_else(String::new, |seen| format!("running, {seen} restarts\n"));
+            return Ok((text, miss.into_iter().collect()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+struct Answer {
+    text: String,
+    data: Option<serde_json::Value>,
+    status: u32,
+}
+
+async fn exec(session: &mut Handle<Client>, line: &str, input: Option<Vec<u8>>) -> Result<Answer, Error> {
     let mut channel = session.channel_open_session().await?;
+    channel.set_env(false, cocon::WHOLE, "whole").await?;
     channel.exec(true, line).await?;
     if let Some(input) = input {
         channel.data(input.as_slice()).await?;
         channel.eof().await?;
     }
-    let (mut text, mut status) = (Vec::new(), 0);
+    let (mut bytes, mut status) = (Vec::new(), 0);
     while let Some(message) = channel.wait().await {
         match message {
             ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
-                text.extend_from_slice(&data)
+                bytes.extend_from_slice(&data)
             }
             ChannelMsg::ExitStatus { exit_status } => status = exit_status,
             _ => {}
         }
     }
-    Ok((String::from_utf8_lossy(&text).into_owned(), status))
+    #[derive(serde::Deserialize)]
+    struct Whole {
+        text: String,
+        data: Option<serde_json::Value>,
+    }
+    let whole = serde_json::from_slice::<Whole>(&bytes);
+    let Whole { text, data } = whole.map_err(|e| {
+        format!(
+            "{line}: the peer is no Hypha node, or an older one ({e}): {}",
+            String::from_utf8_lossy(&bytes)
+        )
+    })?;
+    Ok(Answer { text, data, status })
 }

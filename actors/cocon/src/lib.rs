@@ -13,4 +13,5 @@ mod tree;
 
 pub use history::Histories;
 pub use keys::{HostKeyError, host_key};
+pub use server::WHOLE;
 pub use tree::{Front, child};

@@ -22,6 +22,10 @@ use crate::{
 /// Most a command may be given on its standard input, bytes.
 const INPUT_LIMIT: usize = 64 * 1024 * 1024;
 
+/// A client that sets this variable to `whole` (RFC 4254, 6.4) gets each command's answer as one JSON object with its
+/// `text` and its `data`; replays do.
+pub const WHOLE: &str = "HYPHA_ANSWER";
+
 /// The actor of a connection. It ends with the connection, and the connection with it.
 pub(crate) struct Connection {
     stream: Option<TcpStream>,
@@ -70,6 +74,7 @@ impl Actor for Connection {
             user: self.told.clone(),
             alive: self.alive.subscribe(),
             rows: watch::channel(0).0,
+            whole: false,
         };
         let config = self.config.clone();
         let mut alive = self.alive.subscribe();
@@ -113,6 +118,8 @@ struct Peer {
     alive: watch::Receiver<()>,
     /// Height of the terminal.
     rows: watch::Sender<usize>,
+    /// Whether commands answer with text and data at once, see [`WHOLE`].
+    whole: bool,
 }
 
 impl Peer {
@@ -245,6 +252,20 @@ impl Handler for Peer {
         Ok(())
     }
 
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        if name == WHOLE {
+            self.whole = value == "whole";
+            return session.channel_success(channel);
+        }
+        session.channel_failure(channel)
+    }
+
     async fn exec_request(
         &mut self,
         id: ChannelId,
@@ -255,7 +276,7 @@ impl Handler for Peer {
         match self.begin(id) {
             Some((shell, channel)) => {
                 session.channel_success(id)?;
-                tokio::spawn(run_command(shell, channel, line));
+                tokio::spawn(run_command(shell, channel, line, self.whole));
             }
             None => session.channel_failure(id)?,
         }
@@ -268,6 +289,7 @@ async fn run_command(
     mut session: Session,
     mut channel: Channel<Msg>,
     line: String,
+    whole: bool,
 ) -> Result<(), russh::Error> {
     let wants_input = line.split_whitespace().any(|w| w == "-");
     let input = if wants_input {
@@ -283,7 +305,17 @@ async fn run_command(
     } else {
         None
     };
-    let status = match session.execute_alone(&line, input).await.1 {
+    let (answer, outcome) = session.execute_alone(&line, input).await;
+    let status = match outcome {
+        outcome if whole => {
+            let (text, status) = match outcome {
+                Outcome::Said { text, status } => (text, status),
+                _ => (String::new(), 0),
+            };
+            let all = serde_json::json!({ "text": text, "data": answer.ok().map(|a| a.to_json()) });
+            channel.data(all.to_string().as_bytes()).await?;
+            status
+        }
         Outcome::Said { text, status: 0 } => {
             channel.data(text.as_bytes()).await?;
             0

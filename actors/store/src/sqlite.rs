@@ -10,6 +10,7 @@ use std::{
     thread,
 };
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use futures::future::{BoxFuture, FutureExt};
 use kit::journal::{Batch, Entry, Filter, Journal, JournalError, Origin, Snapshot};
@@ -28,6 +29,8 @@ type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 enum Write {
     Append(Batch, Answer<u64>),
     Snapshot(String, Snapshot, Answer<()>),
+    #[cfg(test)]
+    Crash,
 }
 
 enum Read {
@@ -48,36 +51,29 @@ pub struct JournalStats {
 #[derive(Clone)]
 pub struct SqliteJournal {
     path: PathBuf,
+    threads: Arc<ArcSwap<Threads>>,
+    stats: Arc<JournalStats>,
+}
+
+struct Threads {
     writer: Sender<Write>,
     reader: Sender<Read>,
-    stats: Arc<JournalStats>,
+    /// Closed when the writer's thread has ended; nothing is ever sent.
     ended: Receiver<()>,
 }
 
 impl SqliteJournal {
     /// Opens, or makes, the journal at `path`.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let db = open_writer(path)?;
-        let reading = open_reader(path)?;
-        let (writer, writes) = bounded(QUEUE);
-        let (reader, reads) = bounded(QUEUE);
-        // Closed, not sent to: it tells that the writer's thread has ended.
-        let (alive, ended) = bounded::<()>(0);
         let stats = Arc::new(JournalStats::default());
-        let other = |e: std::io::Error| OpenError::Other(path.to_owned(), e.to_string());
-        let counted = stats.clone();
-        thread::Builder::new()
-            .name("journal-write".into())
-            .spawn(move || {
-                let _alive = alive;
-                write_loop(db, &writes, &counted);
-            })
-            .map_err(other)?;
-        thread::Builder::new()
-            .name("journal-read".into())
-            .spawn(move || read_loop(&reading, &reads))
-            .map_err(other)?;
-        Ok(Self { path: path.to_owned(), writer, reader, stats, ended })
+        let threads = Threads::start(path, stats.clone())?;
+        Ok(Self { path: path.to_owned(), threads: Arc::new(ArcSwap::from_pointee(threads)), stats })
+    }
+
+    /// Opens the file again, after its writer has ended; all clones use it from then on.
+    pub fn reopen(&self) -> Result<(), OpenError> {
+        self.threads.store(Arc::new(Threads::start(&self.path, self.stats.clone())?));
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {
@@ -90,12 +86,35 @@ impl SqliteJournal {
 
     /// Appends waiting for the writer.
     pub fn waiting(&self) -> usize {
-        self.writer.len()
+        self.threads.load().writer.len()
     }
 
     /// Whether the writer's thread still runs.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.ended.try_recv(), Err(crossbeam::channel::TryRecvError::Disconnected))
+        !matches!(self.threads.load().ended.try_recv(), Err(crossbeam::channel::TryRecvError::Disconnected))
+    }
+}
+
+impl Threads {
+    fn start(path: &Path, stats: Arc<JournalStats>) -> Result<Self, OpenError> {
+        let db = open_writer(path)?;
+        let reading = open_reader(path)?;
+        let (writer, writes) = bounded(QUEUE);
+        let (reader, reads) = bounded(QUEUE);
+        let (alive, ended) = bounded::<()>(0);
+        let other = |e: std::io::Error| OpenError::Other(path.to_owned(), e.to_string());
+        thread::Builder::new()
+            .name("journal-write".into())
+            .spawn(move || {
+                let _alive = alive;
+                write_loop(db, &writes, &stats);
+            })
+            .map_err(other)?;
+        thread::Builder::new()
+            .name("journal-read".into())
+            .spawn(move || read_loop(&reading, &reads))
+            .map_err(other)?;
+        Ok(Self { writer, reader, ended })
     }
 }
 
@@ -116,15 +135,15 @@ fn ask<Q, T: Send + 'static>(
 
 impl Journal for SqliteJournal {
     fn append(&self, batch: Batch) -> BoxFuture<'static, Result<u64, JournalError>> {
-        ask(&self.writer, |a| Write::Append(batch, a))
+        ask(&self.threads.load().writer, |a| Write::Append(batch, a))
     }
 
     fn read(&self, stream: &str, after: u64) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>> {
-        ask(&self.reader, |a| Read::Stream(stream.to_owned(), after, a))
+        ask(&self.threads.load().reader, |a| Read::Stream(stream.to_owned(), after, a))
     }
 
     fn snapshot(&self, stream: &str) -> BoxFuture<'static, Result<Option<Snapshot>, JournalError>> {
-        ask(&self.reader, |a| Read::Snapshot(stream.to_owned(), a))
+        ask(&self.threads.load().reader, |a| Read::Snapshot(stream.to_owned(), a))
     }
 
     fn save_snapshot(
@@ -132,11 +151,11 @@ impl Journal for SqliteJournal {
         stream: &str,
         snapshot: Snapshot,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
-        ask(&self.writer, |a| Write::Snapshot(stream.to_owned(), snapshot, a))
+        ask(&self.threads.load().writer, |a| Write::Snapshot(stream.to_owned(), snapshot, a))
     }
 
     fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>> {
-        ask(&self.reader, |a| Read::Browse(filter, a))
+        ask(&self.threads.load().reader, |a| Read::Browse(filter, a))
     }
 }
 
@@ -199,6 +218,8 @@ fn write_group(
     };
     for write in group {
         match write {
+            #[cfg(test)]
+            Write::Crash => panic!("on purpose"),
             Write::Append(batch, answer) => {
                 let outcome = match (&failure, &tx) {
                     (None, Some(tx)) => append(tx, &batch, versions, events),
@@ -360,4 +381,39 @@ fn snapshot(db: &Connection, stream: &str) -> Result<Option<Snapshot>, JournalEr
             Ok(Snapshot { version, state: serde_json::from_str(&state).map_err(corrupt)? })
         })
         .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use kit::journal::NewEvent;
+
+    use super::*;
+
+    fn batch(expected: u64) -> Batch {
+        let event = NewEvent { kind: "Said".into(), body: serde_json::json!(expected) };
+        Batch {
+            stream: "s".into(),
+            expected,
+            at: chrono::DateTime::UNIX_EPOCH,
+            origin: Origin::system(),
+            events: vec![event],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_journal_whose_writer_died_is_opened_again_with_all_it_had() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = SqliteJournal::open(&dir.path().join("journal.db")).expect("opened");
+        let clone = journal.clone();
+        assert!(matches!(journal.append(batch(0)).await, Ok(1)));
+        journal.threads.load().writer.send(Write::Crash).expect("taken");
+        assert!(matches!(clone.append(batch(1)).await, Err(JournalError::Stopped)));
+        while journal.is_alive() {
+            tokio::task::yield_now().await;
+        }
+        journal.reopen().expect("opened again");
+        assert!(clone.is_alive());
+        assert!(matches!(clone.append(batch(1)).await, Ok(2)));
+        assert_eq!(clone.read("s", 0).await.expect("read").len(), 2);
+    }
 }

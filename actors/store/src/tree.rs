@@ -23,7 +23,13 @@ const EVERY: Duration = Duration::from_secs(1);
 pub fn child(address: Address, journal: SqliteJournal) -> ChildSpec {
     ChildSpec::worker(address, move |_| {
         let journal = journal.clone();
-        async move { Ok(JournalActor { journal }) }
+        async move {
+            if !journal.is_alive() {
+                tracing::warn!("the journal is opened again");
+                journal.reopen().map_err(ExitReason::error)?;
+            }
+            Ok(JournalActor { journal })
+        }
     })
 }
 
