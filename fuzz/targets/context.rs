@@ -17,14 +17,10 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     let Ok(context) = xml::parse(text) else { return };
     let name = context.name.clone();
-    let state = DomainState {
-        contexts: [(name.clone(), context)].into_iter().collect(),
-        ..DomainState::default()
-    };
-    let picture = Picture {
-        domains: [("d".to_owned(), Arc::new(state))].into_iter().collect(),
-        ..Picture::default()
-    };
+    let state =
+        DomainState { contexts: [(name.clone(), context)].into_iter().collect(), ..DomainState::default() };
+    let picture =
+        Picture { domains: [("d".to_owned(), Arc::new(state))].into_iter().collect(), ..Picture::default() };
     for digits in ["", "200100", "89001758964", "*71#"] {
         for mode in [Mode::Enblock, Mode::Overlap] {
             let query = Query {

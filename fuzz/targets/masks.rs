@@ -1,7 +1,11 @@
 //! Masks, templates and digit maps of any text match any number without a panic.
 #![no_main]
 
-use domain::routing::{digitmap::Digitmap, mask::{Mask, symbols}, template::Template};
+use domain::routing::{
+    digitmap::Digitmap,
+    mask::{Mask, symbols},
+    template::Template,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

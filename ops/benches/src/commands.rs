@@ -58,7 +58,9 @@ async fn measure(session: Handle<Client>, line: &str) -> f64 {
 async fn connect(at: SocketAddr) -> Handle<Client> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        match client::connect(Arc::new(client::Config { nodelay: true, ..Default::default() }), at, Client).await {
+        match client::connect(Arc::new(client::Config { nodelay: true, ..Default::default() }), at, Client)
+            .await
+        {
             Ok(session) => return session,
             Err(e) => assert!(Instant::now() < deadline, "{at}: {e}"),
         }
