@@ -5,6 +5,7 @@
 //! ├ store/journal   watches the journal's writer
 //! ├ accounts        operators
 //! ├ domain-family   licence, domains, bridges
+//! ├ sip             registrations, and (not in replays) the endpoint
 //! ├ cocon           the SSH front (not in replays)
 //! ├ web             the web admin (not in replays)
 //! ├ metrics         keeps histograms current (not in replays)
@@ -79,6 +80,7 @@ impl Assembly {
         commands::register(&mut tree, &node, &journal)?;
         access::register(&mut tree, &node, &accounts)?;
         domain::commands::register(&mut tree, &services)?;
+        sip::register(&mut tree, &node, &estate)?;
         let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)
             .intensity(5, Duration::from_secs(30));
         let assembly =
@@ -100,6 +102,24 @@ impl Assembly {
 
     pub fn with_domains(self) -> Result<Self, BootError> {
         let child = domain::child(&self.services)?;
+        Ok(self.child(child))
+    }
+
+    /// The SIP family; replays have its registrations without its sockets.
+    pub fn with_sip(
+        self,
+        listen: Option<std::net::SocketAddr>,
+        digest: sip::Offer,
+    ) -> Result<Self, BootError> {
+        let s = &self.services;
+        let settings = sip::Settings {
+            estate: self.estate.clone(),
+            journal: s.journal.clone(),
+            vault: s.vault.clone(),
+            listen,
+            digest,
+        };
+        let child = sip::child(&settings)?;
         Ok(self.child(child))
     }
 

@@ -27,6 +27,12 @@ connections = 64
 # Seconds after which a silent session ends.
 idle_seconds = 3600
 
+[sip]
+# SIP over UDP and TCP. Loopback until you choose otherwise.
+listen = "127.0.0.1:5060"
+# Digest algorithms offered to phones: md5, sha-256, or both (RFC 8760; phones that know only MD5 may give up on both).
+digest = "md5"
+
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
 listen = "127.0.0.1:8080"
@@ -68,6 +74,7 @@ format = "text"
 pub struct Config {
     pub node: NodeConfig,
     pub cocon: CoconConfig,
+    pub sip: SipConfig,
     pub web: WebConfig,
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
@@ -89,6 +96,12 @@ pub struct CoconConfig {
     pub listen: SocketAddr,
     pub connections: usize,
     pub idle_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SipConfig {
+    pub listen: SocketAddr,
+    pub digest: sip::Offer,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,6 +225,7 @@ impl Default for Config {
                 connections: 64,
                 idle_seconds: 3600,
             },
+            sip: SipConfig { listen: SocketAddr::from(([127, 0, 0, 1], 5060)), digest: sip::Offer::Md5 },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },
             licence: LicenceConfig { vendor_key: String::new() },

@@ -7,7 +7,7 @@ use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
 };
-use tracing_subscriber::{EnvFilter, Layer, layer::Context, prelude::*};
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::Context, prelude::*};
 
 use crate::config::{LogConfig, LogFormat, LogTarget};
 
@@ -34,7 +34,9 @@ pub fn start(config: &LogConfig) -> Result<Arc<LogRing>, LogError> {
         (LogTarget::Stderr, LogFormat::Text) => lines.with_ansi(false).with_writer(std::io::stderr).boxed(),
         (LogTarget::Stderr, LogFormat::Json) => lines.json().with_writer(std::io::stderr).boxed(),
     };
-    tracing_subscriber::registry().with(filter).with(out).with(RingLayer(ring.clone())).init();
+    // The SIP stack logs whole messages, credentials and numbers among them; no level lets that in.
+    let discreet = filter_fn(|meta| !meta.target().starts_with("rsipstack"));
+    tracing_subscriber::registry().with(filter).with(discreet).with(out).with(RingLayer(ring.clone())).init();
     Ok(ring)
 }
 

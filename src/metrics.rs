@@ -65,7 +65,9 @@ fn describe() {
     counter!("hypha_journal_commits_total", "Transactions committed");
     describe_histogram!("hypha_journal_commit_seconds", Unit::Seconds, "Time a group commit took");
     gauge!("hypha_journal_waiting", "Appends waiting for the journal's writer");
-    counter!("hypha_log_lines_total", "Log lines, by level");
+    gauge!("hypha_licence_holds", "1 while the licence, or the evaluation, holds");
+    gauge!("hypha_sip_registrations", "Contacts registered");
+    counter!("hypha_sip_responses_total", "Answers to SIP requests, by status code");
 }
 
 fn observe(node: &Node) {

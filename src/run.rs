@@ -73,8 +73,10 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         token: token(&config.token).map(|t| Arc::new(t) as Arc<dyn Token>),
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
     };
-    let assembly =
-        Assembly::new(parts)?.first(store::child(Address::new("store/journal")?, journal)).with_domains()?;
+    let assembly = Assembly::new(parts)?
+        .first(store::child(Address::new("store/journal")?, journal))
+        .with_domains()?
+        .with_sip(Some(config.sip.listen), config.sip.digest)?;
     let (bound, mut listening) = tokio::sync::watch::channel(None);
     let front = Front {
         listen: config.cocon.listen,

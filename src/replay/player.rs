@@ -40,7 +40,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         token: None,
         token_check: std::time::Duration::from_secs(60),
     };
-    let assembly = Assembly::new(parts)?.with_domains()?;
+    let assembly = Assembly::new(parts)?.with_domains()?.with_sip(None, sip::Offer::default())?;
     let root = assembly.start().await?;
     let caller = Caller { name: "admin".into(), from: "replay".into(), grants: Grants::system() };
     let mut session = Session::new(assembly.tree.clone(), assembly.info(), clock, caller);

@@ -9,7 +9,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use chrono::{DateTime, Utc};
 
@@ -19,11 +19,21 @@ use crate::{
     state::DomainState,
 };
 
-/// A contact under which a subscriber can be reached now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A contact under which a subscriber can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// The contact's URI with its parameters.
+    /// What makes it the same contact again: its instance and flow, or its URI.
+    pub key: String,
+    /// The contact's URI.
     pub contact: String,
+    /// Preference, thousandths.
+    pub q: u16,
+    /// Tagged `+sip.ice`: reached by ICE (manual, `core_forking`).
+    pub ice: bool,
+    pub call_id: String,
+    pub cseq: u32,
+    /// Proxies on the way to it (RFC 3327).
+    pub path: Vec<String>,
     /// Where the registration came from: `tcp 192.168.2.14:12702`.
     pub received: String,
     /// Where it came in: `tcp 192.168.2.61:5060`.
@@ -33,10 +43,14 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Whether it takes an Elph licence: Elph-Desktop, Elph-Android and Elph-IOS do (manual, "Лицензирование Elph").
     pub fn is_elph(&self) -> bool {
-        self.user_agent.get(..5).is_some_and(|a| a.eq_ignore_ascii_case("elph-"))
+        is_elph(&self.user_agent)
     }
+}
+
+/// Whether a client takes an Elph licence: Elph-Desktop, Elph-Android and Elph-IOS do (manual, "Лицензирование Elph").
+pub fn is_elph(user_agent: &str) -> bool {
+    user_agent.get(..5).is_some_and(|a| a.eq_ignore_ascii_case("elph-"))
 }
 
 /// Domains, bridges and licence at one moment.

@@ -5,7 +5,10 @@ use kit::{Sealed, journal::Fold};
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use crate::routing::{context::Context, digitmap::Digitmap};
+use crate::{
+    licence::Terms,
+    routing::{context::Context, digitmap::Digitmap},
+};
 
 /// How a subscriber's requests are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
@@ -152,6 +155,14 @@ pub struct DomainState {
     pub plans: OrdMap<String, Plan>,
     pub contexts: OrdMap<String, Context>,
     pub trunks: OrdMap<String, Trunk>,
+}
+
+impl DomainState {
+    /// Elph clients that may be registered: the domain's restriction, within the licence.
+    pub fn elph_members(&self, terms: &Terms) -> u64 {
+        let own = self.restrictions.get("elph\\member\\limit").copied();
+        own.unwrap_or(terms.elph_members).min(terms.elph_members)
+    }
 }
 
 /// Events of a domain's stream.

@@ -110,6 +110,9 @@ pub trait Journal: Send + Sync {
     fn snapshot(&self, stream: &str) -> BoxFuture<'static, Result<Option<Snapshot>, JournalError>>;
     fn save_snapshot(&self, stream: &str, snapshot: Snapshot)
     -> BoxFuture<'static, Result<(), JournalError>>;
+    /// Removes events of a stream up to a version, as far as its snapshot covers them: for streams whose past nobody asks
+    /// for.
+    fn forget(&self, stream: &str, up_to: u64) -> BoxFuture<'static, Result<(), JournalError>>;
     /// Newest first.
     fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>>;
 }
@@ -146,6 +149,7 @@ pub struct MemoryJournal(Arc<Mutex<Memory>>);
 
 #[derive(Default)]
 struct Memory {
+    seq: Seq,
     entries: Vec<Entry>,
     versions: BTreeMap<String, u64>,
     snapshots: BTreeMap<String, Snapshot>,
@@ -162,7 +166,8 @@ impl Journal for MemoryJournal {
         let mut version = found;
         for event in batch.events {
             version += 1;
-            let seq = m.entries.len() as Seq + 1;
+            m.seq += 1;
+            let seq = m.seq;
             m.entries.push(Entry {
                 seq,
                 stream: batch.stream.clone(),
@@ -193,6 +198,13 @@ impl Journal for MemoryJournal {
         snapshot: Snapshot,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
         self.0.lock().snapshots.insert(stream.to_owned(), snapshot);
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn forget(&self, stream: &str, up_to: u64) -> BoxFuture<'static, Result<(), JournalError>> {
+        let mut m = self.0.lock();
+        let covered = m.snapshots.get(stream).map_or(0, |s| s.version).min(up_to);
+        m.entries.retain(|e| e.stream != stream || e.version > covered);
         futures::future::ready(Ok(())).boxed()
     }
 

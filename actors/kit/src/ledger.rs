@@ -29,6 +29,14 @@ pub trait Book: Unpin + 'static {
     /// The state has changed, or was restored: read models follow.
     fn publish(&self, state: &Self::State);
 
+    /// Events between two snapshots. A large state is written less often, so that a change costs the same.
+    fn snapshot_every(&self, _: &Self::State) -> u64 {
+        500
+    }
+
+    /// Whether the events behind a snapshot are of no more use: nobody asks who registered which phone last year.
+    const FORGETS: bool = false;
+
     /// For inspection; counts rather than contents where there can be many.
     fn summary(&self, state: &Self::State) -> serde_json::Value;
 }
@@ -84,9 +92,6 @@ pub struct Ledger<B: Book> {
     snapshot: u64,
 }
 
-/// Events after which a snapshot spares the next start their reading.
-const SNAPSHOT_EVERY: u64 = 500;
-
 impl<B: Book> Ledger<B> {
     /// Restores the state of `stream`; the maker of a child specification calls it.
     pub async fn restore(book: B, journal: Arc<dyn Journal>, stream: String) -> Result<Self, ExitReason> {
@@ -105,7 +110,7 @@ impl<B: Book> Ledger<B> {
     }
 
     fn save_snapshot(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.version - self.snapshot < SNAPSHOT_EVERY {
+        if self.version - self.snapshot < self.book.snapshot_every(&self.state) {
             return;
         }
         self.snapshot = self.version;
@@ -113,6 +118,11 @@ impl<B: Book> Ledger<B> {
             Ok(state) => {
                 let saved =
                     self.journal.save_snapshot(&self.stream, Snapshot { version: self.version, state });
+                let (journal, stream, version) = (self.journal.clone(), self.stream.clone(), self.version);
+                let saved = async move {
+                    saved.await?;
+                    if B::FORGETS { journal.forget(&stream, version).await } else { Ok(()) }
+                };
                 cx.spawn(saved, |me, saved, _| {
                     if let Err(e) = saved {
                         tracing::warn!(stream = %me.stream, error = %e, "no snapshot; the next start reads more events");

@@ -29,6 +29,7 @@ type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 enum Write {
     Append(Batch, Answer<u64>),
     Snapshot(String, Snapshot, Answer<()>),
+    Forget(String, u64, Answer<()>),
     #[cfg(test)]
     Crash,
 }
@@ -154,6 +155,10 @@ impl Journal for SqliteJournal {
         ask(&self.threads.load().writer, |a| Write::Snapshot(stream.to_owned(), snapshot, a))
     }
 
+    fn forget(&self, stream: &str, up_to: u64) -> BoxFuture<'static, Result<(), JournalError>> {
+        ask(&self.threads.load().writer, |a| Write::Forget(stream.to_owned(), up_to, a))
+    }
+
     fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>> {
         ask(&self.threads.load().reader, |a| Read::Browse(filter, a))
     }
@@ -250,6 +255,19 @@ fn write_group(
                     let _ = answer.send(error.map_or(Ok(()), Err));
                 }));
             }
+            Write::Forget(stream, up_to, answer) => {
+                if let (None, Some(tx)) = (&failure, &tx) {
+                    let forgotten = tx.execute(
+                        "DELETE FROM events WHERE stream = ?1 AND version <=
+                           min(?2, coalesce((SELECT version FROM snapshots WHERE stream = ?1), 0))",
+                        params![stream, up_to as i64],
+                    );
+                    failure = forgotten.err();
+                }
+                answers.push(Box::new(move |error| {
+                    let _ = answer.send(error.map_or(Ok(()), Err));
+                }));
+            }
         }
     }
     match (failure, tx) {
@@ -270,7 +288,11 @@ fn append(
     let found = match versions.get(&batch.stream) {
         Some(v) => *v,
         None => tx
-            .prepare_cached("SELECT coalesce(max(version), 0) FROM events WHERE stream = ?1")?
+            // A stream that forgets may have its newest version in the snapshot alone.
+            .prepare_cached(
+                "SELECT max(coalesce((SELECT max(version) FROM events WHERE stream = ?1), 0),
+                            coalesce((SELECT version FROM snapshots WHERE stream = ?1), 0))",
+            )?
             .query_row([&batch.stream], |r| r.get::<_, i64>(0))? as u64,
     };
     if found != batch.expected {

@@ -57,6 +57,10 @@ async fn promises(journal: Arc<dyn Journal>) {
     let filter =
         Filter { stream_prefix: Some("b".into()), text: Some("7".into()), limit: 9, ..Filter::default() };
     assert_eq!(journal.browse(filter).await.expect("read").len(), 1);
+    journal.forget("a", 99).await.expect("forgotten");
+    let left: Vec<u64> = journal.read("a", 0).await.expect("read").iter().map(|e| e.version).collect();
+    assert_eq!(left, [3], "only what the snapshot covers");
+    assert_eq!(journal.append(batch("a", 3, &[4])).await.expect("appended"), 4);
 }
 
 #[tokio::test]
@@ -76,6 +80,13 @@ async fn a_journal_reopens_with_all_its_events() {
     let again = SqliteJournal::open(&path).expect("opens");
     assert_eq!(again.read("a", 1).await.expect("read").len(), 2);
     assert!(again.is_alive());
+    // A stream whose events are all forgotten still knows its version.
+    again.save_snapshot("a", Snapshot { version: 3, state: serde_json::json!(6) }).await.expect("saved");
+    again.forget("a", 3).await.expect("forgotten");
+    drop(again);
+    let third = SqliteJournal::open(&path).expect("opens");
+    assert!(third.read("a", 0).await.expect("read").is_empty());
+    assert_eq!(third.append(batch("a", 3, &[4])).await.expect("appended"), 4);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use crate::{
     Services,
     actor::{LicenceBook, change},
     licence::{LicenceCommand, Terms},
-    state::DomainState,
 };
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
@@ -115,7 +114,7 @@ fn elph_usage(s: &Services, call: &Call) -> Output {
     let domains: Vec<(&String, usize, u64)> = picture
         .domains
         .iter()
-        .map(|(name, d)| (name, picture.elph(name).len(), member_limit(d, &terms)))
+        .map(|(name, d)| (name, picture.elph(name).len(), d.elph_members(&terms)))
         .collect();
     let members: usize = domains.iter().map(|(_, members, _)| members).sum();
     let mut system = Table::new(["Members", "System Limit"]);
@@ -135,16 +134,6 @@ fn elph_usage(s: &Services, call: &Call) -> Output {
         false => output,
     };
     output.with_data(data)
-}
-
-/// How many Elph clients a domain may register.
-fn member_limit(domain: &DomainState, terms: &Terms) -> u64 {
-    domain
-        .restrictions
-        .get("elph\\member\\limit")
-        .copied()
-        .unwrap_or(terms.elph_members)
-        .min(terms.elph_members)
 }
 
 fn elph_registered(s: &Services, call: &Call) -> Result<Output, CommandError> {
@@ -169,5 +158,7 @@ fn elph_registered(s: &Services, call: &Call) -> Result<Output, CommandError> {
         table.row([iface, number, &r.contact, &r.local, &r.received, &r.user_agent, &expires]);
         data.push(json!({ "interface": iface, "number": number, "registration": r }));
     }
-    Ok(Output::text(format!("Executed on the {}", s.node.name())).and_table(table).with_data(json!(data)))
+    let elements = format!("elements: {}", data.len());
+    let output = Output::text(format!("Executed on the {}", s.node.name())).and_table(table);
+    Ok(output.and_text(elements).with_data(json!(data)))
 }

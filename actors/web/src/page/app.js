@@ -13,7 +13,7 @@ const TEXT = {
     "no rule fits": "ни одно правило не подходит", "Log": "Лог", "Restart": "Перезапустить", "Subscriber": "Абонент",
     "Level": "Уровень", "Text": "Текст", "Collapse all": "Свернуть всё", "Expand all": "Развернуть всё", "Help": "Справка",
     "state": "состояние", "last crash": "последний сбой", "children": "дочерние", "Close": "Закрыть", "live": "на связи",
-    "the node does not answer": "узел не отвечает", "Kind": "Вид", "Older": "Раньше",
+    "the node does not answer": "узел не отвечает", "Kind": "Вид", "Registrations": "Регистрации", "Older": "Раньше",
     "/  search; g then a letter: go to a page; j, k: move through a list; Enter: open; ?: this help; Esc: leave a field":
       "/  поиск; g и буква: перейти на страницу; j, k: двигаться по списку; Enter: открыть; ?: эта справка; Esc: выйти из поля",
   },
@@ -275,9 +275,15 @@ async function pageDomains() {
 async function pageDomain(name) {
   const parts = [["Properties", "properties/info"], ["Restrictions", "properties/restrictions/info"],
     ["Subscribers", "sip/user/list"], ["Aliases", "alias/list"], ["Number plans", "np/list"],
-    ["Contexts", "routing/list"], ["Trunks", "trunk/sip/list"]];
+    ["Contexts", "routing/list"], ["Trunks", "trunk/sip/list"], ["Registrations", "sip/user/registered"]];
   const out = el("div", {}, el("h2", {}, name));
   for (const [title, line] of parts) {
+    if (line === "sip/user/registered") {
+      const rows = (await data(`domain/${name}/${line}`)).map(({ interface: i, registration: r }) =>
+        ({ interface: i, contact: r.contact, from: r.received, user_agent: r.user_agent, expires: r.expires }));
+      out.append(el("h3", {}, t(title)), table(rows));
+      continue;
+    }
     const cards = line === "sip/user/list" ? { interface: (r) => "#" + encodeURIComponent(`subscriber|${name}|${r.interface}`) } : {};
     out.append(el("h3", {}, t(title)), table(await data(`domain/${name}/${line}`), cards));
     if (line === "np/list") {

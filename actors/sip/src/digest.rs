@@ -1,0 +1,385 @@
+//! Digest authentication of requests: RFC 7616 as RFC 8760 applies it to SIP, with MD5 (RFC 3261, 22.4) for older phones.
+//!
+//! Nonces are the node's own and carry their time; each is good for [`LIFETIME`], and with `qop` each of its counts once.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, Mac};
+use kit::Secret;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// How long a nonce is taken.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// Nonces whose counts are remembered; when there are more, all of them are stale.
+const REMEMBERED: usize = 200_000;
+/// Longest header looked at, bytes.
+const LIMIT: usize = 4096;
+
+/// Hash of an answer, the strongest first: challenges are offered in this order (RFC 8760, 2.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    Sha256,
+    Md5,
+}
+
+/// Which algorithms are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offer {
+    /// Every phone knows it; some, such as baresip 1.0, give up when anything else is offered beside it.
+    #[default]
+    Md5,
+    #[serde(rename = "sha-256")]
+    Sha256,
+    /// The strongest first.
+    Both,
+}
+
+impl Offer {
+    fn algorithms(self) -> &'static [Algorithm] {
+        match self {
+            Self::Md5 => &[Algorithm::Md5],
+            Self::Sha256 => &[Algorithm::Sha256],
+            Self::Both => &[Algorithm::Sha256, Algorithm::Md5],
+        }
+    }
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "SHA-256",
+            Self::Md5 => "MD5",
+        }
+    }
+
+    /// Lower-case hex, as answers hold it.
+    fn hash(self, text: &str) -> String {
+        match self {
+            Self::Sha256 => hex(&Sha256::digest(text)),
+            Self::Md5 => hex(&md5::Md5::digest(text)),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The header says nothing that can be checked.
+    #[error("malformed credentials: {0}")]
+    Malformed(&'static str),
+    /// Too old, not ours, or its count was used before: worth another challenge, marked stale.
+    #[error("stale nonce")]
+    Stale,
+    #[error("wrong name or password")]
+    Wrong,
+}
+
+/// Parameters of an `Authorization` header.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Credentials {
+    parameters: HashMap<String, String>,
+}
+
+impl Credentials {
+    /// Reads `Digest name=value, name="value", …`.
+    pub fn parse(header: &str) -> Result<Self, Denied> {
+        use Denied::Malformed;
+        if header.len() > LIMIT {
+            return Err(Malformed("too long"));
+        }
+        let header = header.trim_start();
+        let rest = match header.get(..7) {
+            Some(scheme) if scheme.eq_ignore_ascii_case("digest ") => &header[7..],
+            _ => return Err(Malformed("not Digest")),
+        };
+        let mut parameters = HashMap::new();
+        let mut chars = rest.chars().peekable();
+        loop {
+            while chars.next_if(|c| c.is_ascii_whitespace() || *c == ',').is_some() {}
+            if chars.peek().is_none() {
+                break;
+            }
+            let mut name = String::new();
+            while let Some(c) = chars.next_if(|c| !matches!(c, '=' | ',' | '"') && !c.is_ascii_whitespace()) {
+                name.push(c.to_ascii_lowercase());
+            }
+            while chars.next_if(char::is_ascii_whitespace).is_some() {}
+            if name.is_empty() || chars.next() != Some('=') {
+                return Err(Malformed("a parameter has no value"));
+            }
+            while chars.next_if(char::is_ascii_whitespace).is_some() {}
+            let mut value = String::new();
+            if chars.next_if_eq(&'"').is_some() {
+                loop {
+                    match chars.next() {
+                        Some('"') => break,
+                        Some('\\') => value.extend(chars.next()),
+                        Some(c) => value.push(c),
+                        None => return Err(Malformed("a quote is not closed")),
+                    }
+                }
+            } else {
+                while let Some(c) = chars.next_if(|c| *c != ',' && !c.is_ascii_whitespace()) {
+                    value.push(c);
+                }
+            }
+            if parameters.insert(name, value).is_some() {
+                return Err(Malformed("a parameter comes twice"));
+            }
+        }
+        Ok(Self { parameters })
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.parameters.get(name).map_or("", String::as_str)
+    }
+
+    pub fn username(&self) -> &str {
+        self.get("username")
+    }
+
+    pub fn realm(&self) -> &str {
+        self.get("realm")
+    }
+}
+
+/// Makes challenges and checks what comes back.
+pub struct Authenticator {
+    key: [u8; 32],
+    offer: Offer,
+    /// Highest count seen of each nonce, and when the nonce ends.
+    counts: HashMap<[u8; 8], (u32, DateTime<Utc>)>,
+}
+
+impl Authenticator {
+    /// `key` is secret and lives as long as the process.
+    pub fn new(key: [u8; 32], offer: Offer) -> Self {
+        Self { key, offer, counts: HashMap::new() }
+    }
+
+    fn seal(&self, realm: &str, time: &[u8], salt: &[u8]) -> [u8; 16] {
+        let mut short = [0; 16];
+        // HMAC takes keys of any length.
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) {
+            mac.update(time);
+            mac.update(salt);
+            mac.update(realm.as_bytes());
+            short.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        }
+        short
+    }
+
+    /// Values for `WWW-Authenticate`, one an algorithm. `salt` is random and fresh.
+    pub fn challenges(
+        &self,
+        realm: &str,
+        now: DateTime<Utc>,
+        salt: [u8; 8],
+        qop: bool,
+        stale: bool,
+    ) -> Vec<String> {
+        let time = now.timestamp().to_be_bytes();
+        let seal = self.seal(realm, &time, &salt);
+        let nonce = hex(&[&time[..], &salt, &seal].concat());
+        let qop = if qop { ", qop=\"auth\"" } else { "" };
+        let stale = if stale { ", stale=true" } else { "" };
+        let one = |a: &Algorithm| {
+            format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={}{qop}{stale}", a.name())
+        };
+        self.offer.algorithms().iter().map(one).collect()
+    }
+
+    /// Checks the answer to a challenge of ours. `password` is that of the user named.
+    pub fn check(
+        &mut self,
+        credentials: &Credentials,
+        realm: &str,
+        method: &str,
+        password: &Secret<String>,
+        qop: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), Denied> {
+        use Denied::{Malformed, Stale, Wrong};
+        let c = credentials;
+        if c.realm() != realm {
+            return Err(Stale);
+        }
+        let name = Some(c.get("algorithm")).filter(|n| !n.is_empty()).unwrap_or("MD5");
+        let offered = self.offer.algorithms().iter().find(|a| a.name().eq_ignore_ascii_case(name));
+        let algorithm = *offered.ok_or(Malformed("an algorithm that was not offered"))?;
+        let (salt, ends) = self.nonce(c.get("nonce"), realm, now).ok_or(Stale)?;
+        let ha1 = Secret::new(algorithm.hash(&format!("{}:{realm}:{}", c.username(), password.expose())));
+        let ha2 = algorithm.hash(&format!("{method}:{}", c.get("uri")));
+        let nonce = c.get("nonce");
+        let counted = match (c.get("qop"), qop) {
+            ("auth", true) => {
+                let digits = c.get("nc");
+                let fits = digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+                let count = u32::from_str_radix(digits, 16).ok().filter(|n| fits && *n > 0);
+                Some(count.ok_or(Malformed("nc is no count"))?)
+            }
+            ("", false) => None,
+            _ => return Err(Malformed("another qop than was offered")),
+        };
+        let wanted = match counted {
+            Some(_) => {
+                let (nc, cnonce) = (c.get("nc"), c.get("cnonce"));
+                algorithm.hash(&format!("{}:{nonce}:{nc}:{cnonce}:auth:{ha2}", ha1.expose()))
+            }
+            None => algorithm.hash(&format!("{}:{nonce}:{ha2}", ha1.expose())),
+        };
+        let given = c.get("response").to_ascii_lowercase();
+        if !bool::from(wanted.as_bytes().ct_eq(given.as_bytes())) {
+            return Err(Wrong);
+        }
+        // Only who knows the password may use a count up. Without qop the nonce itself is good for one request.
+        let count = counted.unwrap_or(u32::MAX);
+        if self.counts.get(&salt).is_some_and(|(highest, _)| *highest >= count) {
+            return Err(Stale);
+        }
+        if self.counts.len() >= REMEMBERED {
+            self.counts.retain(|_, (_, ends)| *ends > now);
+            if self.counts.len() >= REMEMBERED {
+                return Err(Stale);
+            }
+        }
+        self.counts.insert(salt, (count, ends));
+        Ok(())
+    }
+
+    /// The salt and the end of a nonce of ours that is still good.
+    fn nonce(&self, nonce: &str, realm: &str, now: DateTime<Utc>) -> Option<([u8; 8], DateTime<Utc>)> {
+        if nonce.len() != 64 || !nonce.is_ascii() {
+            return None;
+        }
+        let bytes: Vec<u8> =
+            (0..32).map(|i| u8::from_str_radix(&nonce[2 * i..2 * i + 2], 16).ok()).collect::<Option<_>>()?;
+        let (time, salt, seal) = (&bytes[..8], &bytes[8..16], &bytes[16..]);
+        if !bool::from(self.seal(realm, time, salt).ct_eq(seal)) {
+            return None;
+        }
+        let made = DateTime::from_timestamp(i64::from_be_bytes(time.try_into().ok()?), 0)?;
+        let ends = made + LIFETIME;
+        (ends > now).then_some((salt.try_into().ok()?, ends))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn password() -> Secret<String> {
+        Secret::new("parol".to_owned())
+    }
+
+    /// A phone's answer.
+    fn answer(challenge: &str, algorithm: Algorithm, nc: Option<u32>, secret: &str) -> Credentials {
+        let c = Credentials::parse(challenge).expect("a challenge");
+        let nonce = c.get("nonce");
+        let ha1 = algorithm.hash(&format!("100:d:{secret}"));
+        let ha2 = algorithm.hash("REGISTER:sip:d");
+        let (middle, rest) = match nc {
+            Some(nc) => (format!("{nc:08x}:abc:auth:"), format!(", qop=auth, nc={nc:08x}, cnonce=\"abc\"")),
+            None => (String::new(), String::new()),
+        };
+        let response = algorithm.hash(&format!("{ha1}:{nonce}:{middle}{ha2}"));
+        let text = format!(
+            "Digest username=\"100\", realm=\"d\", nonce=\"{nonce}\", uri=\"sip:d\", response=\"{response}\", algorithm={}{rest}",
+            algorithm.name()
+        );
+        Credentials::parse(&text).expect("credentials")
+    }
+
+    fn check(a: &mut Authenticator, c: &Credentials, qop: bool, now: DateTime<Utc>) -> Result<(), Denied> {
+        a.check(c, "d", "REGISTER", &password(), qop, now)
+    }
+
+    #[test]
+    fn the_vectors_of_rfc_7616_hold() {
+        let ha1 = |a: Algorithm| a.hash("Mufasa:http-auth@example.org:Circle of Life");
+        let ha2 = |a: Algorithm| a.hash("GET:/dir/index.html");
+        let response = |a: Algorithm| {
+            let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+            let nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";
+            a.hash(&format!("{}:{nonce}:00000001:{cnonce}:auth:{}", ha1(a), ha2(a)))
+        };
+        assert_eq!(response(Algorithm::Md5), "8ca523f5e9506fed4657c9700eebdbec");
+        assert_eq!(
+            response(Algorithm::Sha256),
+            "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"
+        );
+    }
+
+    #[test]
+    fn a_right_answer_counts_once_and_for_its_time() {
+        for (i, algorithm) in Offer::Both.algorithms().iter().copied().enumerate() {
+            let mut a = Authenticator::new([1; 32], Offer::Both);
+            let challenge = a.challenges("d", NOW, [2; 8], true, false)[i].clone();
+            let good = answer(&challenge, algorithm, Some(1), "parol");
+            assert_eq!(
+                check(&mut a, &answer(&challenge, algorithm, Some(1), "guess"), true, NOW),
+                Err(Denied::Wrong)
+            );
+            assert_eq!(check(&mut a, &good, true, NOW), Ok(()));
+            assert_eq!(check(&mut a, &good, true, NOW), Err(Denied::Stale), "a replay");
+            let next = answer(&challenge, algorithm, Some(2), "parol");
+            assert_eq!(check(&mut a, &next, true, NOW + LIFETIME), Err(Denied::Stale), "too late");
+            assert_eq!(check(&mut a, &next, true, NOW), Ok(()));
+            let other =
+                Authenticator::new([9; 32], Offer::Both).challenges("d", NOW, [2; 8], true, false)[i].clone();
+            let foreign = answer(&other, algorithm, Some(3), "parol");
+            assert_eq!(check(&mut a, &foreign, true, NOW), Err(Denied::Stale), "another node's nonce");
+        }
+    }
+
+    #[test]
+    fn without_qop_a_nonce_is_good_once_and_qop_cannot_be_talked_away() {
+        let mut a = Authenticator::new([1; 32], Offer::Both);
+        let challenge = a.challenges("d", NOW, [2; 8], false, false)[0].clone();
+        let plain = answer(&challenge, Algorithm::Sha256, None, "parol");
+        assert!(matches!(check(&mut a, &plain, true, NOW), Err(Denied::Malformed(_))));
+        assert_eq!(check(&mut a, &plain, false, NOW), Ok(()));
+        assert_eq!(check(&mut a, &plain, false, NOW), Err(Denied::Stale));
+    }
+
+    #[test]
+    fn only_what_was_offered_is_taken() {
+        let challenge = Authenticator::new([1; 32], Offer::Both).challenges("d", NOW, [2; 8], true, false);
+        let md5 = answer(&challenge[1], Algorithm::Md5, Some(1), "parol");
+        let mut strict = Authenticator::new([1; 32], Offer::Sha256);
+        assert_eq!(strict.challenges("d", NOW, [2; 8], true, false).len(), 1);
+        assert!(matches!(check(&mut strict, &md5, true, NOW), Err(Denied::Malformed(_))));
+        assert_eq!(check(&mut Authenticator::new([1; 32], Offer::Md5), &md5, true, NOW), Ok(()));
+    }
+
+    #[test]
+    fn headers_are_read_as_phones_write_them() {
+        let c = Credentials::parse("digest  username = \"a\\\"b, c\",REALM=d ,nc=00000001").expect("good");
+        assert_eq!((c.username(), c.realm(), c.get("nc")), ("a\"b, c", "d", "00000001"));
+        for bad in ["Basic x", "Digest a", "Digest a=\"x", "Digest a=1, a=2", "Digest =x"] {
+            assert!(Credentials::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_or_refused(text in "(Digest )?\\PC{0,80}") {
+            if let Ok(c) = Credentials::parse(&text) {
+                let mut a = Authenticator::new([1; 32], Offer::Both);
+                prop_assert!(check(&mut a, &c, true, NOW).is_err());
+            }
+        }
+    }
+}

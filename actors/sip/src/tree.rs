@@ -1,0 +1,65 @@
+//! The family's place in the tree.
+//!
+//! ```text
+//! sip                  rest_for_one
+//! ├ sip/registrations  where every subscriber can be reached
+//! ├ sip/expiry         ends registrations in time
+//! └ sip/endpoint       sockets and transactions
+//! ```
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use domain::Estate;
+use kit::{
+    Address, AddressError, ChildSpec, Strategy, SupervisorSpec, Vault, journal::Journal, ledger::Ledger,
+};
+use parking_lot::Mutex;
+use rand::RngCore;
+
+use crate::{
+    digest::{Authenticator, Offer},
+    endpoint::{EndpointActor, Registrar},
+    location::{Expiry, RegistrationsBook},
+};
+
+/// What the family needs.
+#[derive(Clone)]
+pub struct Settings {
+    pub estate: Estate,
+    pub journal: Arc<dyn Journal>,
+    pub vault: Arc<dyn Vault>,
+    /// Where SIP comes in over UDP and TCP; none in replays.
+    pub listen: Option<SocketAddr>,
+    pub digest: Offer,
+}
+
+/// The family under the node's root.
+pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
+    let s = settings.clone();
+    let spec = SupervisorSpec::new(Address::new("sip")?, Strategy::RestForOne)
+        .intensity(5, Duration::from_secs(10))
+        .child(ChildSpec::worker(Address::new("sip/registrations")?, move |start| {
+            let s = s.clone();
+            let book = RegistrationsBook { estate: s.estate };
+            async move { Ledger::restore_named(book, s.journal, &start).await }
+        }))
+        .child(ChildSpec::worker(Address::new("sip/expiry")?, move |_| async move { Ok(Expiry) }));
+    let Some(listen) = settings.listen else { return Ok(spec.into_child()) };
+    let s = settings.clone();
+    // Nonces and counts of failures outlive a restart of the sockets.
+    let mut key = [0; 32];
+    rand::rng().fill_bytes(&mut key);
+    let authenticator = Arc::new(Mutex::new(Authenticator::new(key, settings.digest)));
+    let throttle = Arc::default();
+    let endpoint = ChildSpec::worker(Address::new("sip/endpoint")?, move |start| {
+        let registrar = Registrar {
+            node: start.node,
+            estate: s.estate.clone(),
+            vault: s.vault.clone(),
+            authenticator: authenticator.clone(),
+            throttle: Arc::clone(&throttle),
+        };
+        async move { EndpointActor::bind(registrar, listen).await }
+    });
+    Ok(spec.child(endpoint).into_child())
+}

@@ -1,0 +1,298 @@
+//! SIP with stock peers: baresip and SIPp register.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{SocketAddr, UdpSocket},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use support::Node;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the node's SIP is.
+fn sip(node: &Node) -> SocketAddr {
+    let info: serde_json::Value =
+        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
+    info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address")
+}
+
+fn estate(digest: &str) -> Node {
+    let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\ndigest = \"{digest}\"\n"), &[]);
+    node.ok("domain/declare voip.test");
+    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-1}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    node.ok("domain/voip.test/sip/user/declare ctx g 102@voip.test alias-as-user no_qop_authentication login-as-user Geheim77");
+    node
+}
+
+fn registered(node: &Node) -> Vec<serde_json::Value> {
+    serde_json::from_str(&node.ok("domain/voip.test/sip/user/registered --json")).expect("rows")
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+    }
+}
+
+/// A phone of its own directory; it ends with the test.
+struct Baresip {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    _dir: tempfile::TempDir,
+}
+
+impl Baresip {
+    fn start(node: SocketAddr, user: &str, transport: &str, password: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        let account = format!(
+            "<sip:{user}@voip.test;transport={transport}>;auth_pass={password};\
+             outbound=\"sip:{node};transport={transport}\";regint=600\n"
+        );
+        let config = format!(
+            "sip_listen 127.0.0.1:{free}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
+             module stdio.so\nmodule g711.so\nmodule_app account.so\nmodule_app menu.so\n"
+        );
+        std::fs::write(dir.path().join("accounts"), account).expect("written");
+        std::fs::write(dir.path().join("config"), config).expect("written");
+        let mut child = Command::new("baresip")
+            .args(["-4", "-s", "-f"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("baresip runs; ops/test installs it");
+        let (said, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| said.send(l)));
+        Self { child, lines, _dir: dir }
+    }
+
+    /// Reads what it says until a text comes.
+    fn says(&self, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(wanted) {
+                return;
+            }
+            seen.push(line);
+        }
+        panic!("baresip does not say {wanted:?}: {seen:?}");
+    }
+}
+
+impl Drop for Baresip {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn phones_register_over_udp_and_tcp_and_stay_registered_over_kill_9() {
+    let mut node = estate("md5");
+    let at = sip(&node);
+    let udp = Baresip::start(at, "100", "udp", "Geheim77");
+    udp.says("200 OK");
+    let tcp = Baresip::start(at, "101", "tcp", "Geheim77");
+    tcp.says("200 OK");
+    let wrong = Baresip::start(at, "102", "udp", "falsch");
+    wrong.says("403 Forbidden");
+    let rows = registered(&node);
+    let ifaces: Vec<_> = rows.iter().map(|r| r["interface"].as_str().unwrap_or_default()).collect();
+    assert_eq!(ifaces, ["100@voip.test", "101@voip.test"], "{rows:?}");
+    let received = |i: usize| rows[i]["registration"]["received"].as_str().unwrap_or_default().to_owned();
+    assert!(received(0).starts_with("udp 127.0.0.1:") && received(1).starts_with("tcp 127.0.0.1:"));
+    let agent = rows[0]["registration"]["user_agent"].as_str().unwrap_or_default();
+    assert!(agent.starts_with("baresip"), "{agent}");
+
+    node.kill();
+    node.restart();
+    assert_eq!(registered(&node), rows, "every acknowledged registration is there");
+    node.ok("domain/voip.test/sip/user/unregister 100@voip.test");
+    assert_eq!(registered(&node).len(), 1);
+    // Neither passwords nor what proves them are written anywhere.
+    let log = std::fs::read_to_string(node.data().parent().expect("a parent").join("log")).expect("there");
+    assert!(!log.contains("Geheim77") && !log.contains("response="), "{log}");
+}
+
+/// One transaction by hand: what a phone would send, and the answer.
+struct Phone {
+    socket: UdpSocket,
+    node: SocketAddr,
+    cseq: u32,
+}
+
+impl Phone {
+    fn new(node: SocketAddr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set");
+        Self { socket, node, cseq: 0 }
+    }
+
+    fn register(&mut self, user: &str, more: &str) -> String {
+        self.cseq += 1;
+        let (cseq, port) = (self.cseq, self.socket.local_addr().expect("bound").port());
+        let text = format!(
+            "REGISTER sip:voip.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{port}x{cseq};rport\r\n\
+             From: <sip:{user}@voip.test>;tag=1\r\nTo: <sip:{user}@voip.test>\r\nCall-ID: {port}\r\n\
+             CSeq: {cseq} REGISTER\r\nMax-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n"
+        );
+        self.socket.send_to(text.as_bytes(), self.node).expect("sent");
+        let mut buffer = [0; 8192];
+        let n = self.socket.recv(&mut buffer).expect("an answer");
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_registration_is_said() {
+    let node = estate("both");
+    let mut phone = Phone::new(sip(&node));
+    let status = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    let challenged = phone.register("100", "Contact: <sip:100@127.0.0.1>\r\n");
+    assert_eq!(status(&challenged), "401");
+    let challenges: Vec<&str> = challenged.lines().filter(|l| l.starts_with("WWW-Authenticate")).collect();
+    assert!(
+        challenges.len() == 2 && challenges[0].contains("SHA-256") && challenges[1].contains("MD5"),
+        "{challenged}"
+    );
+    let unknown = phone.register("999", "");
+    assert_eq!(status(&unknown), "401", "an unknown name looks like a known one: {unknown}");
+    let bad = phone.register("100", "Authorization: Digest realm=\"voip.test\r\n");
+    assert!(status(&bad) == "400" && bad.contains("a quote is not closed"), "{bad}");
+    let forged = "Authorization: Digest username=\"100\", realm=\"voip.test\", nonce=\"00\", uri=\"sip:x\", response=\"0\"\r\n";
+    let stale = phone.register("100", forged);
+    assert!(status(&stale) == "401" && stale.contains("stale=true"), "{stale}");
+    let required = phone.register("100", "Require: gruu\r\n");
+    assert!(status(&required) == "420" && required.contains("Unsupported: gruu"), "{required}");
+
+    node.ok("domain/declare open.test");
+    let none = "domain/open.test/sip/user/declare ctx g 200@open.test alias-as-user no_authentication login-as-user x";
+    node.ok(none);
+    let mut open = |more: &str| {
+        phone.cseq += 1;
+        let (cseq, port) = (phone.cseq, phone.socket.local_addr().expect("bound").port());
+        let text = format!(
+            "REGISTER sip:open.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKo{cseq};rport\r\n\
+             From: <sip:200@open.test>;tag=1\r\nTo: <sip:200@open.test>\r\nCall-ID: o\r\nCSeq: {cseq} REGISTER\r\n\
+             Max-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n"
+        );
+        phone.socket.send_to(text.as_bytes(), phone.node).expect("sent");
+        let mut buffer = [0; 8192];
+        let n = phone.socket.recv(&mut buffer).expect("an answer");
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    let brief = open("Contact: <sip:200@127.0.0.1>;expires=5\r\n");
+    assert!(status(&brief) == "423" && brief.contains("Min-Expires: 60"), "{brief}");
+    let star = open("Contact: *\r\n");
+    assert_eq!(status(&star), "400", "{star}");
+    let broken = open("Contact: <sip:200@127.0.0.1\r\n");
+    assert!(status(&broken) == "400" && broken.contains("not closed"), "{broken}");
+    let good = open(
+        "Contact: \"A, B\" <sip:200@127.0.0.1:5070;ob>;q=0.5, <sip:200@127.0.0.1:5072>\r\nPath: <sip:p.test;lr>\r\nSupported: path\r\n",
+    );
+    assert!(
+        status(&good) == "200"
+            && good.matches("\r\nContact:").count() == 2
+            && good.contains("Path: <sip:p.test;lr>"),
+        "{good}"
+    );
+    assert!(good.contains("expires=3600") || good.contains("expires=3599"), "{good}");
+    let gone = open("Contact: *\r\nExpires: 0\r\n");
+    assert!(status(&gone) == "200" && !gone.contains("\r\nContact:"), "{gone}");
+}
+
+#[test]
+fn elph_clients_are_counted_and_the_one_too_many_is_refused() {
+    let node = estate("md5");
+    node.ok("domain/voip.test/sip/user/declare ctx g 20{0-1}@voip.test alias-as-user no_authentication login-as-user x");
+    node.ok("domain/voip.test/properties/restrictions/set elph\\member\\limit 1");
+    let at = sip(&node);
+    let elph = |user: &str, phone: &mut Phone| {
+        let more = format!("User-Agent: Elph-desktop 2.1.1+6\r\nContact: <sip:{user}@127.0.0.1>\r\n");
+        phone.register(user, &more)
+    };
+    let (mut first, mut second) = (Phone::new(at), Phone::new(at));
+    assert!(elph("200", &mut first).starts_with("SIP/2.0 200"));
+    let refused = elph("201", &mut second);
+    let warning = "Warning: 399 Elph \"Licence limit is exceeded!\"";
+    assert!(refused.starts_with("SIP/2.0 403") && refused.contains(warning), "{refused}");
+    assert!(elph("200", &mut first).starts_with("SIP/2.0 200"), "a refresh is not refused");
+    let usage = node.ok("system/licence/elph/usage --domains");
+    let row = |name: &str| usage.lines().find(|l| l.contains(name)).unwrap_or_default().to_owned();
+    let cells: Vec<String> = row("voip.test").split('|').map(|c| c.trim().to_owned()).collect();
+    assert_eq!(cells[1..4], ["voip.test", "1", "1"], "{usage}");
+    let listed = node.ok("domain/voip.test/sip/user/elph-registered *");
+    assert!(listed.contains("200@voip.test") && listed.contains("Elph-desktop 2.1.1+6"), "{listed}");
+    assert!(listed.contains("elements: 1"), "{listed}");
+}
+
+#[test]
+fn who_guesses_passwords_has_to_wait() {
+    let node = estate("md5");
+    let at = sip(&node);
+    let dir = tempfile::tempdir().expect("a directory");
+    let scenario = dir.path().join("guess.xml");
+    std::fs::write(&scenario, include_str!("support/register.xml")).expect("written");
+    let sipp = |user: &str, password: &str, calls: u32| {
+        let mut sipp = Command::new("sipp");
+        sipp.arg(at.to_string()).arg("-sf").arg(&scenario).args(["-i", "127.0.0.1", "-nostdin", "-au", user]);
+        sipp.args([
+            "-ap",
+            password,
+            "-m",
+            &calls.to_string(),
+            "-l",
+            "1",
+            "-key",
+            "user",
+            user,
+            "-timeout",
+            "30",
+        ]);
+        let out = sipp.current_dir(dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        out.status().expect("sipp runs; ops/test installs it").success()
+    };
+    assert!(sipp("100", "Geheim77", 3), "SIPp registers");
+    assert!(!sipp("100", "falsch", 25));
+    assert!(!sipp("101", "Geheim77", 1), "twenty failures, and the right password waits too");
+    assert!(registered(&node).iter().all(|r| r["interface"] == "100@voip.test"));
+}
+
+#[test]
+fn garbage_leaves_the_node_answering() {
+    let node = estate("md5");
+    let at = sip(&node);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let seed = b"REGISTER sip:voip.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1\r\nCSeq: 1 REGISTER\r\nTo: <sip:1@voip.test>\r\n\r\n";
+    for _ in 0..20_000 {
+        let mut datagram = seed.to_vec();
+        for _ in 0..8 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let at = (state >> 8) as usize % datagram.len();
+            datagram[at] = state as u8;
+        }
+        datagram.truncate(1 + (state >> 32) as usize % seed.len());
+        let _ = socket.send_to(&datagram, at);
+    }
+    until("the node answers again", || {
+        let mut phone = Phone::new(at);
+        phone.socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
+        phone.register("100", "").starts_with("SIP/2.0 401")
+    });
+    assert!(
+        node.ok("node/crash/list").contains("elements: 0") || !node.ok("node/crash/list").contains("sip/")
+    );
+}
