@@ -359,11 +359,20 @@ async fn run_shell(
             ChannelMsg::Eof | ChannelMsg::Close => break,
             _ => continue,
         };
-        let mut show = String::new();
         shell.rows = *rows.borrow();
-        let next = shell.bytes(&data, &mut show).await;
+        let (mut left, mut show, mut on) = (&data[..], String::new(), true);
+        while on {
+            match shell.bytes(&mut left, &mut show) {
+                Next::On => break,
+                Next::Line(line) => {
+                    channel.data(std::mem::take(&mut show).as_bytes()).await?;
+                    on = shell.line(line, &mut show).await;
+                }
+                Next::End => on = false,
+            }
+        }
         channel.data(show.as_bytes()).await?;
-        if let Next::End = next {
+        if !on {
             channel.exit_status(0).await?;
             return channel.close().await;
         }

@@ -22,9 +22,12 @@ pub(crate) struct Shell {
     pub(crate) rows: usize,
 }
 
-/// Whether the shell goes on.
+/// What is next.
 pub(crate) enum Next {
+    /// More bytes.
     On,
+    /// [`Shell::line`] with this line, once what was typed is shown: a command may take its time.
+    Line(String),
     End,
 }
 
@@ -41,9 +44,10 @@ impl Shell {
         format!("Hypha CoCon. `help` lists the commands, Tab completes.\r\n{}", self.session.prompt())
     }
 
-    /// Takes what was typed.
-    pub(crate) async fn bytes(&mut self, data: &[u8], show: &mut String) -> Next {
-        for byte in data {
+    /// Takes what was typed, up to the end of a line; what is left stays in `data`.
+    pub(crate) fn bytes(&mut self, data: &mut &[u8], show: &mut String) -> Next {
+        while let Some((byte, rest)) = data.split_first() {
+            *data = rest;
             if let Some(pager) = &mut self.pager {
                 if !pager.byte(*byte, show) {
                     self.pager = None;
@@ -63,23 +67,20 @@ impl Shell {
                     show.push_str("\r\n");
                     return Next::End;
                 }
-                Key::Line(line) => {
-                    if let Next::End = self.line(line, show).await {
-                        return Next::End;
-                    }
-                }
+                Key::Line(line) => return Next::Line(line),
             }
         }
         Next::On
     }
 
-    async fn line(&mut self, line: String, show: &mut String) -> Next {
+    /// Runs a line; `false` ends the shell.
+    pub(crate) async fn line(&mut self, line: String, show: &mut String) -> bool {
         // What an operator may do is what the account says now, not what it said at the log-in.
         match self.door.anew(&self.session.caller) {
             Some(caller) => self.session.caller = caller,
             None => {
                 show.push_str("This account was removed.\r\n");
-                return Next::End;
+                return false;
             }
         }
         let outcome = match self.asked.take() {
@@ -93,12 +94,12 @@ impl Shell {
             Outcome::Quiet => {}
             Outcome::Said { text, .. } => self.pager = Pager::begin(&text, self.rows, show),
             Outcome::Asks { question } => show.push_str(&format!("{question}\r\nAre you sure?: yes/no ?> ")),
-            Outcome::Exit => return Next::End,
+            Outcome::Exit => return false,
         }
         if self.asked.is_none() && self.pager.is_none() {
             show.push_str(&self.session.prompt());
         }
-        Next::On
+        true
     }
 
     async fn run(&mut self, line: String) -> Outcome {

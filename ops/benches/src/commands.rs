@@ -70,8 +70,7 @@ async fn connect(at: SocketAddr) -> Handle<Client> {
 
 /// The node beside this program.
 pub fn hypha(directory: &Path) -> f64 {
-    let doors =
-        "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n";
+    let doors = "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n";
     std::fs::write(directory.join("hypha.toml"), doors).expect("written");
     let binary = std::env::current_exe().expect("a path").with_file_name("hypha");
     let mut node = Command::new(binary)
