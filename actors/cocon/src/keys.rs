@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use russh::keys::{Algorithm, PrivateKey, ssh_key::LineEnding};
+use kit::Secret;
+use russh::keys::{
+    PrivateKey,
+    ssh_key::{LineEnding, private::Ed25519Keypair},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum HostKeyError {
@@ -21,12 +25,9 @@ pub fn host_key(path: &Path) -> Result<PrivateKey, HostKeyError> {
     if path.exists() {
         return PrivateKey::read_openssh_file(path).map_err(bad);
     }
-    let key = PrivateKey::random(&mut rand_core(), Algorithm::Ed25519).map_err(bad)?;
+    let seed = Secret::new(rand::random::<[u8; 32]>());
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(seed.expose()));
     // The library writes it with mode 0600.
     key.write_openssh_file(path, LineEnding::LF).map_err(bad)?;
     Ok(key)
-}
-
-fn rand_core() -> impl russh::keys::ssh_key::rand_core::CryptoRngCore {
-    russh::keys::ssh_key::rand_core::OsRng
 }
