@@ -1,10 +1,6 @@
 //! `hypha licence`: the vendor's side of licences, and what an operator sends the vendor.
 
-use std::{
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use domain::licence::{self, Terms};
@@ -107,9 +103,7 @@ fn read(file: &Path) -> Result<String, Error> {
 fn keygen(file: &Path) -> Result<(), Error> {
     let key = SigningKey::generate(&mut rand_core::OsRng);
     let pem = key.to_pkcs8_pem(LineEnding::LF)?;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    made.and_then(|mut f| f.write_all(pem.as_bytes()))
-        .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    run::write_secret(file, &pem)?;
     let public: String = key.verifying_key().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
     println!("[licence]\nvendor_key = \"{public}\"");
     Ok(())

@@ -170,11 +170,11 @@ fn metrics_token(config: &Config, data: &Path) -> Result<Secret<String>, Error> 
     }
 }
 
-/// A new file that only its owner reads.
-fn write_secret(file: &Path, secret: &str) -> Result<(), Error> {
+/// A new file that only its owner reads; one that exists is never overwritten.
+pub fn write_secret(file: &Path, secret: &str) -> Result<(), Error> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    made.and_then(|mut f| writeln!(f, "{secret}"))
+    made.and_then(|mut f| writeln!(f, "{}", secret.trim_end()))
         .map_err(|e| format!("cannot write {}: {e}", file.display()).into())
 }
 

@@ -139,11 +139,15 @@ impl Phone {
     }
 
     fn register(&mut self, user: &str, more: &str) -> String {
+        self.register_in("voip.test", user, more)
+    }
+
+    fn register_in(&mut self, domain: &str, user: &str, more: &str) -> String {
         self.cseq += 1;
         let (cseq, port) = (self.cseq, self.socket.local_addr().expect("bound").port());
         let text = format!(
-            "REGISTER sip:voip.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{port}x{cseq};rport\r\n\
-             From: <sip:{user}@voip.test>;tag=1\r\nTo: <sip:{user}@voip.test>\r\nCall-ID: {port}\r\n\
+            "REGISTER sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{port}x{cseq};rport\r\n\
+             From: <sip:{user}@{domain}>;tag=1\r\nTo: <sip:{user}@{domain}>\r\nCall-ID: {port}\r\n\
              CSeq: {cseq} REGISTER\r\nMax-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n"
         );
         self.socket.send_to(text.as_bytes(), self.node).expect("sent");
@@ -178,19 +182,7 @@ fn what_is_wrong_with_a_registration_is_said() {
     node.ok("domain/declare open.test");
     let none = "domain/open.test/sip/user/declare ctx g 200@open.test alias-as-user no_authentication login-as-user x";
     node.ok(none);
-    let mut open = |more: &str| {
-        phone.cseq += 1;
-        let (cseq, port) = (phone.cseq, phone.socket.local_addr().expect("bound").port());
-        let text = format!(
-            "REGISTER sip:open.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKo{cseq};rport\r\n\
-             From: <sip:200@open.test>;tag=1\r\nTo: <sip:200@open.test>\r\nCall-ID: o\r\nCSeq: {cseq} REGISTER\r\n\
-             Max-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n"
-        );
-        phone.socket.send_to(text.as_bytes(), phone.node).expect("sent");
-        let mut buffer = [0; 8192];
-        let n = phone.socket.recv(&mut buffer).expect("an answer");
-        String::from_utf8_lossy(&buffer[..n]).into_owned()
-    };
+    let mut open = |more: &str| phone.register_in("open.test", "200", more);
     let brief = open("Contact: <sip:200@127.0.0.1>;expires=5\r\n");
     assert!(status(&brief) == "423" && brief.contains("Min-Expires: 60"), "{brief}");
     let star = open("Contact: *\r\n");

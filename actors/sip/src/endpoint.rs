@@ -315,7 +315,7 @@ impl Registrar {
         let registry = self.node.registry();
         let ledger = registry.lookup::<LedgerMsg<RegistrationsBook>>(&name).map_err(|_| unavailable())?;
         match ledger::change(&ledger, command, origin).await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(LedgerError::Refused(refused)) => Err(match refused {
                 Refused::Brief => {
                     let header = Header::MinExpires(MinExpires::new(MIN_EXPIRES.to_string()));

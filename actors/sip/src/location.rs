@@ -33,8 +33,7 @@ pub enum RegistrationCommand {
 impl Book for RegistrationsBook {
     type State = Locations;
     type Command = RegistrationCommand;
-    /// Contacts that were registered before the change.
-    type Answer = u64;
+    type Answer = ();
     type Error = Refused;
 
     /// Old registrations are of no use to anybody.
@@ -48,7 +47,7 @@ impl Book for RegistrationsBook {
         &self,
         state: &Locations,
         command: RegistrationCommand,
-    ) -> Result<(Vec<RegistrationEvent>, u64), Refused> {
+    ) -> Result<(Vec<RegistrationEvent>, ()), Refused> {
         let events = match command {
             RegistrationCommand::Register(request) => decide(state, &request)?,
             RegistrationCommand::Expire(at) => {
@@ -67,7 +66,7 @@ impl Book for RegistrationsBook {
                 }
             }
         };
-        Ok((events, state.count))
+        Ok((events, ()))
     }
 
     fn publish(&self, state: &Locations) {
