@@ -5,7 +5,7 @@
 //! ├ store/journal   watches the journal's writer
 //! ├ accounts        operators
 //! ├ domain-family   licence, domains, bridges
-//! ├ sip             registrations, and (not in replays) the endpoint
+//! ├ sip             registrations, call records, (not in replays) the endpoint, calls
 //! ├ cocon           the SSH front (not in replays)
 //! ├ web             the web admin (not in replays)
 //! ├ metrics         keeps histograms current (not in replays)
@@ -31,6 +31,7 @@ pub struct Parts {
     pub vendor_key: Option<String>,
     pub token: Option<Arc<dyn Token>>,
     pub token_check: Duration,
+    pub media: Arc<dyn call::MediaPlane>,
 }
 
 /// An assembled node, not started yet.
@@ -39,6 +40,7 @@ pub struct Assembly {
     pub tree: Arc<Tree>,
     pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
     pub estate: Estate,
+    calls: call::Services,
     services: Services,
     root: SupervisorSpec,
 }
@@ -59,7 +61,7 @@ pub enum BootError {
 
 impl Assembly {
     pub fn new(parts: Parts) -> Result<Self, BootError> {
-        let Parts { node, journal, vault, imports, host, vendor_key, token, token_check } = parts;
+        let Parts { node, journal, vault, imports, host, vendor_key, token, token_check, media } = parts;
         let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
         let vendor_key =
             vendor_key.filter(|k| !k.is_empty()).map(|k| domain::licence::vendor_key(&k)).transpose()?;
@@ -81,10 +83,17 @@ impl Assembly {
         access::register(&mut tree, &node, &accounts)?;
         domain::commands::register(&mut tree, &services)?;
         sip::register(&mut tree, &node, &estate)?;
+        let calls = call::Services {
+            node: node.clone(),
+            estate: estate.clone(),
+            board: call::Board::default(),
+            media,
+        };
+        call::commands::register(&mut tree, &calls, &journal)?;
         let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)
             .intensity(5, Duration::from_secs(30));
         let assembly =
-            Self { node, tree: Arc::new(tree), accounts: accounts.clone(), estate, services, root };
+            Self { node, tree: Arc::new(tree), accounts: accounts.clone(), estate, calls, services, root };
         Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
     }
 
@@ -105,12 +114,8 @@ impl Assembly {
         Ok(self.child(child))
     }
 
-    /// The SIP family; replays have its registrations without its sockets.
-    pub fn with_sip(
-        self,
-        listen: Option<std::net::SocketAddr>,
-        digest: sip::Offer,
-    ) -> Result<Self, BootError> {
+    /// The SIP family and calls; replays have registrations without sockets.
+    pub fn with_sip(self, listen: Option<sip::Listen>, digest: sip::Offer) -> Result<Self, BootError> {
         let s = &self.services;
         let settings = sip::Settings {
             estate: self.estate.clone(),
@@ -118,6 +123,8 @@ impl Assembly {
             vault: s.vault.clone(),
             listen,
             digest,
+            calls: self.calls.clone(),
+            written: call::Written::default(),
         };
         let child = sip::child(&settings)?;
         Ok(self.child(child))

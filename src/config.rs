@@ -1,7 +1,7 @@
 //! The configuration file (TOML). Every key has a default; `hypha config --print` writes them all.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -30,8 +30,21 @@ idle_seconds = 3600
 [sip]
 # SIP over UDP and TCP. Loopback until you choose otherwise.
 listen = "127.0.0.1:5060"
+# SIP over WebSocket (RFC 7118), such as "127.0.0.1:5062"; empty: none.
+ws = ""
 # Digest algorithms offered to phones: md5, sha-256, or both (RFC 8760; phones that know only MD5 may give up on both).
 digest = "md5"
+
+[media]
+# Address that RTP is sent from and received at; phones are told it.
+address = "127.0.0.1"
+# Its ports; each party of a call takes two.
+first_port = 12000
+last_port = 20047
+# Threads where packets flow; actors never wait for them.
+threads = 1
+# A WAV file (PCM, 16 bits) for those on hold; empty: a melody of our own.
+music = ""
 
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
@@ -75,6 +88,7 @@ pub struct Config {
     pub node: NodeConfig,
     pub cocon: CoconConfig,
     pub sip: SipConfig,
+    pub media: MediaConfig,
     pub web: WebConfig,
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
@@ -101,7 +115,38 @@ pub struct CoconConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SipConfig {
     pub listen: SocketAddr,
+    #[serde(with = "perhaps")]
+    pub ws: Option<SocketAddr>,
     pub digest: sip::Offer,
+}
+
+/// An address, or an empty text for none.
+mod perhaps {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[allow(clippy::ref_option, reason = "serde's signature")]
+    pub fn serialize<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&address.map(|a| a.to_string()).unwrap_or_default())
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(from)?;
+        match text.trim() {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(D::Error::custom),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MediaConfig {
+    pub address: IpAddr,
+    pub first_port: u16,
+    pub last_port: u16,
+    pub threads: usize,
+    pub music: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -225,7 +270,18 @@ impl Default for Config {
                 connections: 64,
                 idle_seconds: 3600,
             },
-            sip: SipConfig { listen: SocketAddr::from(([127, 0, 0, 1], 5060)), digest: sip::Offer::Md5 },
+            sip: SipConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 5060)),
+                ws: None,
+                digest: sip::Offer::Md5,
+            },
+            media: MediaConfig {
+                address: Ipv4Addr::LOCALHOST.into(),
+                first_port: 12_000,
+                last_port: 20_047,
+                threads: 1,
+                music: PathBuf::new(),
+            },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },
             licence: LicenceConfig { vendor_key: String::new() },

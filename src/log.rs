@@ -34,8 +34,8 @@ pub fn start(config: &LogConfig) -> Result<Arc<LogRing>, LogError> {
         (LogTarget::Stderr, LogFormat::Text) => lines.with_ansi(false).with_writer(std::io::stderr).boxed(),
         (LogTarget::Stderr, LogFormat::Json) => lines.json().with_writer(std::io::stderr).boxed(),
     };
-    // The SIP stack logs whole messages, credentials and numbers among them; no level lets that in.
-    let discreet = filter_fn(|meta| !meta.target().starts_with("rsipstack"));
+    // The WebSocket library traces whole frames, with credentials and numbers in them; no level lets that in.
+    let discreet = filter_fn(|meta| !meta.target().starts_with("tungstenite"));
     tracing_subscriber::registry().with(filter).with(discreet).with(out).with(RingLayer(ring.clone())).init();
     Ok(ring)
 }

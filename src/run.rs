@@ -20,7 +20,7 @@ use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
     boot::{Assembly, Parts, end_of},
-    config::{Config, TokenConfig},
+    config::{Config, MediaConfig, TokenConfig},
     log,
     metrics::Metrics,
     systemd,
@@ -72,11 +72,12 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         vendor_key: Some(config.licence.vendor_key.clone()),
         token: token(&config.token).map(|t| Arc::new(t) as Arc<dyn Token>),
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
+        media: Arc::new(media(&config.media)?),
     };
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
         .with_domains()?
-        .with_sip(Some(config.sip.listen), config.sip.digest)?;
+        .with_sip(Some(sip::Listen { plain: config.sip.listen, ws: config.sip.ws }), config.sip.digest)?;
     let (bound, mut listening) = tokio::sync::watch::channel(None);
     let front = Front {
         listen: config.cocon.listen,
@@ -150,6 +151,15 @@ pub fn token(config: &TokenConfig) -> Option<Pkcs11Token> {
         module: config.module.clone(),
         label: config.key.clone(),
         pin_file: config.pin_file.clone(),
+    })
+}
+
+fn media(config: &MediaConfig) -> Result<media::Plane, media::PlaneError> {
+    media::Plane::start(&media::Settings {
+        address: config.address,
+        ports: (config.first_port, config.last_port),
+        threads: config.threads.min(64),
+        music: (!config.music.as_os_str().is_empty()).then(|| config.music.clone()),
     })
 }
 

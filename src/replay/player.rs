@@ -39,6 +39,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         vendor_key: None,
         token: None,
         token_check: std::time::Duration::from_secs(60),
+        media: Arc::new(call::media::Mute),
     };
     let assembly = Assembly::new(parts)?.with_domains()?.with_sip(None, sip::Offer::default())?;
     let root = assembly.start().await?;

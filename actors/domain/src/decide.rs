@@ -97,6 +97,13 @@ pub enum DomainCommand {
     RemoveContext(String),
     DeclareTrunk(Trunk),
     RemoveTrunk(String),
+    /// Switches a supplementary service of numbers; options given are added to those known.
+    SetService {
+        addresses: Vec<String>,
+        service: String,
+        active: bool,
+        options: Vec<(String, String)>,
+    },
     /// Takes over all settings of another domain except interfaces and aliases.
     Copy {
         from: std::sync::Arc<DomainState>,
@@ -234,6 +241,19 @@ pub(crate) fn decide(state: &DomainState, command: DomainCommand) -> Decided {
         C::DeclareTrunk(trunk) => Ok(vec![E::TrunkDeclared { trunk }]),
         C::RemoveTrunk(name) if !state.trunks.contains_key(&name) => Err(DomainError::NoTrunk(name)),
         C::RemoveTrunk(name) => Ok(vec![E::TrunkRemoved { name }]),
+        C::SetService { addresses, service, active, options } => {
+            let set = |address: String| {
+                if !state.aliases.contains_key(&address) {
+                    return Err(DomainError::NoAlias(address));
+                }
+                let known = state.services.get(&address).and_then(|all| all.get(&service));
+                let mut set = known.cloned().unwrap_or_default();
+                set.active = active;
+                set.options.extend(options.iter().cloned());
+                Ok(E::ServiceSet { address, service: service.clone(), state: set })
+            };
+            addresses.into_iter().map(set).collect()
+        }
         C::Copy { from, digitmap, bridge } => Ok(copy(&from, digitmap, bridge)),
     }
 }

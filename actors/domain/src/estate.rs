@@ -77,6 +77,11 @@ impl Picture {
         self.licence.in_force(&self.token, now)
     }
 
+    /// Whether the licence in force grants a supplementary service.
+    pub fn allows(&self, service: &str, now: DateTime<Utc>) -> bool {
+        self.standing(now) != Standing::Valid || self.licence.terms.allows(service)
+    }
+
     /// Registrations of Elph clients in a domain, with their interfaces.
     pub fn elph(&self, domain: &str) -> Vec<(&str, &Registration)> {
         let ifaces = self.registrations.get(domain).into_iter().flatten();

@@ -33,6 +33,16 @@ pub struct Terms {
     /// The hardware token it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenIdentity>,
+    /// Supplementary services that may be used; absent, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<String>>,
+}
+
+impl Terms {
+    /// Whether a supplementary service may be used.
+    pub fn allows(&self, service: &str) -> bool {
+        self.services.as_ref().is_none_or(|all| all.iter().any(|s| s == service))
+    }
 }
 
 impl Default for Terms {
@@ -49,6 +59,7 @@ impl Default for Terms {
             not_before: None,
             not_after: None,
             token: None,
+            services: None,
         }
     }
 }

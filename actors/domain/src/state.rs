@@ -141,6 +141,14 @@ pub enum TrunkKind {
     Static { host: String, port: u16 },
 }
 
+/// A supplementary service of a number.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServiceState {
+    pub active: bool,
+    /// `number` of a forwarding, `timeout`, …
+    pub options: OrdMap<String, String>,
+}
+
 /// A domain.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DomainState {
@@ -155,6 +163,9 @@ pub struct DomainState {
     pub plans: OrdMap<String, Plan>,
     pub contexts: OrdMap<String, Context>,
     pub trunks: OrdMap<String, Trunk>,
+    /// By number and name of the service.
+    #[serde(default)]
+    pub services: OrdMap<String, OrdMap<String, ServiceState>>,
 }
 
 impl DomainState {
@@ -189,6 +200,7 @@ pub enum DomainEvent {
     ContextRemoved { name: String },
     TrunkDeclared { trunk: Trunk },
     TrunkRemoved { name: String },
+    ServiceSet { address: String, service: String, state: ServiceState },
 }
 
 impl Plan {
@@ -260,6 +272,7 @@ impl Fold for DomainState {
                     .collect();
                 for address in gone {
                     self.aliases.remove(&address);
+                    self.services.remove(&address);
                 }
             }
             E::UserSet { iface, name, value } => {
@@ -335,6 +348,9 @@ impl Fold for DomainState {
             E::ContextRemoved { name } => drop(self.contexts.remove(name)),
             E::TrunkDeclared { trunk } => drop(self.trunks.insert(trunk.name.clone(), trunk.clone())),
             E::TrunkRemoved { name } => drop(self.trunks.remove(name)),
+            E::ServiceSet { address, service, state } => {
+                self.services.entry(address.clone()).or_default().insert(service.clone(), state.clone());
+            }
         }
     }
 }

@@ -1,18 +1,25 @@
-//! `sip`: SIP endpoints. Uses `kit`, `command` and `domain`.
+//! `sip`: SIP. Uses `kit`, `command`, `domain` and `call`.
 //!
-//! A REGISTER enters through the [`endpoint`]'s stack, is let in by [`digest`], becomes a plain
-//! [`registrar::Request`], and leaves the ledger `sip/registrations` as events; the contacts are in the estate's picture.
-//! Only `endpoint` knows the stack.
+//! Bytes enter [`endpoint`]'s sockets and become messages ([`wire`]), which [`transaction`] knows again when they come
+//! twice. [`agent`] makes legs of them: what a call tells a leg goes out as requests and answers, what the peer says comes
+//! back as events. A REGISTER is let in by [`digest`], becomes a plain [`registrar::Request`], and leaves the ledger
+//! `sip/registrations` as events; the contacts are in the estate's picture. Only `endpoint` does IO.
 
-pub mod address;
+pub mod agent;
 mod commands;
 pub mod digest;
 mod endpoint;
 pub mod location;
 pub mod registrar;
 pub mod throttle;
+pub mod transaction;
 mod tree;
+pub mod wire;
 
 pub use commands::register;
 pub use digest::Offer;
+pub use endpoint::{
+    Listen,
+    stream::{Cut, cut},
+};
 pub use tree::{Settings, child};

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! sip                  rest_for_one
+//! ├ call/records       keeps call records
 //! ├ sip/registrations  where every subscriber can be reached
 //! ├ sip/expiry         ends registrations in time
-//! └ sip/endpoint       sockets and transactions
+//! ├ sip/endpoint       sockets, transactions, legs
+//! └ call               dynamic: one actor a call; they end with their signalling
 //! ```
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use domain::Estate;
 use kit::{
@@ -18,7 +20,7 @@ use rand::RngCore;
 
 use crate::{
     digest::{Authenticator, Offer},
-    endpoint::{EndpointActor, Registrar},
+    endpoint::{EndpointActor, Listen, Registrar},
     location::{Expiry, RegistrationsBook},
 };
 
@@ -28,9 +30,11 @@ pub struct Settings {
     pub estate: Estate,
     pub journal: Arc<dyn Journal>,
     pub vault: Arc<dyn Vault>,
-    /// Where SIP comes in over UDP and TCP; none in replays.
-    pub listen: Option<SocketAddr>,
+    /// Where SIP comes in; none in replays.
+    pub listen: Option<Listen>,
     pub digest: Offer,
+    pub calls: call::Services,
+    pub written: call::Written,
 }
 
 /// The family under the node's root.
@@ -38,6 +42,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     let s = settings.clone();
     let spec = SupervisorSpec::new(Address::new("sip")?, Strategy::RestForOne)
         .intensity(5, Duration::from_secs(10))
+        .child(call::records(settings.journal.clone(), &settings.written)?)
         .child(ChildSpec::worker(Address::new("sip/registrations")?, move |start| {
             let s = s.clone();
             let book = RegistrationsBook { estate: s.estate };
@@ -59,7 +64,8 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
             authenticator: authenticator.clone(),
             throttle: Arc::clone(&throttle),
         };
-        async move { EndpointActor::bind(registrar, listen).await }
+        let calls = s.calls.clone();
+        async move { EndpointActor::bind(registrar, calls, listen).await }
     });
-    Ok(spec.child(endpoint).into_child())
+    Ok(spec.child(endpoint).child(call::calls()?).into_child())
 }

@@ -3,6 +3,8 @@
 /// One address of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
+    /// The display name, without quotes.
+    pub name: String,
     /// What stands between the angle brackets, or the bare URI.
     pub uri: String,
     /// Parameters behind it, names in lower case, values without quotes.
@@ -29,7 +31,7 @@ impl Address {
 }
 
 /// Cuts at a separator outside quotes and angle brackets.
-fn pieces(text: &str, separator: char) -> Result<Vec<&str>, AddressError> {
+pub(crate) fn pieces(text: &str, separator: char) -> Result<Vec<&str>, AddressError> {
     let (mut all, mut from, mut quoted, mut escaped, mut inside) = (Vec::new(), 0, false, false, false);
     for (at, c) in text.char_indices() {
         match c {
@@ -66,9 +68,13 @@ fn one(text: &str) -> Result<Address, AddressError> {
     let parts = pieces(text, ';')?;
     let (first, rest) = parts.split_first().ok_or(AddressError::NoUri)?;
     // Without brackets every parameter is the header's (RFC 3261, 20.10).
-    let uri = match (first.rfind('<'), first.rfind('>')) {
-        (Some(open), Some(close)) if open < close => &first[open + 1..close],
-        _ => first,
+    let (name, uri) = match (first.rfind('<'), first.rfind('>')) {
+        (Some(open), Some(close)) if open < close => (first[..open].trim(), &first[open + 1..close]),
+        _ => ("", *first),
+    };
+    let name = match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
+        Some(quoted) => unescaped(quoted),
+        None => name.to_owned(),
     };
     let uri = uri.trim();
     if uri.is_empty() {
@@ -80,7 +86,36 @@ fn one(text: &str) -> Result<Address, AddressError> {
         let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
         (name.trim().to_ascii_lowercase(), bare.to_owned())
     };
-    Ok(Address { uri: uri.to_owned(), parameters: rest.iter().map(parameter).collect() })
+    Ok(Address { name, uri: uri.to_owned(), parameters: rest.iter().map(parameter).collect() })
+}
+
+fn unescaped(quoted: &str) -> String {
+    let mut chars = quoted.chars();
+    let mut plain = String::with_capacity(quoted.len());
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => plain.extend(chars.next()),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// A name as a quoted string, with its separator; nothing for no name.
+pub fn display(name: &str) -> String {
+    if name.is_empty() {
+        return String::new();
+    }
+    let mut quoted = String::with_capacity(name.len() + 3);
+    quoted.push('"');
+    for c in name.chars().filter(|c| !c.is_control()) {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push_str("\" ");
+    quoted
 }
 
 /// `q` as thousandths; 1000 when it is absent or no number.
@@ -101,6 +136,8 @@ mod tests {
             "\"Mr, <W>\" <sip:w@h;transport=tcp>;q=0.7;expires=60, sip:c@d ;+sip.instance=\"<urn:x,y>\"",
         );
         let all = all.expect("a list");
+        assert_eq!(all[0].name, "Mr, <W>");
+        assert_eq!(list(&format!("{}<sip:a>", display("a \"b\" \\"))).expect("a list")[0].name, "a \"b\" \\");
         assert_eq!(all[0].uri, "sip:w@h;transport=tcp");
         assert_eq!((all[0].parameter("q"), all[0].parameter("expires")), (Some("0.7"), Some("60")));
         assert_eq!(all[1].uri, "sip:c@d");

@@ -1,0 +1,336 @@
+//! The actor around a [`Call`]: it carries effects out, in order, and writes the call's records.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use domain::{DomainBook, DomainCommand, Estate};
+use kit::{
+    Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Placement, Refused, Restart, SupervisorHandle,
+    journal::Origin,
+    ledger::{self, LedgerMsg},
+};
+use strum::IntoStaticStr;
+
+use crate::{
+    Board, Incoming, Ladder, LegCommand, LegEvent, LegId, MediaEvent, MediaPlane,
+    core::{Adopt, Call, Effect, Event, HandTo, Timer, World},
+    leg::{SIGNALLING, SignalMsg},
+    media::MediaSession,
+    record::RecordEvent,
+    records::RecordsMsg,
+    service::Service,
+};
+
+/// How long a call that is over waits for the last messages of its ladder.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What calls need.
+#[derive(Clone)]
+pub struct Services {
+    pub node: Node,
+    pub estate: Estate,
+    pub board: Board,
+    pub media: Arc<dyn MediaPlane>,
+}
+
+#[derive(Debug, IntoStaticStr)]
+pub enum CallMsg {
+    Leg(LegId, LegEvent),
+    Media(LegId, MediaEvent),
+    Timer(Timer),
+    /// A party from another call.
+    Adopt {
+        adopt: Box<Adopt>,
+        from: Address,
+        by: LegId,
+    },
+    Adopted {
+        by: LegId,
+    },
+    /// It was not wanted.
+    TakeBack(Box<Adopt>),
+    ServiceSet(bool),
+    /// An operator ends the call.
+    End,
+    LastWords,
+}
+
+/// `domain/<NAME>/call/<ID>`
+pub(crate) struct CallActor {
+    services: Services,
+    call: Call,
+    media: Option<Box<dyn MediaSession>>,
+    ladder: Ladder,
+    todo: VecDeque<Effect>,
+    /// Ended connections, written once the last message has been seen.
+    ended: Vec<RecordEvent>,
+    name: Address,
+    done: bool,
+}
+
+/// Starts the actor of a call that came in.
+pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> Result<Address, String> {
+    let id = services.node.random_id();
+    let name =
+        Address::new(format!("domain/{}/call/{id:016x}", incoming.domain)).map_err(|e| e.to_string())?;
+    let supervisor = Address::new("call").map_err(|e| e.to_string())?;
+    let supervisor = SupervisorHandle::find(&services.node, &supervisor).map_err(|e| e.to_string())?;
+    let s = services.clone();
+    let spec = ChildSpec::worker(name.clone(), move |start| {
+        let now = s.node.clock().now();
+        let actor = CallActor {
+            call: Call::new(start.address.clone(), incoming.clone(), now),
+            services: s.clone(),
+            media: None,
+            ladder: ladder.clone(),
+            todo: VecDeque::new(),
+            ended: Vec::new(),
+            name: start.address,
+            done: false,
+        };
+        async move { Ok(actor) }
+    });
+    let spec = spec.restart(Restart::Temporary).place(Placement::Spread);
+    supervisor.start_child(spec).await.map_err(|e| e.to_string())?;
+    Ok(name)
+}
+
+impl CallActor {
+    fn step(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        with: impl FnOnce(&mut Call, &mut World<'_>) -> Vec<Effect>,
+    ) -> Result<(), ExitReason> {
+        if self.done {
+            return Ok(());
+        }
+        let picture = self.services.estate.picture();
+        let media = self.media.get_or_insert_with(|| self.services.media.session(cx.mailbox()));
+        let mut world = World {
+            now: cx.node().clock().now(),
+            picture: &picture,
+            board: &self.services.board,
+            media: media.as_mut(),
+        };
+        let effects = with(&mut self.call, &mut world);
+        self.todo.extend(effects);
+        self.services.board.show(&self.name, self.call.view(), &self.ladder);
+        self.carry_out(cx)
+    }
+
+    fn note(&self, from: &str, to: impl Into<String>, text: impl Into<String>, cx: &Cx<'_, Self>) {
+        self.ladder.add(cx.node().clock().now(), from, to, text);
+    }
+
+    fn carry_out(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        while let Some(effect) = self.todo.pop_front() {
+            match effect {
+                Effect::Leg(leg, command) => self.signal(leg, command, cx)?,
+                Effect::After(delay, timer) => cx.after(delay, CallMsg::Timer(timer)),
+                Effect::Note(text) => self.note("call", "call", text, cx),
+                Effect::Keep(event @ RecordEvent::Ended { .. }) => self.ended.push(event),
+                Effect::Keep(event) => {
+                    let records =
+                        cx.lookup::<RecordsMsg>(&crate::records::address()?).map_err(ExitReason::error)?;
+                    let kept = async move {
+                        records.ask(|reply| RecordsMsg::Keep { event, reply: Some(reply) }).await
+                    };
+                    cx.wait(kept, |me, kept, cx| {
+                        // Without a record there is no call: nobody would pay for it.
+                        kept.map_err(ExitReason::error)?.map_err(ExitReason::error)?;
+                        me.carry_out(cx)
+                    });
+                    return Ok(());
+                }
+                Effect::HandOver { to, by, adopt } => self.hand_over(&to, by, adopt, cx)?,
+                Effect::SetService { domain, alias, service, active, number } => {
+                    self.set_service(&domain, alias, service, active, number, cx);
+                }
+                Effect::Done => {
+                    self.done = true;
+                    self.media = None;
+                    self.services.board.remove(&self.name);
+                    cx.after(LAST_WORDS, CallMsg::LastWords);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, leg: LegId, command: LegCommand, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let label: &'static str = (&command).into();
+        self.note("call", leg.to_string(), label, cx);
+        let to = cx.lookup::<SignalMsg>(&signalling()?).map_err(ExitReason::error)?;
+        let call = self.name.clone();
+        to.tell(SignalMsg::Leg { leg, call, command }).map_err(|e| ExitReason::Error(format!("{leg}: {e}")))
+    }
+
+    fn hand_over(
+        &mut self,
+        to: &HandTo,
+        by: LegId,
+        adopt: Box<Adopt>,
+        cx: &mut Cx<'_, Self>,
+    ) -> Result<(), ExitReason> {
+        let to = match to {
+            HandTo::Call(call) => Some(call.clone()),
+            HandTo::LegOf(leg) => self.services.board.call_of(*leg),
+        };
+        let mailbox = to.filter(|t| *t != self.name).and_then(|t| cx.lookup::<CallMsg>(&t).ok());
+        let Some(mailbox) = mailbox else { return self.take_back(*adopt, cx) };
+        self.note("call", mailbox.address().to_string(), format!("hand over {adopt:?}"), cx);
+        match mailbox.tell(CallMsg::Adopt { adopt, from: self.name.clone(), by }) {
+            Ok(()) => Ok(()),
+            Err(
+                Refused::Full(CallMsg::Adopt { adopt, .. }) | Refused::Gone(CallMsg::Adopt { adopt, .. }),
+            ) => self.take_back(*adopt, cx),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn take_back(&mut self, adopt: Adopt, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let by = adopt.leg;
+        self.step(cx, |call, world| {
+            let mut effects = call.take_back(adopt, world);
+            effects.extend(call.handle(Event::HandedOver { by, done: false }, world));
+            effects
+        })
+    }
+
+    fn set_service(
+        &mut self,
+        domain: &str,
+        alias: String,
+        service: Service,
+        active: bool,
+        number: Option<String>,
+        cx: &mut Cx<'_, Self>,
+    ) {
+        let options = number.map(|n| ("number".to_owned(), n)).into_iter().collect();
+        let command = DomainCommand::SetService {
+            addresses: vec![alias.clone()],
+            service: service.name().into(),
+            active,
+            options,
+        };
+        let found = Address::new(format!("domain/{domain}"))
+            .ok()
+            .and_then(|a| cx.lookup::<LedgerMsg<DomainBook>>(&a).ok());
+        let origin = Origin { who: alias, from: self.name.to_string() };
+        let set = async move {
+            match found {
+                Some(ledger) => ledger::change(&ledger, command, origin).await.is_ok(),
+                None => false,
+            }
+        };
+        cx.spawn(set, |_, done, cx| {
+            // Through the mailbox, as everything else that happens to a call.
+            let _ = cx.mailbox().tell(CallMsg::ServiceSet(done));
+            Ok(())
+        });
+    }
+
+    fn last_words(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let records: Mailbox<RecordsMsg> =
+            cx.lookup(&crate::records::address()?).map_err(ExitReason::error)?;
+        let lines = self.ladder.take();
+        let events: Vec<RecordEvent> = std::mem::take(&mut self.ended)
+            .into_iter()
+            .map(|event| match event {
+                RecordEvent::Ended { cdr, .. } => RecordEvent::Ended { cdr, ladder: lines.clone() },
+                other => other,
+            })
+            .collect();
+        let sent = async move {
+            for event in events {
+                records
+                    .send(RecordsMsg::Keep { event, reply: None })
+                    .await
+                    .map_err(|e| ExitReason::Error(e.to_string()))?;
+            }
+            Ok(())
+        };
+        cx.wait(sent, |_, sent: Result<(), ExitReason>, _| {
+            sent?;
+            Err(ExitReason::Normal)
+        });
+        Ok(())
+    }
+}
+
+fn signalling() -> Result<Address, ExitReason> {
+    Address::new(SIGNALLING).map_err(ExitReason::error)
+}
+
+impl Actor for CallActor {
+    type Msg = CallMsg;
+
+    const MAILBOX: u32 = 256;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.step(cx, |call, world| call.start(world))
+    }
+
+    fn handle(&mut self, msg: CallMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        match msg {
+            CallMsg::Leg(leg, event) => {
+                let label: &'static str = (&event).into();
+                self.note(&leg.to_string(), "call", label, cx);
+                self.step(cx, |call, world| call.handle(Event::Leg(leg, event), world))
+            }
+            CallMsg::Media(leg, event) => {
+                self.note("media", "call", format!("{leg}: {event:?}"), cx);
+                self.step(cx, |call, world| call.handle(Event::Media(leg, event), world))
+            }
+            CallMsg::Timer(timer) => self.step(cx, |call, world| call.handle(Event::Timer(timer), world)),
+            CallMsg::Adopt { adopt, from, by } => {
+                let leg = adopt.leg;
+                let other = cx.lookup::<CallMsg>(&from);
+                if self.done || !self.call.would_adopt(adopt.how) {
+                    if let Ok(other) = other {
+                        let _ = other.tell(CallMsg::TakeBack(adopt));
+                    }
+                    return Ok(());
+                }
+                let to = cx.lookup::<SignalMsg>(&signalling()?).map_err(ExitReason::error)?;
+                to.tell(SignalMsg::Moved { leg, call: self.name.clone() })
+                    .map_err(|e| ExitReason::Error(e.to_string()))?;
+                if let Ok(other) = other {
+                    let _ = other.tell(CallMsg::Adopted { by });
+                }
+                self.step(cx, |call, world| call.handle(Event::Adopt(adopt), world))
+            }
+            CallMsg::Adopted { by } => {
+                self.step(cx, |call, world| call.handle(Event::HandedOver { by, done: true }, world))
+            }
+            CallMsg::TakeBack(adopt) => self.take_back(*adopt, cx),
+            CallMsg::ServiceSet(done) => {
+                self.step(cx, |call, world| call.handle(Event::ServiceChanged(done), world))
+            }
+            CallMsg::End => self.step(cx, |call, world| call.handle(Event::Shutdown, world)),
+            CallMsg::LastWords => self.last_words(cx),
+        }
+    }
+
+    /// The node, or the signalling, goes down: the parties are told, the records written.
+    fn exit_requested(&mut self, _: &ExitReason, cx: &mut Cx<'_, Self>) -> bool {
+        if self.done {
+            // The records are written at once.
+            return self.last_words(cx).is_err();
+        }
+        if self.step(cx, |call, world| call.handle(Event::Shutdown, world)).is_err() {
+            return true;
+        }
+        self.last_words(cx).is_err()
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::to_value(self.call.view()).unwrap_or_default()
+    }
+}
+
+impl Drop for CallActor {
+    /// However it ends, it is in progress no longer.
+    fn drop(&mut self) {
+        self.services.board.remove(&self.name);
+    }
+}

@@ -1,0 +1,159 @@
+//! Calls in progress as anybody may read them, and the places they hold. What is held is given back when its holder is
+//! dropped, also when a call's actor crashes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+};
+
+use chrono::{DateTime, Utc};
+use dashmap::DashMap;
+use kit::Address;
+use serde::Serialize;
+
+use crate::{Ladder, LegId};
+
+/// A call as the board shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct CallView {
+    pub call: String,
+    /// The domains that take part, the caller's first.
+    pub domains: Vec<String>,
+    pub a: String,
+    pub b: String,
+    /// `routing`, `ringing`, `talking`, `held`, `conference`
+    pub state: &'static str,
+    pub since: DateTime<Utc>,
+    pub answered: Option<DateTime<Utc>>,
+    pub legs: Vec<LegView>,
+    pub bridges: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct LegView {
+    pub leg: LegId,
+    /// Interface or trunk.
+    pub iface: String,
+    pub number: String,
+    pub state: &'static str,
+    pub holds: bool,
+}
+
+/// Clones share it.
+#[derive(Clone, Default)]
+pub struct Board(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    calls: DashMap<Address, (CallView, Ladder)>,
+    lines: DashMap<String, Arc<AtomicU32>>,
+    legs: AtomicU64,
+}
+
+impl Board {
+    pub fn next_leg(&self) -> LegId {
+        LegId(self.0.legs.fetch_add(1, Relaxed) + 1)
+    }
+
+    pub fn show(&self, call: &Address, view: CallView, ladder: &Ladder) {
+        self.0.calls.insert(call.clone(), (view, ladder.clone()));
+    }
+
+    pub fn remove(&self, call: &Address) {
+        self.0.calls.remove(call);
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.calls.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.calls.is_empty()
+    }
+
+    /// Calls a domain takes part in, the oldest first.
+    pub fn of_domain(&self, domain: &str) -> Vec<CallView> {
+        let mut all: Vec<CallView> = self
+            .0
+            .calls
+            .iter()
+            .filter(|e| e.value().0.domains.iter().any(|d| d == domain))
+            .map(|e| e.value().0.clone())
+            .collect();
+        all.sort_by(|x, y| (x.since, &x.call).cmp(&(y.since, &y.call)));
+        all
+    }
+
+    /// A call that rings at this interface, the oldest first: for pickup.
+    pub fn ringing_at(&self, iface: &str) -> Option<Address> {
+        let rings = |v: &CallView| {
+            v.state == "ringing" && v.legs.iter().any(|l| l.iface == iface && l.state == "ringing")
+        };
+        let mut all: Vec<(DateTime<Utc>, Address)> = self
+            .0
+            .calls
+            .iter()
+            .filter(|e| rings(&e.value().0))
+            .map(|e| (e.value().0.since, e.key().clone()))
+            .collect();
+        all.sort();
+        all.into_iter().next().map(|(_, call)| call)
+    }
+
+    /// The call a leg belongs to.
+    pub fn call_of(&self, leg: LegId) -> Option<Address> {
+        self.0.calls.iter().find(|e| e.value().0.legs.iter().any(|l| l.leg == leg)).map(|e| e.key().clone())
+    }
+
+    pub fn ladder(&self, call: &Address) -> Option<Ladder> {
+        self.0.calls.get(call).map(|e| e.value().1.clone())
+    }
+
+    pub fn view(&self, call: &Address) -> Option<CallView> {
+        self.0.calls.get(call).map(|e| e.value().0.clone())
+    }
+
+    /// Calls of an interface now.
+    pub fn on_line(&self, domain: &str, iface: &str) -> u32 {
+        self.0.lines.get(&format!("{domain} {iface}")).map_or(0, |c| c.load(Relaxed))
+    }
+
+    /// Takes a place on a line that may have so many calls.
+    pub fn take_line(&self, domain: &str, iface: &str, limit: u32) -> Option<Held> {
+        let count = self.0.lines.entry(format!("{domain} {iface}")).or_default().clone();
+        Held::take(&count, limit)
+    }
+}
+
+/// A place that is given back when this is dropped.
+#[derive(Debug)]
+pub struct Held(Arc<AtomicU32>);
+
+impl Held {
+    /// Takes one of `limit` places.
+    pub fn take(count: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
+        count.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).ok()?;
+        Some(Self(count.clone()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_places_and_gets_them_back() {
+        let board = Board::default();
+        let one = board.take_line("d", "100@d", 1);
+        assert!(one.is_some() && board.take_line("d", "100@d", 1).is_none());
+        assert_eq!(board.on_line("d", "100@d"), 1);
+        drop(one);
+        assert!(board.take_line("d", "100@d", 1).is_some());
+    }
+}

@@ -1,0 +1,306 @@
+//! `domain/<D>/call/…`, `domain/<D>/cdr/…` and `domain/<D>/ss/…`.
+
+use std::{str::FromStr, sync::Arc};
+
+use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree};
+use domain::{DomainBook, DomainCommand};
+use kit::{
+    Address,
+    journal::{Entry, Filter, Journal},
+    ledger::{self, LedgerMsg},
+};
+use serde_json::json;
+
+use crate::{
+    Board, CallMsg, Line,
+    actor::Services,
+    record::{Cdr, RecordEvent},
+    service::{self, Service},
+};
+
+/// Records looked through for one question.
+const LOOKED_THROUGH: usize = 10_000;
+
+macro_rules! with {
+    ($s:expr, |$services:ident, $call:ident| $body:expr) => {{
+        let $services = $s.clone();
+        move |$call: Call| {
+            let $services = $services.clone();
+            async move { $body }
+        }
+    }};
+}
+
+/// Adds the family's commands.
+pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Result<(), DeclareError> {
+    let directories: Vec<String> = service_directories();
+    tree.variable("service", Arc::new(move |_| directories.clone()));
+    let estate = s.estate.clone();
+    let aliases: command::Names = Arc::new(move |call| {
+        let picture = estate.picture();
+        picture
+            .domains
+            .get(call.var("domain"))
+            .map(|d| d.aliases.keys().cloned().collect())
+            .unwrap_or_default()
+    });
+    let board = s.board.clone();
+    let calls: command::Names = Arc::new(move |call| {
+        board.of_domain(call.var("domain")).iter().map(|v| id(&v.call).to_owned()).collect()
+    });
+    let j = journal.clone();
+    tree.add([
+        Command::look(
+            "domain/{domain}/call/list",
+            "shows the calls in progress",
+            "текущие вызовы",
+            with!(s, |s, call| Ok(list(&s.board, &call))),
+        ),
+        Command::look(
+            "domain/{domain}/call/ladder",
+            "shows what the legs and actors of a call said to each other, now or in the past",
+            "лестница сообщений вызова",
+            with!((s.clone(), j.clone()), |s, call| ladder(&s.0, &s.1, &call).await),
+        )
+        .arg("call", Kind::Text, "its identity, as call/list and cdr/list show it", "идентификатор вызова")
+        .names(calls.clone()),
+        Command::change(
+            "domain/{domain}/call/end",
+            "ends a call",
+            "завершить вызов",
+            with!(s, |s, call| end(&s, &call)),
+        )
+        .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
+        .names(calls)
+        .confirm(|c| format!("You are going to end call {}.", c.get("call"))),
+        Command::look(
+            "domain/{domain}/cdr/list",
+            "shows records of calls, the newest first",
+            "записи о вызовах",
+            with!((s.clone(), j), |s, call| records(&s.1, &call).await),
+        )
+        .option("--number", Kind::Text, "only with this number on either side", "только с этим номером")
+        .option("--limit", Kind::Number(1, 1000), "at most so many, 50 unless told", "не более (50)"),
+        Command::change(
+            "domain/{domain}/ss/{service}/activate",
+            "activates a supplementary service for numbers",
+            "активировать услугу для номеров",
+            with!(s, |s, call| switch(&s, &call, true).await),
+        )
+        .arg("address", Kind::Text, "number or range", "номер или диапазон")
+        .names(aliases.clone())
+        .option("--number", Kind::Text, "where a forwarding leads", "номер переадресации")
+        .option(
+            "--timeout",
+            Kind::Number(1, 600),
+            "seconds until cfnr forwards",
+            "секунд до переадресации cfnr",
+        )
+        .option("--limit", Kind::Number(1, 1000), "calls at once of ml", "одновременных вызовов ml")
+        .option("--password", Kind::Text, "of a teleconference room", "пароль комнаты"),
+        Command::change(
+            "domain/{domain}/ss/{service}/deactivate",
+            "deactivates a supplementary service for numbers",
+            "деактивировать услугу для номеров",
+            with!(s, |s, call| switch(&s, &call, false).await),
+        )
+        .arg("address", Kind::Text, "number or range", "номер или диапазон")
+        .names(aliases.clone()),
+        Command::look(
+            "domain/{domain}/ss/list",
+            "shows the supplementary services of a number",
+            "услуги номера",
+            with!(s, |s, call| services(&s, &call)),
+        )
+        .arg("address", Kind::Text, "number", "номер")
+        .names(aliases),
+    ])
+}
+
+fn service_directories() -> Vec<String> {
+    Service::names().map(|n| n.replace('_', "-")).collect()
+}
+
+/// The last part of a call's name.
+fn id(call: &str) -> &str {
+    call.rsplit('/').next().unwrap_or(call)
+}
+
+fn list(board: &Board, call: &Call) -> Output {
+    let mut table = Table::new(["Call", "A", "B", "State", "Since", "Domains", "Bridges", "Legs"]);
+    let all = board.of_domain(call.var("domain"));
+    for v in &all {
+        let legs: Vec<String> = v.legs.iter().map(|l| format!("{} {}", l.iface, l.state)).collect();
+        let since = v.since.format("%H:%M:%S").to_string();
+        let (domains, bridges, legs) = (v.domains.join(", "), v.bridges.join(", "), legs.join(", "));
+        table.row([id(&v.call), &v.a, &v.b, v.state, &since, &domains, &bridges, &legs]);
+    }
+    Output::table(table).and_text(format!("elements: {}", all.len())).with_data(json!(all))
+}
+
+/// The call in progress with this identity in which the domain takes part.
+fn in_progress(board: &Board, call: &Call) -> Option<Address> {
+    let wanted = call.get("call");
+    let found = board.of_domain(call.var("domain")).into_iter().find(|v| id(&v.call) == wanted)?;
+    Address::new(&found.call).ok()
+}
+
+fn end(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let none = || CommandError::Failed(format!("there is no call {}; call/list shows all", call.get("call")));
+    let found = in_progress(&s.board, call).ok_or_else(none)?;
+    let mailbox = s.node.registry().lookup::<CallMsg>(&found).map_err(CommandError::failed)?;
+    mailbox.tell(CallMsg::End).map_err(|e| CommandError::Failed(e.to_string()))?;
+    Ok(Output::ok())
+}
+
+async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
+    let lines = match in_progress(&s.board, call).and_then(|c| s.board.ladder(&c)) {
+        Some(ladder) => ladder.lines(),
+        None => past(journal, call).await?,
+    };
+    let mut table = Table::new(["Time", "From", "To", "Message"]);
+    for l in &lines {
+        table.row([&l.at.format("%H:%M:%S%.3f").to_string(), &l.from, &l.to, &l.text]);
+    }
+    Ok(Output::table(table).with_data(json!(lines)))
+}
+
+async fn past(journal: &Arc<dyn Journal>, call: &Call) -> Result<Vec<Line>, CommandError> {
+    let wanted = call.get("call");
+    let entries = browse(journal, Some(wanted.to_owned()), 50).await?;
+    let found = entries.into_iter().filter_map(ended).filter(|(cdr, lines)| {
+        id(&cdr.call) == wanted
+            && !lines.is_empty()
+            && cdr.sides.iter().any(|s| s.domain == call.var("domain"))
+    });
+    found.map(|(_, lines)| lines).next().ok_or_else(|| {
+        CommandError::Failed(format!("there is no call {wanted}; call/list and cdr/list show them"))
+    })
+}
+
+async fn browse(
+    journal: &Arc<dyn Journal>,
+    text: Option<String>,
+    limit: usize,
+) -> Result<Vec<Entry>, CommandError> {
+    let filter = Filter {
+        stream_prefix: Some(crate::records::NAME.into()),
+        kind: Some("CallEnded".into()),
+        text,
+        limit,
+        ..Filter::default()
+    };
+    journal.browse(filter).await.map_err(CommandError::failed)
+}
+
+fn ended(entry: Entry) -> Option<(Cdr, Vec<Line>)> {
+    match serde_json::from_value(entry.body) {
+        Ok(RecordEvent::Ended { cdr, ladder }) => Some((*cdr, ladder)),
+        _ => None,
+    }
+}
+
+async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
+    let limit = call.number("--limit").unwrap_or(50) as usize;
+    let number = call.opt("--number");
+    let entries = browse(journal, number.map(str::to_owned), LOOKED_THROUGH).await?;
+    let mut table =
+        Table::new(["Call", "Setup", "A", "B", "From", "To", "Seconds", "Cause", "By", "Service"]);
+    let mut data = Vec::new();
+    for (cdr, _) in entries.into_iter().filter_map(ended) {
+        // Of several passes through the domain, the last one is where the call went.
+        let Some(side) = cdr.sides.iter().rev().find(|s| s.domain == call.var("domain")) else { continue };
+        if number.is_some_and(|n| side.a != n && side.b != n) {
+            continue;
+        }
+        let cause = cdr.cause.map(|c| c.to_string()).unwrap_or_default();
+        let (setup, seconds) = (cdr.setup.format("%d.%m.%Y %H:%M:%S").to_string(), cdr.seconds().to_string());
+        table.row([
+            id(&cdr.call),
+            &setup,
+            &side.a,
+            &side.b,
+            &side.from,
+            &side.to,
+            &seconds,
+            &cause,
+            &cdr.released_by,
+            &cdr.service,
+        ]);
+        data.push(json!({ "cdr": cdr, "side": side, "seconds": cdr.seconds() }));
+        if data.len() == limit {
+            break;
+        }
+    }
+    let count = data.len();
+    Ok(Output::table(table).and_text(format!("elements: {count}")).with_data(json!(data)))
+}
+
+async fn switch(s: &Services, call: &Call, active: bool) -> Result<Output, CommandError> {
+    let (name, domain) = (call.var("service"), call.var("domain"));
+    let unknown = || {
+        CommandError::Failed(format!(
+            "there is no service {name}; there are {}",
+            service_directories().join(", ")
+        ))
+    };
+    let service = Service::from_str(&name.replace('-', "_")).map_err(|_| unknown())?;
+    let addresses = call.range("address")?;
+    if active && !s.estate.picture().allows(service.name(), s.node.clock().now()) {
+        return Err(CommandError::Failed(format!("the licence does not grant {}", service.name())));
+    }
+    let options: Vec<(String, String)> = ["--number", "--timeout", "--limit", "--password"]
+        .iter()
+        .filter_map(|o| Some((o.trim_start_matches('-').to_owned(), call.opt(o)?.to_owned())))
+        .collect();
+    let picture = s.estate.picture();
+    let has_number = |a: &String| {
+        let known = picture.domains.get(domain).and_then(|d| d.services.get(a)?.get(service.name()));
+        known.is_some_and(|k| k.options.contains_key("number"))
+    };
+    let given = options.iter().any(|(n, _)| n == "number");
+    if active && service.wants_number() && !given && !addresses.iter().all(has_number) {
+        return Err(CommandError::Failed(format!("{} wants --number", service.name())));
+    }
+    let ledger = Address::new(format!("domain/{domain}")).map_err(CommandError::failed)?;
+    let ledger = s.node.registry().lookup::<LedgerMsg<DomainBook>>(&ledger).map_err(CommandError::failed)?;
+    let text: Vec<String> = addresses
+        .iter()
+        .map(|a| {
+            let done = if active { "activated" } else { "deactivated" };
+            format!(
+                "Success: Supplementary service {} {done} for domain \"{domain}\" address \"{a}\"",
+                service.name()
+            )
+        })
+        .collect();
+    let command = DomainCommand::SetService { addresses, service: service.name().into(), active, options };
+    ledger::change(&ledger, command, call.caller.origin()).await.map_err(CommandError::failed)?;
+    Ok(Output::text(text.join("\n")))
+}
+
+fn services(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let (domain, address) = (call.var("domain"), call.get("address"));
+    let (picture, now) = (s.estate.picture(), s.node.clock().now());
+    let state = picture
+        .domains
+        .get(domain)
+        .ok_or_else(|| CommandError::Failed(format!("there is no domain {domain}")))?;
+    if !state.aliases.contains_key(address) {
+        return Err(CommandError::Failed(format!("domain {domain} has no number {address}")));
+    }
+    let mut table = Table::new(["Service", "Active", "Options"]);
+    let mut data = Vec::new();
+    for name in Service::names() {
+        let Ok(service) = Service::from_str(name) else { continue };
+        let active = service::active(&picture, now, domain, address, service);
+        let known = state.services.get(address).and_then(|all| all.get(name));
+        let shown = |(n, v): (&String, &String)| {
+            if n == "password" { format!("{n}=******") } else { format!("{n}={v}") }
+        };
+        let options: Vec<String> = known.iter().flat_map(|k| k.options.iter()).map(shown).collect();
+        table.row([name, if active.is_some() { "true" } else { "false" }, &options.join(" ")]);
+        data.push(json!({ "service": name, "active": active.is_some(), "options": options }));
+    }
+    Ok(Output::table(table).with_data(json!(data)))
+}

@@ -1,0 +1,29 @@
+//! `call`: calls. Uses `kit`, `command` and `domain`; knows neither SIP nor RTP.
+//!
+//! An adapter of legs brings an [`Incoming`]; [`start`] makes an actor of it. Inside is [`core::Call`], a state machine that
+//! is given what legs, media and timers say, and answers with effects. Sessions are negotiated through
+//! [`media::MediaSession`] at once; packets flow elsewhere.
+
+mod actor;
+pub mod board;
+mod cause;
+pub mod commands;
+pub mod core;
+mod ladder;
+pub mod leg;
+pub mod media;
+pub mod record;
+mod records;
+pub mod service;
+mod tree;
+
+pub use actor::{CallMsg, Services, start};
+pub use board::Board;
+pub use cause::Cause;
+pub use ladder::{Ladder, Line};
+pub use leg::{
+    Incoming, LegCommand, LegEvent, LegId, Origin, Outgoing, Party, Refer, SIGNALLING, SignalMsg, Target,
+};
+pub use media::{MediaError, MediaEvent, MediaPlane, MediaSession};
+pub use records::RecordsMsg;
+pub use tree::{Written, calls, records};

@@ -1,0 +1,181 @@
+//! The actor `call/records`: keeps call records. All that arrives while the journal writes is written together next, so
+//! that a thousand calls a second cost a few hundred commits.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use kit::{
+    Actor, Address, Cx, ExitReason, Reply,
+    journal::{Batch, Fold, Journal, JournalError, NewEvent, Origin, Snapshot, restore},
+};
+use strum::IntoStaticStr;
+
+use crate::{
+    Cause,
+    record::{Cdr, OpenCalls, RecordEvent, key},
+};
+
+/// Events between two snapshots.
+const SNAPSHOT: u64 = 5_000;
+
+pub(crate) const NAME: &str = "call/records";
+
+pub(crate) fn address() -> Result<Address, ExitReason> {
+    Address::new(NAME).map_err(ExitReason::error)
+}
+
+#[derive(Debug, IntoStaticStr)]
+pub enum RecordsMsg {
+    Keep {
+        event: RecordEvent,
+        reply: Option<Reply<Result<(), JournalError>>>,
+    },
+    /// A call's actor ended without saying how its connections did.
+    Lost {
+        call: Address,
+    },
+}
+
+type Waiting = (RecordEvent, Option<Reply<Result<(), JournalError>>>);
+
+pub(crate) struct Records {
+    journal: Arc<dyn Journal>,
+    open: OpenCalls,
+    version: u64,
+    snapshot: u64,
+    waiting: Vec<Waiting>,
+    writing: bool,
+    written: tokio::sync::broadcast::Sender<Arc<Cdr>>,
+}
+
+/// An answered call nobody will end any more.
+fn orphan(cdr: &Cdr, now: DateTime<Utc>) -> RecordEvent {
+    let cdr = Cdr {
+        ended: Some(now),
+        cause: Some(Cause::TEMPORARY_FAILURE),
+        released_by: "system".into(),
+        ..cdr.clone()
+    };
+    RecordEvent::Ended { cdr: Box::new(cdr), ladder: Vec::new() }
+}
+
+impl Records {
+    /// Restores the stream. Calls still open belonged to a node that died: they have ended.
+    pub(crate) async fn restore(
+        journal: Arc<dyn Journal>,
+        written: tokio::sync::broadcast::Sender<Arc<Cdr>>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, ExitReason> {
+        let (open, version) = restore::<OpenCalls>(&journal, NAME).await.map_err(ExitReason::error)?;
+        let waiting = open.0.values().map(|cdr| (orphan(cdr, now), None)).collect();
+        Ok(Self { journal, open, version, snapshot: version, waiting, writing: false, written })
+    }
+
+    fn write(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        if self.writing || self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.writing = true;
+        let (events, replies): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().unzip();
+        let mut bodies = Vec::with_capacity(events.len());
+        for event in &events {
+            let kind: &'static str = event.into();
+            let body = serde_json::to_value(event).map_err(ExitReason::error)?;
+            bodies.push(NewEvent { kind: kind.to_owned(), body });
+        }
+        let batch = Batch {
+            stream: NAME.into(),
+            expected: self.version,
+            at: cx.node().clock().now(),
+            origin: Origin::system(),
+            events: bodies,
+        };
+        let appended = self.journal.append(batch);
+        cx.spawn(appended, move |me, appended, cx| {
+            me.writing = false;
+            let outcome = appended.map(|version| {
+                for event in &events {
+                    me.open.apply(event);
+                    if let RecordEvent::Ended { cdr, .. } = event {
+                        metrics::counter!("hypha_calls_ended_total").increment(1);
+                        // Nobody may be listening.
+                        let _ = me.written.send(Arc::new((**cdr).clone()));
+                    }
+                }
+                me.version = version;
+            });
+            for reply in replies.into_iter().flatten() {
+                reply.send(outcome.clone());
+            }
+            match outcome {
+                Err(e @ (JournalError::Conflict { .. } | JournalError::Stopped)) => {
+                    return Err(ExitReason::error(e));
+                }
+                Err(e) => {
+                    // What ended is tried again with the next; what was to be answered has been refused.
+                    tracing::error!(error = %e, "call records were not written");
+                    let ended = events.into_iter().filter(|e| matches!(e, RecordEvent::Ended { .. }));
+                    me.waiting.splice(..0, ended.map(|e| (e, None)));
+                    cx.after(std::time::Duration::from_secs(1), RecordsMsg::Lost { call: address()? });
+                    return Ok(());
+                }
+                Ok(()) => {}
+            }
+            me.save_snapshot(cx);
+            me.write(cx)
+        });
+        Ok(())
+    }
+
+    fn save_snapshot(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.version - self.snapshot < SNAPSHOT {
+            return;
+        }
+        self.snapshot = self.version;
+        let Ok(state) = serde_json::to_value(&self.open) else { return };
+        let saved = self.journal.save_snapshot(NAME, Snapshot { version: self.version, state });
+        cx.spawn(saved, |_, saved, _| {
+            if let Err(e) = saved {
+                tracing::warn!(error = %e, "no snapshot of the call records");
+            }
+            Ok(())
+        });
+    }
+}
+
+impl Actor for Records {
+    type Msg = RecordsMsg;
+
+    const MAILBOX: u32 = 100_000;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.write(cx)
+    }
+
+    fn handle(&mut self, msg: RecordsMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        match msg {
+            RecordsMsg::Keep { event, reply } => self.waiting.push((event, reply)),
+            RecordsMsg::Lost { call } => {
+                let now = cx.node().clock().now();
+                let under_way = |cdr: &Cdr| {
+                    self.waiting
+                        .iter()
+                        .any(|(e, _)| matches!(e, RecordEvent::Ended { cdr: c, .. } if key(c) == key(cdr)))
+                };
+                let open: Vec<RecordEvent> = self
+                    .open
+                    .0
+                    .values()
+                    .filter(|c| c.call == call.as_str() && !under_way(c))
+                    .map(|c| orphan(c, now))
+                    .collect();
+                self.waiting.extend(open.into_iter().map(|e| (e, None)));
+            }
+        }
+        self.write(cx)
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::json!({ "open": self.open.0.len(), "version": self.version, "waiting": self.waiting.len() })
+    }
+}

@@ -1,0 +1,846 @@
+//! The packets of one call, without sockets: what a leg sends goes to those who hear it; what nobody sends is made here.
+//!
+//! Where two legs code alike, packets pass with their numbers rewritten. Else they are decoded and encoded one by one.
+//! Mixes, tones and music are made every 20 ms, from what a short queue has put in order.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use audio_codec::{Decoder, Encoder, g722, pcma, pcmu};
+use call::{LegId, MediaEvent, media::Source};
+use serde::Serialize;
+
+use crate::{
+    rtp::{Packet, Reception, TelephoneEvent},
+    sdp::Codec,
+    sound::{self, FRAME, KeyFinder, Sound},
+};
+
+/// Packets put in order before the first is played: 60 ms.
+const AHEAD: usize = 3;
+/// More than this waiting is latency nobody wants.
+const TOO_MANY: usize = 10;
+/// A leg that sends nothing for so long has gone (the manual's `rtp-timeout`).
+pub const SILENT: Duration = Duration::from_secs(350);
+
+/// What negotiation settled for a leg.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agreed {
+    pub remote: SocketAddr,
+    pub rtcp: SocketAddr,
+    /// What we send.
+    pub codec: Codec,
+    /// All it may send, by our numbers.
+    pub receives: Vec<Codec>,
+    pub events: Option<u8>,
+    /// The number under which events come to us.
+    pub events_in: Option<u8>,
+    /// Whether it wants to hear us.
+    pub hears: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub enum Out {
+    /// Send from the leg's own socket to its peer.
+    Rtp(LegId, SocketAddr, Vec<u8>),
+    Rtcp(LegId, SocketAddr, Vec<u8>),
+    Event(LegId, MediaEvent),
+}
+
+/// How well a leg is heard.
+#[derive(Debug, Clone, Serialize)]
+pub struct Quality {
+    pub leg: LegId,
+    pub codec: String,
+    pub received: Reception,
+    pub sent: u64,
+    /// What the peer says it lost of ours, in 256ths, and the time to it and back, ms.
+    pub peer_lost: Option<u8>,
+    pub round_trip: Option<u32>,
+}
+
+/// Where a stream to a peer came from; when it changes, numbers are joined so that the peer sees one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Made,
+    Of(LegId, u32),
+}
+
+struct Sender {
+    ssrc: u32,
+    stream: Option<Stream>,
+    sequence: u16,
+    timestamp: u32,
+    /// What is added to the numbers of a passing stream.
+    sequence_offset: u16,
+    timestamp_offset: u32,
+    packets: u64,
+    octets: u64,
+}
+
+/// A key on its way out.
+struct Pressing {
+    event: TelephoneEvent,
+    left: u32,
+    ends: u8,
+    timestamp: u32,
+}
+
+struct Party {
+    agreed: Option<Agreed>,
+    source: Source,
+    sound: Option<Sound>,
+    told_played: bool,
+    /// Where its packets really come from (symmetric RTP).
+    latched: Option<SocketAddr>,
+    latched_rtcp: Option<SocketAddr>,
+    sender: Sender,
+    reception: Reception,
+    remote_ssrc: Option<u32>,
+    decoder: Option<(u8, Box<dyn Decoder>)>,
+    encoder: Option<(String, Box<dyn Encoder>)>,
+    waiting: BTreeMap<u32, Vec<i16>>,
+    playing: Option<u32>,
+    pcm: VecDeque<i16>,
+    last_event: Option<u32>,
+    keys: KeyFinder,
+    pressing: VecDeque<Pressing>,
+    heard: Instant,
+    peer_lost: Option<u8>,
+    round_trip: Option<u32>,
+    last_report: Option<(u32, Instant)>,
+}
+
+/// The media of one call.
+pub struct Session {
+    parties: BTreeMap<LegId, Party>,
+    music: Arc<[i16]>,
+    started: Instant,
+    out: Vec<Out>,
+}
+
+fn decoder(codec: &Codec) -> Option<Box<dyn Decoder>> {
+    match codec.name.to_ascii_uppercase().as_str() {
+        "PCMA" => Some(Box::new(pcma::PcmaDecoder::new())),
+        "PCMU" => Some(Box::new(pcmu::PcmuDecoder::new())),
+        "G722" => Some(Box::new(g722::G722Decoder::with_options(g722::Bitrate::Mode1_64000, false, true))),
+        _ => None,
+    }
+}
+
+fn encoder(codec: &Codec) -> Option<Box<dyn Encoder>> {
+    match codec.name.to_ascii_uppercase().as_str() {
+        "PCMA" => Some(Box::new(pcma::PcmaEncoder::new())),
+        "PCMU" => Some(Box::new(pcmu::PcmuEncoder::new())),
+        "G722" => Some(Box::new(g722::G722Encoder::with_options(g722::Bitrate::Mode1_64000, true, false))),
+        _ => None,
+    }
+}
+
+impl Party {
+    fn new(ssrc: u32, now: Instant) -> Self {
+        let sender = Sender {
+            ssrc,
+            stream: None,
+            sequence: ssrc as u16,
+            timestamp: ssrc.rotate_left(7),
+            sequence_offset: 0,
+            timestamp_offset: 0,
+            packets: 0,
+            octets: 0,
+        };
+        Self {
+            agreed: None,
+            source: Source::Silence,
+            sound: None,
+            told_played: false,
+            latched: None,
+            latched_rtcp: None,
+            sender,
+            reception: Reception::default(),
+            remote_ssrc: None,
+            decoder: None,
+            encoder: None,
+            waiting: BTreeMap::new(),
+            playing: None,
+            pcm: VecDeque::new(),
+            last_event: None,
+            keys: KeyFinder::default(),
+            pressing: VecDeque::new(),
+            heard: now,
+            peer_lost: None,
+            round_trip: None,
+            last_report: None,
+        }
+    }
+
+    fn to(&self) -> Option<SocketAddr> {
+        let agreed = self.agreed.as_ref().filter(|a| a.hears)?;
+        Some(self.latched.unwrap_or(agreed.remote))
+    }
+
+    /// Decodes a packet of this party; none for a coding that is not ours.
+    fn decode(&mut self, packet: &Packet<'_>) -> Option<Vec<i16>> {
+        if self.decoder.as_ref().is_none_or(|(pt, _)| *pt != packet.payload_type) {
+            let agreed = self.agreed.as_ref()?;
+            let codec = agreed.receives.iter().find(|c| c.payload == packet.payload_type)?;
+            self.decoder = Some((packet.payload_type, decoder(codec)?));
+        }
+        let (_, decoder) = self.decoder.as_mut()?;
+        Some(decoder.decode(packet.payload))
+    }
+
+    fn encode(&mut self, samples: &[i16]) -> Option<Vec<u8>> {
+        let codec = &self.agreed.as_ref()?.codec;
+        if self.encoder.as_ref().is_none_or(|(name, _)| *name != codec.name) {
+            self.encoder = Some((codec.name.clone(), encoder(codec)?));
+        }
+        let (_, encoder) = self.encoder.as_mut()?;
+        Some(encoder.encode(samples))
+    }
+
+    /// A packet to the peer that continues whatever it got before.
+    fn emit(&mut self, stream: Stream, packet: Packet<'_>) -> Option<(SocketAddr, Vec<u8>)> {
+        let to = self.to()?;
+        let s = &mut self.sender;
+        let mut marker = packet.marker;
+        if s.stream != Some(stream) {
+            s.sequence_offset = s.sequence.wrapping_add(1).wrapping_sub(packet.sequence);
+            s.timestamp_offset = s.timestamp.wrapping_add(FRAME as u32).wrapping_sub(packet.timestamp);
+            s.stream = Some(stream);
+            marker = true;
+        }
+        let sequence = packet.sequence.wrapping_add(s.sequence_offset);
+        let timestamp = packet.timestamp.wrapping_add(s.timestamp_offset);
+        // A late packet does not turn the numbers back.
+        if sequence.wrapping_sub(s.sequence) as i16 > 0 {
+            s.sequence = sequence;
+        }
+        if timestamp.wrapping_sub(s.timestamp) as i32 > 0 {
+            s.timestamp = timestamp;
+        }
+        s.packets += 1;
+        s.octets += packet.payload.len() as u64;
+        let out = Packet { marker, sequence, timestamp, ssrc: s.ssrc, ..packet };
+        Some((to, out.write()))
+    }
+
+    /// 20 ms of our own making.
+    fn make(&mut self, samples: &[i16]) -> Option<(SocketAddr, Vec<u8>)> {
+        let payload_type = self.agreed.as_ref()?.codec.payload;
+        let payload = self.encode(samples)?;
+        let fresh = self.sender.stream != Some(Stream::Made);
+        if fresh {
+            self.sender.stream = Some(Stream::Made);
+            (self.sender.sequence_offset, self.sender.timestamp_offset) = (0, 0);
+        }
+        let packet = Packet {
+            marker: fresh,
+            payload_type,
+            sequence: self.sender.sequence.wrapping_add(1),
+            timestamp: self.sender.timestamp.wrapping_add(FRAME as u32),
+            ssrc: 0,
+            payload: &payload,
+        };
+        self.emit(Stream::Made, packet)
+    }
+
+    /// The next 20 ms of what this party says, silence where nothing has come.
+    fn next(&mut self) -> [i16; FRAME] {
+        let ready = self.playing.is_some() || self.waiting.len() >= AHEAD;
+        while ready && self.pcm.len() < FRAME {
+            let Some((&first, _)) = self.waiting.first_key_value() else { break };
+            let next = self.playing.map_or(first, |p| p.wrapping_add(1));
+            let gap = first != next && self.waiting.len() < TOO_MANY;
+            if gap && first.wrapping_sub(next) < 5 {
+                // One is missing: its time passes in silence.
+                self.pcm.extend([0; FRAME]);
+                self.playing = Some(next);
+                continue;
+            }
+            if let Some((at, samples)) = self.waiting.pop_first() {
+                self.playing = Some(at);
+                self.pcm.extend(samples);
+            }
+        }
+        while self.waiting.len() > TOO_MANY {
+            self.playing = self.waiting.pop_first().map(|(at, _)| at);
+        }
+        if self.pcm.is_empty() && self.waiting.is_empty() {
+            self.playing = None;
+        }
+        let mut frame = [0; FRAME];
+        for sample in &mut frame {
+            *sample = self.pcm.pop_front().unwrap_or(0);
+        }
+        frame
+    }
+}
+
+impl Session {
+    pub fn new(music: Arc<[i16]>, now: Instant) -> Self {
+        Self { parties: BTreeMap::new(), music, started: now, out: Vec::new() }
+    }
+
+    pub fn add(&mut self, now: Instant, leg: LegId, ssrc: u32) {
+        self.parties.insert(leg, Party::new(ssrc, now));
+    }
+
+    pub fn remove(&mut self, leg: LegId) {
+        self.parties.remove(&leg);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.parties.is_empty()
+    }
+
+    pub fn agree(&mut self, leg: LegId, agreed: Agreed) {
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        if party.agreed.as_ref().is_none_or(|a| a.remote != agreed.remote) {
+            // It has moved: what came from the old place counts no more.
+            party.latched = None;
+            party.latched_rtcp = None;
+        }
+        party.agreed = Some(agreed);
+        party.decoder = None;
+    }
+
+    pub fn hear(&mut self, leg: LegId, source: Source) {
+        let music = self.music.clone();
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        if party.source == source {
+            return;
+        }
+        party.told_played = false;
+        party.sound = match &source {
+            Source::Music => Some(Sound::new(music, true)),
+            Source::Tone(tone) => Some(sound::tone(*tone)),
+            Source::File { path, repeat } => match sound::wav(path) {
+                Ok(samples) => Some(Sound::new(samples, *repeat)),
+                Err(e) => {
+                    tracing::warn!(path = %path.display(), error = %e, "an announcement cannot be played");
+                    Some(Sound::new(Arc::new([]), false))
+                }
+            },
+            _ => None,
+        };
+        party.source = source;
+        let mixing = self.parties.values().any(|p| p.source == Source::Mix);
+        if !mixing {
+            for party in self.parties.values_mut() {
+                party.waiting.clear();
+                party.pcm.clear();
+                party.playing = None;
+            }
+        }
+    }
+
+    /// Sends a key as RFC 4733 events.
+    pub fn press(&mut self, leg: LegId, key: char, millis: u32) {
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        let event = TelephoneEvent { key, end: false, duration: 0 };
+        let timestamp = party.sender.timestamp.wrapping_add(FRAME as u32);
+        party.pressing.push_back(Pressing { event, left: millis.clamp(40, 5000) / 20, ends: 3, timestamp });
+    }
+
+    /// Whether [`Session::tick`] has anything to make.
+    pub fn ticks(&self) -> bool {
+        self.parties.values().any(|p| p.sound.is_some() || p.source == Source::Mix || !p.pressing.is_empty())
+    }
+
+    pub fn outputs(&mut self) -> std::vec::Drain<'_, Out> {
+        self.out.drain(..)
+    }
+
+    /// A datagram from a leg's peer.
+    pub fn packet(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
+        let Some(packet) = Packet::parse(data) else { return };
+        let arrival = (now.duration_since(self.started).as_micros() / 125) as u32;
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        let Some(agreed) = &party.agreed else { return };
+        // Symmetric RTP: answers go to where packets come from, but only the host that was agreed on, or whoever speaks
+        // first from behind a NAT, is believed.
+        if party.latched != Some(from) {
+            let expected = from.ip() == agreed.remote.ip();
+            if party.latched.is_some_and(|l| l.ip() != from.ip()) && !expected {
+                return;
+            }
+            party.latched = Some(from);
+        }
+        party.heard = now;
+        let known = agreed.receives.iter().any(|c| c.payload == packet.payload_type);
+        let event = agreed.events_in == Some(packet.payload_type);
+        if !known && !event {
+            return;
+        }
+        if party.remote_ssrc.replace(packet.ssrc).is_some_and(|before| before != packet.ssrc) {
+            party.reception.restart();
+            party.waiting.clear();
+            party.playing = None;
+        }
+        let extended = party.reception.count(&packet, arrival);
+        if event {
+            return self.event(leg, &packet);
+        }
+        let in_band = agreed.events_in.is_none();
+        let code = agreed.receives.iter().find(|c| c.payload == packet.payload_type).cloned();
+        let Some(code) = code else { return };
+
+        let mixing = self.parties.values().any(|p| p.source == Source::Mix);
+        let listeners: Vec<LegId> =
+            self.parties.iter().filter(|(_, p)| p.source == Source::Leg(leg)).map(|(id, _)| *id).collect();
+        let alike = |p: &Party| p.agreed.as_ref().is_some_and(|a| a.codec.same(&code));
+        let transcode = listeners.iter().any(|l| self.parties.get(l).is_some_and(|p| !alike(p)));
+        let mut samples = None;
+        if mixing || transcode || in_band {
+            samples = self.parties.get_mut(&leg).and_then(|p| p.decode(&packet));
+        }
+        if let (true, Some(samples)) = (in_band, &samples)
+            && let Some(key) = self.parties.get_mut(&leg).and_then(|p| p.keys.feed(samples))
+        {
+            self.out.push(Out::Event(leg, MediaEvent::Key(key)));
+        }
+        for listener in listeners {
+            let Some(p) = self.parties.get_mut(&listener) else { continue };
+            let stream = Stream::Of(leg, packet.ssrc);
+            let sent = if alike(p) {
+                let payload_type = p.agreed.as_ref().map_or(0, |a| a.codec.payload);
+                p.emit(stream, Packet { payload_type, ..packet })
+            } else {
+                let Some(payload) = samples.as_ref().and_then(|s| p.encode(s)) else { continue };
+                let payload_type = p.agreed.as_ref().map_or(0, |a| a.codec.payload);
+                p.emit(stream, Packet { payload_type, payload: &payload, ..packet })
+            };
+            if let Some((to, bytes)) = sent {
+                self.out.push(Out::Rtp(listener, to, bytes));
+            }
+        }
+        if let (true, Some(samples), Some(p)) = (mixing, samples, self.parties.get_mut(&leg)) {
+            let late = p.playing.is_some_and(|at| extended <= at);
+            if !late && p.waiting.len() <= 2 * TOO_MANY {
+                p.waiting.insert(extended, samples);
+            }
+        }
+    }
+
+    /// A telephone event: it passes to listeners that take events; its end is told once.
+    fn event(&mut self, leg: LegId, packet: &Packet<'_>) {
+        let listeners: Vec<LegId> =
+            self.parties.iter().filter(|(_, p)| p.source == Source::Leg(leg)).map(|(id, _)| *id).collect();
+        for listener in listeners {
+            let Some(p) = self.parties.get_mut(&listener) else { continue };
+            let Some(payload_type) = p.agreed.as_ref().and_then(|a| a.events) else { continue };
+            let sent = p.emit(Stream::Of(leg, packet.ssrc), Packet { payload_type, ..*packet });
+            if let Some((to, bytes)) = sent {
+                self.out.push(Out::Rtp(listener, to, bytes));
+            }
+        }
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        let Some(event) = TelephoneEvent::parse(packet.payload) else { return };
+        if event.end && party.last_event != Some(packet.timestamp) {
+            party.last_event = Some(packet.timestamp);
+            self.out.push(Out::Event(leg, MediaEvent::Key(event.key)));
+        }
+    }
+
+    /// Makes 20 ms of everything that is made here.
+    pub fn tick(&mut self) {
+        let mixing = self.parties.values().any(|p| p.source == Source::Mix);
+        let said: Vec<(LegId, [i16; FRAME])> = match mixing {
+            true => self.parties.iter_mut().map(|(id, p)| (*id, p.next())).collect(),
+            false => Vec::new(),
+        };
+        let mut sum = [0i32; FRAME];
+        for (_, frame) in &said {
+            sum.iter_mut().zip(frame).for_each(|(s, f)| *s += i32::from(*f));
+        }
+        for (id, party) in &mut self.parties {
+            if let Some(bytes) = press_on(party) {
+                self.out.push(Out::Rtp(*id, bytes.0, bytes.1));
+                continue;
+            }
+            let frame = match (&mut party.sound, &party.source) {
+                (Some(sound), _) => match sound.frame() {
+                    Some(frame) => frame,
+                    None => {
+                        if !std::mem::replace(&mut party.told_played, true) {
+                            self.out.push(Out::Event(*id, MediaEvent::Played));
+                        }
+                        party.sound = None;
+                        continue;
+                    }
+                },
+                (None, Source::Mix) => {
+                    let own = said.iter().find(|(o, _)| o == id).map_or([0; FRAME], |(_, f)| *f);
+                    std::array::from_fn(|i| {
+                        (sum[i] - i32::from(own[i])).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
+                    })
+                }
+                _ => continue,
+            };
+            if let Some((to, bytes)) = party.make(&frame) {
+                self.out.push(Out::Rtp(*id, to, bytes));
+            }
+        }
+    }
+
+    // ---- RTCP
+
+    /// A control packet of a leg's peer.
+    pub fn control(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        party.latched_rtcp = Some(from);
+        let mut rest = data;
+        while let Some(head) = rest.first_chunk::<4>() {
+            let length = usize::from(u16::from_be_bytes([head[2], head[3]])) * 4 + 4;
+            if head[0] >> 6 != 2 || rest.len() < length {
+                return;
+            }
+            let (packet, after) = rest.split_at(length);
+            rest = after;
+            let reports = match head[1] {
+                200 if packet.len() >= 28 => {
+                    // The middle of its time, to be named in our report.
+                    let middle = u32::from_be_bytes([packet[10], packet[11], packet[12], packet[13]]);
+                    party.last_report = Some((middle, now));
+                    &packet[28..]
+                }
+                201 if packet.len() >= 8 => &packet[8..],
+                _ => continue,
+            };
+            for block in reports.as_chunks::<24>().0 {
+                let word =
+                    |at: usize| u32::from_be_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+                if word(0) != party.sender.ssrc {
+                    continue;
+                }
+                party.peer_lost = Some(block[4]);
+                let (last, delay) = (word(16), word(20));
+                if last != 0 {
+                    let here = ntp_middle(now.duration_since(self.started));
+                    let trip = here.wrapping_sub(last).wrapping_sub(delay);
+                    party.round_trip =
+                        (trip < 1 << 22).then_some(trip.wrapping_mul(1000) >> 16).or(party.round_trip);
+                }
+            }
+        }
+    }
+
+    /// Reports to the peers, and finds legs that have gone silent; every few seconds.
+    pub fn housekeeping(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.started);
+        for (id, party) in &mut self.parties {
+            let Some(agreed) = &party.agreed else { continue };
+            if now.duration_since(party.heard) >= SILENT && agreed.hears {
+                party.heard = now;
+                self.out.push(Out::Event(*id, MediaEvent::Silent));
+            }
+            if party.reception.packets == 0 && party.sender.packets == 0 {
+                continue;
+            }
+            let to = party.latched_rtcp.unwrap_or(agreed.rtcp);
+            let bytes = report(party, elapsed, now);
+            self.out.push(Out::Rtcp(*id, to, bytes));
+        }
+    }
+
+    pub fn quality(&self) -> Vec<Quality> {
+        let of = |(leg, p): (&LegId, &Party)| Quality {
+            leg: *leg,
+            codec: p.agreed.as_ref().map(|a| a.codec.name.clone()).unwrap_or_default(),
+            received: p.reception,
+            sent: p.sender.packets,
+            peer_lost: p.peer_lost,
+            round_trip: p.round_trip,
+        };
+        self.parties.iter().map(of).collect()
+    }
+
+    /// Where a leg's packets come from, once some have.
+    pub fn heard_from(&self, leg: LegId) -> Option<IpAddr> {
+        Some(self.parties.get(&leg)?.latched?.ip())
+    }
+}
+
+/// The next packet of a key that is being sent.
+fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
+    let payload_type = party.agreed.as_ref()?.events?;
+    let pressing = party.pressing.front_mut()?;
+    let first = pressing.event.duration == 0;
+    if pressing.left > 0 {
+        pressing.left -= 1;
+        pressing.event.duration += FRAME as u16;
+    } else {
+        pressing.event.end = true;
+        pressing.ends -= 1;
+    }
+    let (event, timestamp, over) = (pressing.event, pressing.timestamp, pressing.ends == 0);
+    if over {
+        party.pressing.pop_front();
+    }
+    let to = party.to()?;
+    let payload = event.write()?;
+    party.sender.sequence = party.sender.sequence.wrapping_add(1);
+    party.sender.sequence_offset = party.sender.sequence_offset.wrapping_add(1);
+    party.sender.packets += 1;
+    let packet = Packet {
+        marker: first,
+        payload_type,
+        sequence: party.sender.sequence,
+        timestamp,
+        ssrc: party.sender.ssrc,
+        payload: &payload,
+    };
+    Some((to, packet.write()))
+}
+
+/// Middle 32 bits of a 64-bit NTP time, counted from the session's beginning.
+fn ntp_middle(elapsed: Duration) -> u32 {
+    ((elapsed.as_secs() as u32) << 16) | ((u64::from(elapsed.subsec_nanos()) << 16) / 1_000_000_000) as u32
+}
+
+/// A sender report with one block (RFC 3550, 6.4.1), and who we are.
+fn report(party: &Party, elapsed: Duration, now: Instant) -> Vec<u8> {
+    let (s, r) = (&party.sender, &party.reception);
+    let mut bytes = Vec::with_capacity(80);
+    let blocks = u8::from(party.remote_ssrc.is_some());
+    bytes.extend([0x80 | blocks, 200]);
+    bytes.extend((6 + 6 * u16::from(blocks)).to_be_bytes());
+    bytes.extend(s.ssrc.to_be_bytes());
+    bytes.extend((elapsed.as_secs() as u32).to_be_bytes());
+    bytes.extend((((u64::from(elapsed.subsec_nanos())) << 32) / 1_000_000_000).to_be_bytes()[4..].iter());
+    bytes.extend(s.timestamp.to_be_bytes());
+    bytes.extend((s.packets as u32).to_be_bytes());
+    bytes.extend((s.octets as u32).to_be_bytes());
+    if let Some(ssrc) = party.remote_ssrc {
+        bytes.extend(ssrc.to_be_bytes());
+        let fraction = (r.lost * 256).checked_div(r.packets + r.lost).unwrap_or(0).min(255);
+        bytes.push(fraction as u8);
+        bytes.extend(&(r.lost.min(0x7f_ffff) as u32).to_be_bytes()[1..]);
+        bytes.extend(r.highest().to_be_bytes());
+        bytes.extend((r.jitter as u32).to_be_bytes());
+        let (last, since) =
+            party.last_report.map_or((0, 0), |(l, at)| (l, ntp_middle(now.duration_since(at))));
+        bytes.extend(last.to_be_bytes());
+        bytes.extend(since.to_be_bytes());
+    }
+    // SDES with an empty-handed name: nobody is told who is behind it.
+    bytes.extend([0x81, 202, 0, 3]);
+    bytes.extend(s.ssrc.to_be_bytes());
+    bytes.extend([1, 5]);
+    bytes.extend(b"hypha\0");
+    // Two bytes of item head, five of name, one end: padded to words.
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp;
+
+    fn agreed(port: u16, codec: usize) -> Agreed {
+        let codec = sdp::own()[codec].clone();
+        Agreed {
+            remote: SocketAddr::from(([127, 0, 0, 1], port)),
+            rtcp: SocketAddr::from(([127, 0, 0, 1], port + 1)),
+            receives: vec![codec.clone()],
+            codec,
+            events: Some(101),
+            events_in: Some(101),
+            hears: true,
+        }
+    }
+
+    fn session(codecs: &[usize]) -> (Session, Instant) {
+        let now = Instant::now();
+        let mut s = Session::new(sound::music(), now);
+        for (i, codec) in codecs.iter().enumerate() {
+            let leg = LegId(i as u64 + 1);
+            s.add(now, leg, 1000 * (i as u32 + 1));
+            s.agree(leg, agreed(4000 + 10 * i as u16, *codec));
+        }
+        (s, now)
+    }
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn wave(n: usize, frequency: f32) -> Vec<i16> {
+        (0..FRAME)
+            .map(|i| {
+                (((n * FRAME + i) as f32 * frequency * std::f32::consts::TAU / 8000.0).sin() * 8000.0) as i16
+            })
+            .collect()
+    }
+
+    /// A packet of `samples` in A-law or µ-law.
+    fn packet(codec: usize, sequence: u16, samples: &[i16]) -> Vec<u8> {
+        let own = &sdp::own()[codec];
+        let payload = encoder(own).expect("one of ours").encode(samples);
+        Packet {
+            marker: false,
+            payload_type: own.payload,
+            sequence,
+            timestamp: (i32::from(sequence as i16) * 160) as u32,
+            ssrc: 7,
+            payload: &payload,
+        }
+        .write()
+    }
+
+    fn sent(s: &mut Session, to: LegId) -> Vec<Vec<u8>> {
+        s.outputs()
+            .filter_map(|o| match o {
+                Out::Rtp(l, _, b) if l == to => Some(b),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn like_codings_pass_with_new_numbers_and_others_are_transcoded() {
+        for (codecs, same) in [([0, 0], true), ([0, 1], false), ([0, 2], false)] {
+            let (mut s, now) = session(&codecs);
+            s.hear(LegId(2), Source::Leg(LegId(1)));
+            let mut numbers = Vec::new();
+            for n in 0..5u16 {
+                let data = packet(codecs[0], 65_533u16.wrapping_add(n), &wave(n.into(), 400.0));
+                s.packet(now, LegId(1), at(4000), &data);
+                let out = sent(&mut s, LegId(2));
+                assert_eq!(out.len(), 1);
+                let p = Packet::parse(&out[0]).expect("RTP");
+                assert_eq!((p.ssrc, p.payload_type), (2000, sdp::own()[codecs[1]].payload));
+                assert_eq!(p.payload == Packet::parse(&data).expect("RTP").payload, same);
+                assert_eq!(p.payload.len(), 160);
+                numbers.push((p.sequence, p.timestamp));
+            }
+            assert!(
+                numbers
+                    .windows(2)
+                    .all(|w| w[1].0 == w[0].0.wrapping_add(1) && w[1].1 == w[0].1.wrapping_add(160)),
+                "{numbers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stranger_cannot_take_a_stream_over() {
+        let (mut s, now) = session(&[0, 0]);
+        s.hear(LegId(1), Source::Leg(LegId(2)));
+        s.packet(now, LegId(1), at(4005), &packet(0, 1, &wave(0, 400.0)));
+        s.packet(now, LegId(1), "10.9.9.9:4000".parse().expect("an address"), &packet(0, 2, &wave(0, 400.0)));
+        s.packet(now, LegId(2), at(4010), &packet(0, 1, &wave(0, 400.0)));
+        let to: Vec<SocketAddr> = s
+            .outputs()
+            .filter_map(|o| match o {
+                Out::Rtp(_, to, _) => Some(to),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(to, [at(4005)], "symmetric RTP");
+    }
+
+    #[test]
+    fn everybody_hears_all_others_in_a_mix() {
+        let (mut s, now) = session(&[0, 1, 0]);
+        (1..=3).for_each(|l| s.hear(LegId(l), Source::Mix));
+        let tones = [300.0, 700.0, 1900.0];
+        let mut heard: Vec<Vec<i16>> = vec![Vec::new(); 3];
+        let mut decoders: Vec<_> =
+            [0, 1, 0].iter().map(|c| decoder(&sdp::own()[*c]).expect("ours")).collect();
+        for n in 0..40u16 {
+            for (i, codec) in [0, 1, 0].into_iter().enumerate() {
+                s.packet(
+                    now,
+                    LegId(i as u64 + 1),
+                    at(4000 + 10 * i as u16),
+                    &packet(codec, n, &wave(n.into(), tones[i])),
+                );
+            }
+            s.tick();
+            for out in s.outputs().collect::<Vec<_>>() {
+                if let Out::Rtp(leg, _, bytes) = out {
+                    let i = leg.0 as usize - 1;
+                    heard[i].extend(decoders[i].decode(Packet::parse(&bytes).expect("RTP").payload));
+                }
+            }
+        }
+        let power = |samples: &[i16], f: f32| {
+            let (mut re, mut im) = (0.0f32, 0.0f32);
+            for (i, s) in samples.iter().enumerate() {
+                let w = std::f32::consts::TAU * f * i as f32 / 8000.0;
+                re += f32::from(*s) * w.cos();
+                im += f32::from(*s) * w.sin();
+            }
+            (re * re + im * im).sqrt() / samples.len() as f32
+        };
+        for (i, samples) in heard.iter().enumerate() {
+            let settled = &samples[samples.len() / 2..];
+            for (j, tone) in tones.iter().enumerate() {
+                let p = power(settled, *tone);
+                assert_eq!(p > 2000.0, i != j, "party {i} hears {tone} Hz at {p}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_pass_and_are_told_once() {
+        let (mut s, now) = session(&[0, 0]);
+        s.hear(LegId(2), Source::Leg(LegId(1)));
+        for (n, end) in [(1, false), (2, true), (3, true), (4, true)] {
+            let payload = TelephoneEvent { key: '5', end, duration: 160 }.write().expect("a key");
+            let p = Packet {
+                marker: n == 1,
+                payload_type: 101,
+                sequence: n,
+                timestamp: 800,
+                ssrc: 7,
+                payload: &payload,
+            };
+            s.packet(now, LegId(1), at(4000), &p.write());
+        }
+        let out: Vec<Out> = s.outputs().collect();
+        assert_eq!(out.iter().filter(|o| matches!(o, Out::Event(LegId(1), MediaEvent::Key('5')))).count(), 1);
+        assert_eq!(out.iter().filter(|o| matches!(o, Out::Rtp(LegId(2), ..))).count(), 4);
+        // And one of our own.
+        s.press(LegId(2), '#', 100);
+        let mut keys = Vec::new();
+        while s.ticks() {
+            s.tick();
+            keys.extend(
+                sent(&mut s, LegId(2))
+                    .iter()
+                    .filter_map(|b| TelephoneEvent::parse(Packet::parse(b)?.payload)),
+            );
+        }
+        assert_eq!(keys.len(), 8);
+        assert!(keys.iter().all(|k| k.key == '#') && keys[5..].iter().all(|k| k.end && k.duration == 800));
+    }
+
+    #[test]
+    fn reports_tell_what_was_lost() {
+        let (mut s, now) = session(&[0, 0]);
+        for n in [1, 2, 4] {
+            s.packet(now, LegId(1), at(4000), &packet(0, n, &wave(0, 400.0)));
+        }
+        s.housekeeping(now);
+        let reports: Vec<Vec<u8>> = s
+            .outputs()
+            .filter_map(|o| match o {
+                Out::Rtcp(LegId(1), to, b) if to == at(4001) => Some(b),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].len() % 4, 0);
+        assert_eq!(&reports[0][33..36], &[0, 0, 1], "one lost");
+        s.housekeeping(now + SILENT);
+        assert!(s.outputs().any(|o| o == Out::Event(LegId(1), MediaEvent::Silent)));
+    }
+}

@@ -1,0 +1,374 @@
+//! What a call tells its legs, as requests and answers.
+
+use bytes::Bytes;
+use call::{Cause, Ladder, LegCommand, LegId, Outgoing, Party};
+use kit::Address;
+
+use super::{
+    Agent, Alarm, Now, Output, Purpose, half,
+    leg::{ALLOW, Leg, MIN_SE, Reliable, SESSION, SUPPORTED, State, reply},
+};
+use crate::{
+    transaction::{Flow, T1},
+    wire::{
+        address::display,
+        message::{Message, Method, Name, reason},
+        uri::escape_user,
+    },
+};
+
+/// How a leg is reached.
+#[derive(Debug, Clone)]
+pub struct Way {
+    pub flow: Flow,
+    pub uri: String,
+    pub routes: Vec<String>,
+    /// The peer is a network that may know numbers not to be shown.
+    pub trusted: bool,
+}
+
+const SDP: &str = "application/sdp";
+
+impl Agent {
+    pub fn command(&mut self, now: Now, id: LegId, call: &Address, command: LegCommand) {
+        match self.legs.get(&id) {
+            Some(leg) if leg.call.is_none() => self.assign(id, call),
+            Some(_) => {}
+            None => return,
+        }
+        match command {
+            // The endpoint finds the way first.
+            LegCommand::Call(_) => {}
+            LegCommand::Progress { status, sdp } => self.progress(now, id, status, sdp),
+            LegCommand::Answer { sdp } => self.answer(now, id, sdp),
+            LegCommand::Offer { sdp } => self.offer(now, id, sdp),
+            LegCommand::OfferAnswer(answer) => self.answer_offer(now, id, answer),
+            LegCommand::Transferred { status } => self.transferred(now, id, status),
+            LegCommand::Identify(party) => drop(party),
+            LegCommand::Key { key, millis } => self.send_key(now, id, key, millis),
+            LegCommand::Release { cause, status } => self.release(now, id, cause, status),
+        }
+        self.collect();
+    }
+
+    /// Calls somebody.
+    pub fn call(&mut self, now: Now, id: LegId, call: &Address, ladder: &Ladder, out: &Outgoing, way: Way) {
+        let tag = self.tag(id);
+        let flow = way.flow;
+        let uri = |party: &Party| format!("sip:{}@{}", escape_user(&party.number), out.domain);
+        let from = match (out.from.restricted, out.from.number.is_empty()) {
+            (true, _) | (_, true) => "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned(),
+            _ => format!("{}<{}>", display(&out.from.name), uri(&out.from)),
+        };
+        let leg = Leg {
+            id,
+            call: Some(call.clone()),
+            early: Vec::new(),
+            ladder: ladder.clone(),
+            state: State::Calling,
+            flow,
+            call_id: format!("{:x}.{:x}@hypha", id.0, self.check(id) ^ self.salt).into(),
+            local: format!("{from};tag={tag}").into(),
+            local_tag: tag,
+            remote: format!("<{}>", uri(&out.to)).into(),
+            remote_tag: None,
+            target: way.uri.into(),
+            routes: way.routes.into_iter().map(Into::into).collect(),
+            cseq: 0,
+            remote_cseq: None,
+            server: None,
+            request: None,
+            unacknowledged: None,
+            client: None,
+            invited: None,
+            update: None,
+            ack: None,
+            give_up: None,
+            rseq: 0,
+            reliable: None,
+            wants_reliable: false,
+            refer: None,
+            referring: false,
+            session: None,
+            refreshed: now.at,
+            peer_updates: false,
+            peer_timer: false,
+            sdp: Some(out.sdp.clone()),
+            offering: None,
+        };
+        self.legs.insert(id, leg);
+        let (via, contact) = (self.via(flow), self.contact(flow));
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let mut invite = leg.request(Method::Invite, via, Some(&contact));
+        for (name, value) in &mut invite.headers {
+            if *name == Name::MaxForwards {
+                *value = out.max_forwards.to_string().into();
+            }
+        }
+        invite.push(Name::Allow, ALLOW);
+        invite.push(Name::Supported, SUPPORTED);
+        invite.push(Name::SessionExpires, SESSION.to_string());
+        invite.push(Name::MinSe, MIN_SE.to_string());
+        if way.trusted && !out.from.number.is_empty() {
+            invite.push(Name::AssertedIdentity, format!("{}<{}>", display(&out.from.name), uri(&out.from)));
+            if out.from.restricted {
+                invite.push(Name::Privacy, "id");
+            }
+        }
+        if let Some(uui) = &out.uui {
+            invite.push(Name::UserToUser, uui.as_str());
+        }
+        for (index, number) in out.history.iter().enumerate() {
+            let value = format!("<sip:{}@{}>;index={}", escape_user(number), out.domain, index + 1);
+            invite.push(Name::HistoryInfo, value);
+        }
+        let invite = invite.with_body(SDP, out.sdp.clone());
+        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("INVITE {}", leg.target));
+        let transaction = self.transactions.request(now.at, invite, flow);
+        leg.client = Some(transaction);
+        leg.invited = Some(transaction);
+        self.purposes.insert(transaction, Purpose::Invite(id));
+        self.collect();
+    }
+
+    /// There is no way to where a call wants to go.
+    pub fn unreachable(&mut self, id: LegId, call: &Address) {
+        let event = call::LegEvent::Released { cause: Cause::OUT_OF_ORDER, status: Some(502) };
+        self.out.push(Output::Event { leg: id, call: call.clone(), event });
+    }
+
+    fn progress(&mut self, now: Now, id: LegId, status: u16, sdp: Option<Bytes>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let (State::Incoming, Some(transaction)) = (leg.state, leg.server) else { return };
+        let Some(request) = &leg.request else { return };
+        let mut response = reply(request, status, Some(&leg.local_tag));
+        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("{status} {}", reason(status)));
+        let flow = leg.flow;
+        // One reliable answer at a time; the next waits for nothing, since the final one says all.
+        let reliable = leg.wants_reliable && leg.reliable.is_none();
+        if reliable {
+            leg.rseq += 1;
+            response.push(Name::Require, "100rel");
+            response.push(Name::RSeq, leg.rseq.to_string());
+        }
+        let rseq = leg.rseq;
+        let contact = self.contact(flow);
+        response.push(Name::Contact, contact);
+        response.push(Name::Allow, ALLOW);
+        if let Some(sdp) = sdp {
+            response = response.with_body(SDP, sdp);
+        }
+        if reliable {
+            let bytes = response.to_bytes();
+            let kept = Reliable { rseq, bytes, pause: T1, since: now.at };
+            if let Some(leg) = self.legs.get_mut(&id) {
+                leg.reliable = Some(kept);
+            }
+            self.alarm(now.at + T1, id, Alarm::Reliable);
+        }
+        self.transactions.respond(now.at, transaction, &response);
+    }
+
+    fn answer(&mut self, now: Now, id: LegId, sdp: Bytes) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if leg.state != State::Incoming {
+            return;
+        }
+        let (Some(transaction), Some(request)) = (leg.server.take(), leg.request.take()) else { return };
+        leg.state = State::Confirmed;
+        leg.reliable = None;
+        leg.sdp = Some(sdp.clone());
+        leg.refreshed = now.at;
+        self.final_2xx(now, id, transaction, &request, sdp);
+    }
+
+    /// 200 to an INVITE, the first or a later one.
+    fn final_2xx(&mut self, now: Now, id: LegId, transaction: u64, request: &Message, sdp: Bytes) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let flow = leg.flow;
+        let mut response = reply(request, 200, Some(&leg.local_tag));
+        leg.unacknowledged = Some(transaction);
+        leg.ladder.add(now.wall, id.to_string(), leg.peer(), "200 OK");
+        let mut due = None;
+        if let Some((seconds, ours)) = leg.session {
+            let refresher = if ours { "uas" } else { "uac" };
+            response.push(Name::SessionExpires, format!("{seconds};refresher={refresher}"));
+            if leg.peer_timer {
+                response.push(Name::Require, "timer");
+            }
+            due = Some(
+                now.at
+                    + if ours { half(seconds) } else { std::time::Duration::from_secs(u64::from(seconds)) },
+            );
+        }
+        self.invites.remove(&transaction);
+        if let Some(at) = due {
+            self.alarm(at, id, Alarm::Session);
+        }
+        let contact = self.contact(flow);
+        let response = response
+            .with(Name::Contact, contact)
+            .with(Name::Allow, ALLOW)
+            .with(Name::Supported, SUPPORTED)
+            .with_body(SDP, sdp);
+        self.respond(now, transaction, &response);
+    }
+
+    fn offer(&mut self, now: Now, id: LegId, sdp: Bytes) {
+        let Some(leg) = self.legs.get(&id).filter(|l| l.state == State::Confirmed && l.offering.is_none())
+        else {
+            return self.event(id, call::LegEvent::OfferAnswered(Err(491)));
+        };
+        let flow = leg.flow;
+        let (via, contact) = (self.via(flow), self.contact(flow));
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        leg.sdp = Some(sdp.clone());
+        let request =
+            leg.request(Method::Invite, via, Some(&contact)).with(Name::Allow, ALLOW).with_body(SDP, sdp);
+        leg.ladder.add(now.wall, id.to_string(), leg.peer(), "INVITE (re-INVITE)");
+        let sent = self.transactions.request(now.at, request, flow);
+        leg.offering = Some(sent);
+        self.purposes.insert(sent, Purpose::Offer(id));
+    }
+
+    fn answer_offer(&mut self, now: Now, id: LegId, answer: Result<Bytes, u16>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if let Ok(sdp) = &answer {
+            leg.sdp = Some(sdp.clone());
+        }
+        if let Some((transaction, request)) = leg.update.take() {
+            let flow = leg.flow;
+            let response = match answer {
+                Ok(sdp) => {
+                    let contact = self.contact(flow);
+                    reply(&request, 200, None).with(Name::Contact, contact).with_body(SDP, sdp)
+                }
+                Err(status) => reply(&request, status, None),
+            };
+            return self.respond(now, transaction, &response);
+        }
+        if leg.state != State::Confirmed {
+            return;
+        }
+        let (Some(transaction), Some(request)) = (leg.server.take(), leg.request.take()) else { return };
+        match answer {
+            Ok(sdp) => self.final_2xx(now, id, transaction, &request, sdp),
+            Err(status) => self.respond(now, transaction, &reply(&request, status, None)),
+        }
+    }
+
+    /// The answer to a REFER, and then what its subscription is told (RFC 3515).
+    fn transferred(&mut self, now: Now, id: LegId, status: u16) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if let Some((transaction, request)) = leg.refer.take() {
+            if status >= 300 {
+                return self.respond(now, transaction, &reply(&request, status, None));
+            }
+            leg.referring = true;
+            let flow = leg.flow;
+            let contact = self.contact(flow);
+            self.respond(now, transaction, &reply(&request, 202, None).with(Name::Contact, contact));
+        } else if !leg.referring {
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let over = status >= 200;
+        if over {
+            leg.referring = false;
+        }
+        let flow = leg.flow;
+        let (via, contact) = (self.via(flow), self.contact(flow));
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let state = if over { "terminated;reason=noresource" } else { "active;expires=120" };
+        let fragment = format!("SIP/2.0 {status} {}\r\n", reason(status));
+        let notify = leg
+            .request(Method::Notify, via, Some(&contact))
+            .with(Name::Event, "refer")
+            .with(Name::SubscriptionState, state)
+            .with_body("message/sipfrag;version=2.0", Bytes::from(fragment));
+        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("NOTIFY {status}"));
+        let sent = self.transactions.request(now.at, notify, flow);
+        self.purposes.insert(sent, Purpose::InDialog(id));
+    }
+
+    fn send_key(&mut self, now: Now, id: LegId, key: char, millis: u32) {
+        let Some(flow) = self.legs.get(&id).filter(|l| l.state == State::Confirmed).map(|l| l.flow) else {
+            return;
+        };
+        let via = self.via(flow);
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let body = format!("Signal={key}\r\nDuration={millis}\r\n");
+        let info =
+            leg.request(Method::Info, via, None).with_body("application/dtmf-relay", Bytes::from(body));
+        let sent = self.transactions.request(now.at, info, flow);
+        // A peer that does not take INFO goes on without.
+        self.purposes.insert(sent, Purpose::Nothing);
+    }
+
+    pub(super) fn refresh(&mut self, now: Now, id: LegId, seconds: u32) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        let flow = leg.flow;
+        let (via, contact) = (self.via(flow), self.contact(flow));
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let method = if leg.peer_updates { Method::Update } else { Method::Invite };
+        let mut request = leg
+            .request(method.clone(), via, Some(&contact))
+            .with(Name::Supported, SUPPORTED)
+            .with(Name::SessionExpires, format!("{seconds};refresher=uac"));
+        if method == Method::Invite
+            && let Some(sdp) = leg.sdp.clone()
+        {
+            request = request.with_body(SDP, sdp);
+        }
+        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("{method} (refresh)"));
+        let sent = self.transactions.request(now.at, request, flow);
+        leg.client = Some(sent);
+        self.purposes.insert(sent, Purpose::Refresh(id));
+    }
+
+    /// Ends a leg in the way its state asks for.
+    pub(super) fn release(&mut self, now: Now, id: LegId, cause: Cause, status: Option<u16>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        leg.reliable = None;
+        match leg.state {
+            State::Incoming => {
+                let status = status.filter(|s| *s >= 300).unwrap_or(cause.status());
+                leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("{status} {}", reason(status)));
+                if let (Some(transaction), Some(request)) = (leg.server.take(), leg.request.take()) {
+                    let response = reply(&request, status, Some(&leg.local_tag))
+                        .with(Name::Reason, cause.reason_header());
+                    self.invites.remove(&transaction);
+                    self.respond(now, transaction, &response);
+                }
+                self.forget(id);
+            }
+            State::Calling => {
+                let Some(transaction) = leg.client else { return self.forget(id) };
+                if leg.give_up.is_none() {
+                    leg.ladder.add(now.wall, id.to_string(), leg.peer(), "CANCEL");
+                }
+                leg.give_up = Some(cause);
+                // Without a provisional answer it waits for one; the leg goes with the final answer.
+                self.transactions.cancel(now.at, transaction);
+            }
+            State::Confirmed => {
+                let flow = leg.flow;
+                let pending = leg.server.take().zip(leg.request.take());
+                if let Some((transaction, request)) = pending {
+                    self.respond(now, transaction, &reply(&request, 487, None));
+                }
+                let via = self.via(flow);
+                let Some(leg) = self.legs.get_mut(&id) else { return };
+                leg.ladder.add(now.wall, id.to_string(), leg.peer(), "BYE");
+                let bye = leg.request(Method::Bye, via, None).with(Name::Reason, cause.reason_header());
+                if let Some(transaction) = leg.unacknowledged.take() {
+                    // RFC 3261, 15: the ACK is not waited for; the 2xx need not go on.
+                    self.transactions.acknowledged(transaction);
+                }
+                let sent = self.transactions.request(now.at, bye, flow);
+                self.purposes.insert(sent, Purpose::Nothing);
+                self.forget(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! INVITE: who calls, from where, and what it is that the call is told.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use call::{Incoming, LegId, Origin, Outgoing, Party, Target};
+use domain::{Picture, state::DomainState, state::TrunkKind};
+use imbl::OrdMap;
+
+use super::register::{Answer, Registrar, extensions, user_agent, warned};
+use crate::{
+    agent::Way,
+    transaction::{Flow, Transport},
+    wire::{
+        address,
+        message::{Message, Name},
+        uri::Uri,
+    },
+};
+
+/// Trunks by the address their calls come from. It is made anew when the domains have changed.
+#[derive(Default)]
+pub(super) struct Trunks {
+    of: OrdMap<String, std::sync::Arc<DomainState>>,
+    by_peer: HashMap<IpAddr, Vec<(u16, String, String)>>,
+    /// Addresses of neighbours named by host names.
+    pub resolved: HashMap<String, IpAddr>,
+}
+
+impl Trunks {
+    fn refresh(&mut self, picture: &Picture) {
+        if self.of.ptr_eq(&picture.domains) {
+            return;
+        }
+        self.of = picture.domains.clone();
+        self.by_peer.clear();
+        for (domain, state) in &self.of {
+            for trunk in state.trunks.values() {
+                let TrunkKind::Static { host, port } = &trunk.kind;
+                let ip = host.parse().ok().or_else(|| self.resolved.get(host).copied());
+                if let Some(ip) = ip {
+                    self.by_peer.entry(ip).or_default().push((*port, domain.clone(), trunk.name.clone()));
+                }
+            }
+        }
+    }
+
+    /// The trunk a request comes from: by address and port, else by an address that only one trunk has.
+    pub fn from(&mut self, picture: &Picture, peer: SocketAddr) -> Option<(String, String)> {
+        self.refresh(picture);
+        let all = self.by_peer.get(&peer.ip())?;
+        let exact = all.iter().find(|(port, ..)| *port == peer.port());
+        let only = (all.len() == 1 && !peer.ip().is_loopback()).then(|| &all[0]);
+        exact.or(only).map(|(_, domain, trunk)| (domain.clone(), trunk.clone()))
+    }
+
+    /// Where a trunk's calls go.
+    pub fn peer(&self, picture: &Picture, domain: &str, trunk: &str) -> Option<SocketAddr> {
+        let trunk = picture.domains.get(domain)?.trunks.get(trunk)?;
+        let TrunkKind::Static { host, port } = &trunk.kind;
+        let ip = host.parse().ok().or_else(|| self.resolved.get(host).copied())?;
+        Some(SocketAddr::new(ip, *port))
+    }
+
+    /// Neighbours whose names are to be looked up.
+    pub fn names(&self, picture: &Picture) -> Vec<String> {
+        let all = picture.domains.values().flat_map(|d| d.trunks.values());
+        all.map(|t| {
+            let TrunkKind::Static { host, .. } = &t.kind;
+            host.clone()
+        })
+        .filter(|h| h.parse::<IpAddr>().is_err())
+        .collect()
+    }
+}
+
+/// What a call is told of an INVITE, or the answer that refuses it.
+pub(super) fn incoming(
+    registrar: &Registrar,
+    trunks: &mut Trunks,
+    request: &Message,
+    flow: Flow,
+    leg: LegId,
+    replaces: Option<LegId>,
+) -> Result<Incoming, Answer> {
+    extensions(request)?;
+    let picture = registrar.estate.picture();
+    let now = registrar.node.clock().now();
+    let bad = |text: &str| warned(400, text);
+    let uri = Uri::parse(request.uri()).map_err(|_| bad("the Request-URI is no URI"))?;
+    let from = request.header(&Name::From).ok_or_else(|| bad("there is no From"))?;
+    let from = address::list(from).map_err(|_| bad("From is no address"))?.into_iter().next();
+    let from = from.ok_or_else(|| bad("From is no address"))?;
+    let from_uri = Uri::parse(&from.uri).map_err(|_| bad("From is no URI"))?;
+    let content = request.content_type();
+    if !request.body.is_empty() && content.as_deref() != Some("application/sdp") {
+        return Err((415, vec![(Name::Accept, "application/sdp".into())]));
+    }
+    if request.header(&Name::ContentEncoding).is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
+        return Err((415, vec![(Name::Accept, "application/sdp".into())]));
+    }
+    let dialled = uri.number();
+    if dialled.is_empty() {
+        return Err(warned(484, "nobody is called"));
+    }
+    let restricted = request
+        .header(&Name::Privacy)
+        .is_some_and(|p| p.split(';').any(|v| matches!(v.trim(), "id" | "user" | "header")));
+    let (domain, origin, from) = match trunks.from(&picture, flow.peer) {
+        Some((domain, trunk)) => {
+            // A trusted neighbour's assertion is better than what From shows.
+            let asserted = request
+                .header(&Name::AssertedIdentity)
+                .and_then(|v| address::list(v).ok()?.into_iter().next());
+            let shown = asserted.unwrap_or(from);
+            let number = Uri::parse(&shown.uri).map(|u| u.number()).unwrap_or_default();
+            (domain, Origin::Trunk { name: trunk }, Party { number, name: shown.name, restricted })
+        }
+        None => {
+            let realm = from_uri.host.to_owned();
+            let Some(domain) = picture.domains.get(&realm) else {
+                return Err(warned(403, "calls come from subscribers and from trunks"));
+            };
+            let iface = format!("{}@{realm}", from_uri.user.unwrap_or_default());
+            let user = domain.users.get(&iface);
+            registrar.authenticate(request, &realm, &iface, user, flow.peer.ip(), now)?;
+            if user.is_none() {
+                return Err(warned(403, "no such subscriber"));
+            }
+            if uri.is_sip() && uri.host != realm && picture.domains.contains_key(uri.host) {
+                return Err(warned(404, "another domain is reached by its numbers, over a bridge"));
+            }
+            let party = Party { number: from_uri.number(), name: from.name, restricted };
+            (realm, Origin::Subscriber { iface }, party)
+        }
+    };
+    let min_se =
+        request.header(&Name::SessionExpires).and_then(|v| v.split(';').next()?.trim().parse::<u32>().ok());
+    if min_se.is_some_and(|s| s < 90) {
+        return Err((422, vec![(Name::MinSe, "90".into())]));
+    }
+    let history = request.all(&Name::HistoryInfo).filter_map(|v| address::list(v).ok()).flatten();
+    let history = history.filter_map(|a| Uri::parse(&a.uri).ok().map(|u| u.number())).collect();
+    let contact = request.header(&Name::Contact).and_then(|c| address::list(c).ok()?.into_iter().next());
+    Ok(Incoming {
+        leg,
+        domain,
+        origin,
+        from,
+        dialled,
+        sdp: (!request.body.is_empty()).then(|| request.body.clone()),
+        max_forwards: request.header(&Name::MaxForwards).and_then(|m| m.parse().ok()).unwrap_or(70),
+        history,
+        uui: request.header(&Name::UserToUser).map(|u| u.to_string()),
+        ice: contact.is_some_and(|c| c.parameter("+sip.ice").is_some()),
+        replaces,
+        user_agent: user_agent(request),
+    })
+}
+
+/// How a target is reached.
+pub(super) fn way(trunks: &mut Trunks, picture: &Picture, out: &Outgoing) -> Option<Way> {
+    match &out.target {
+        Target::Contact { contact, .. } => {
+            let (transport, peer) = contact.received.split_once(' ')?;
+            let transport: Transport = transport.parse().ok()?;
+            let flow = Flow { transport, peer: peer.parse().ok()?, connection: 0 };
+            Some(Way { flow, uri: contact.contact.clone(), routes: contact.path.clone(), trusted: false })
+        }
+        Target::Trunk { domain, trunk } => {
+            let peer = trunks.peer(picture, domain, trunk)?;
+            let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
+            let uri = format!("sip:{}@{peer}", crate::wire::uri::escape_user(&out.to.number));
+            Some(Way { flow, uri, routes: Vec::new(), trusted: true })
+        }
+    }
+}

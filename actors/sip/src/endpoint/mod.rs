@@ -1,0 +1,521 @@
+//! The actor `sip/endpoint`: sockets and timers around the [`Agent`]. It is the one place of the family with IO; all of it
+//! runs on the actor's thread.
+
+mod invite;
+mod register;
+pub mod stream;
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use call::{CallMsg, Ladder, LegCommand, LegId, RecordsMsg, SignalMsg};
+use kit::{Actor, Address, Cx, ExitReason};
+use rand::RngCore;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{Notify, mpsc},
+};
+
+pub(crate) use register::Registrar;
+use register::{Answer, warned};
+
+use crate::{
+    agent::{self, ALLOW, Agent, Now, Output, SUPPORTED},
+    transaction::{Flow, Id, Transport},
+    wire::message::{MAX_MESSAGE, Message, Method, Name},
+};
+
+/// Bursts of datagrams wait here rather than being lost.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Streams open at once.
+const STREAMS: usize = 20_000;
+/// Registrations being kept at once; more get 503.
+const AT_ONCE: usize = 10_000;
+/// Datagrams taken before anything else gets its turn.
+const BATCH: usize = 64;
+
+/// Where SIP comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Listen {
+    /// UDP and TCP.
+    pub plain: SocketAddr,
+    pub ws: Option<SocketAddr>,
+}
+
+/// Everything on the actor's thread that its tasks share.
+struct Shared {
+    agent: Agent,
+    registrar: Registrar,
+    calls: call::Services,
+    trunks: invite::Trunks,
+    udp: Arc<UdpSocket>,
+    streams: HashMap<u64, mpsc::Sender<Bytes>>,
+    by_peer: HashMap<(Transport, SocketAddr), u64>,
+    next_stream: u64,
+    registering: usize,
+    /// Whose end we are told of.
+    watched: HashSet<Address>,
+    armed: Option<Instant>,
+    wake: Rc<Notify>,
+    myself: Weak<RefCell<Shared>>,
+}
+
+/// The actor; it ends with its sockets, and they with it.
+pub(crate) struct EndpointActor {
+    shared: Rc<RefCell<Shared>>,
+    tcp: Option<TcpListener>,
+    ws: Option<TcpListener>,
+    local: SocketAddr,
+    ws_local: Option<SocketAddr>,
+}
+
+impl EndpointActor {
+    pub(crate) async fn bind(
+        registrar: Registrar,
+        calls: call::Services,
+        listen: Listen,
+    ) -> Result<Self, ExitReason> {
+        let failed = |e: &dyn std::fmt::Display| {
+            ExitReason::Error(format!("cannot listen for SIP on {}: {e}", listen.plain))
+        };
+        let domain = socket2::Domain::for_address(listen.plain);
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).map_err(|e| failed(&e))?;
+        // The system may grant less; that costs retransmissions in a burst, nothing else.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        let _ = socket.set_send_buffer_size(RECEIVE_BUFFER);
+        socket.set_nonblocking(true).map_err(|e| failed(&e))?;
+        socket.bind(&listen.plain.into()).map_err(|e| failed(&e))?;
+        let udp = UdpSocket::from_std(socket.into()).map_err(|e| failed(&e))?;
+        let local = udp.local_addr().map_err(|e| failed(&e))?;
+        let tcp = TcpListener::bind(local).await.map_err(|e| failed(&e))?;
+        let ws = match listen.ws {
+            Some(ws) => Some(TcpListener::bind(ws).await.map_err(|e| failed(&e))?),
+            None => None,
+        };
+        let ws_local = ws.as_ref().and_then(|w| w.local_addr().ok());
+        let salt = rand::rng().next_u64();
+        let locals = Box::new(move |transport, peer| named(local, ws_local, transport, peer));
+        let shared = Rc::new_cyclic(|myself| {
+            RefCell::new(Shared {
+                agent: Agent::new(salt, locals),
+                registrar,
+                calls,
+                trunks: invite::Trunks::default(),
+                udp: Arc::new(udp),
+                streams: HashMap::new(),
+                by_peer: HashMap::new(),
+                next_stream: 1,
+                registering: 0,
+                watched: HashSet::new(),
+                armed: None,
+                wake: Rc::default(),
+                myself: myself.clone(),
+            })
+        });
+        Ok(Self { shared, tcp: Some(tcp), ws, local, ws_local })
+    }
+}
+
+/// How we name ourselves: the address we listen on; where that is all of them, the one the peer sees.
+fn named(local: SocketAddr, ws: Option<SocketAddr>, transport: Transport, peer: SocketAddr) -> String {
+    let own = match transport {
+        Transport::Ws | Transport::Wss => ws.unwrap_or(local),
+        _ => local,
+    };
+    if !own.ip().is_unspecified() {
+        return own.to_string();
+    }
+    // Connecting a datagram socket sends nothing; it tells which way the system would go.
+    let any: SocketAddr = SocketAddr::new(own.ip(), 0);
+    let seen = std::net::UdpSocket::bind(any).and_then(|s| s.connect(peer).and_then(|()| s.local_addr()));
+    SocketAddr::new(seen.map_or(IpAddr::from([127, 0, 0, 1]), |a| a.ip()), own.port()).to_string()
+}
+
+impl Shared {
+    fn now(&self) -> Now {
+        Now { at: tokio::time::Instant::now().into_std(), wall: self.registrar.node.clock().now() }
+    }
+
+    fn receive(&mut self, bytes: &Bytes, flow: Flow) {
+        let now = self.now();
+        self.agent.receive(now, bytes, flow);
+    }
+
+    /// Carries out what the agent wants, until it wants nothing more.
+    fn flush(&mut self) {
+        loop {
+            let outputs = self.agent.outputs();
+            if outputs.is_empty() {
+                break;
+            }
+            for output in outputs {
+                match output {
+                    Output::Send(flow, bytes) => self.send(flow, bytes),
+                    Output::Event { leg, call, event } => {
+                        let told = self
+                            .registrar
+                            .node
+                            .registry()
+                            .lookup::<CallMsg>(&call)
+                            .map(|m| m.tell(CallMsg::Leg(leg, event)));
+                        if !matches!(told, Ok(Ok(()))) {
+                            // Its call is over, or does not keep up: the leg is of no use to anybody.
+                            let now = self.now();
+                            let cause = call::Cause::TEMPORARY_FAILURE;
+                            self.agent.command(now, leg, &call, LegCommand::Release { cause, status: None });
+                        }
+                    }
+                    Output::Request(id, message, flow) => self.request(id, message, flow),
+                    Output::Answer(..) => {}
+                }
+            }
+        }
+        let deadline = self.agent.deadline();
+        if deadline.is_some_and(|d| self.armed.is_none_or(|armed| d < armed)) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn send(&mut self, flow: Flow, bytes: Bytes) {
+        if flow.transport == Transport::Udp {
+            // A datagram that does not fit now is lost, as datagrams are; it will be sent again.
+            if let Err(e) = self.udp.try_send_to(&bytes, flow.peer) {
+                tracing::debug!(peer = %flow.peer, error = %e, "a datagram was not sent");
+            }
+            return;
+        }
+        let known = match flow.connection {
+            0 => self.by_peer.get(&(flow.transport, flow.peer)).copied(),
+            id => Some(id).filter(|id| self.streams.contains_key(id)),
+        };
+        // An answer to a connection that has gone, or a request on it: perhaps there is a newer one.
+        let known = known.or_else(|| self.by_peer.get(&(flow.transport, flow.peer)).copied());
+        if let Some(stream) = known.and_then(|id| self.streams.get(&id)) {
+            if stream.try_send(bytes.clone()).is_err() {
+                self.agent.undeliverable(&bytes);
+            }
+            return;
+        }
+        if flow.transport != Transport::Tcp {
+            // Browsers and TLS phones connect to us; nobody listens there.
+            self.agent.undeliverable(&bytes);
+            return;
+        }
+        let Some((id, out)) = self.open(flow.transport, flow.peer) else {
+            return self.agent.undeliverable(&bytes);
+        };
+        let waiting = self.streams.get(&id).is_some_and(|s| s.try_send(bytes).is_ok());
+        debug_assert!(waiting, "a fresh queue has room");
+        let weak = self.myself.clone();
+        actix::spawn(async move {
+            if let Ok(stream) = stream::connect(flow.peer).await {
+                let flow = Flow { connection: id, ..flow };
+                stream::serve(stream, out, |bytes| got(&weak, &bytes, flow)).await;
+            }
+            closed(&weak, flow.transport, flow.peer, id);
+        });
+    }
+
+    fn open(&mut self, transport: Transport, peer: SocketAddr) -> Option<(u64, mpsc::Receiver<Bytes>)> {
+        if self.streams.len() >= STREAMS {
+            return None;
+        }
+        let id = self.next_stream;
+        self.next_stream += 1;
+        let (out, waiting) = mpsc::channel(stream::WAITING);
+        self.streams.insert(id, out);
+        self.by_peer.insert((transport, peer), id);
+        Some((id, waiting))
+    }
+
+    // ---- requests outside dialogs
+
+    fn respond(&mut self, id: Id, request: &Message, (code, headers): Answer) {
+        let now = self.now();
+        let tag = format!("h0.{:x}", self.registrar.node.random_id());
+        let mut response = agent::reply(request, code, Some(&tag));
+        for (name, value) in headers {
+            response.push(name, value);
+        }
+        self.agent.respond(now, id, &response);
+    }
+
+    fn request(&mut self, id: Id, message: Box<Message>, flow: Flow) {
+        let answer = match message.method() {
+            Some(Method::Invite) => return self.invite(id, message, flow),
+            Some(Method::Register) => return self.register(id, message, flow),
+            Some(Method::Options) => (
+                200,
+                vec![
+                    (Name::Allow, ALLOW.to_owned()),
+                    (Name::Accept, "application/sdp".to_owned()),
+                    (Name::Supported, SUPPORTED.to_owned()),
+                ],
+            ),
+            Some(
+                Method::Bye | Method::Prack | Method::Update | Method::Info | Method::Refer | Method::Notify,
+            ) => (481, vec![]),
+            Some(Method::Other(_)) => (501, vec![(Name::Allow, ALLOW.to_owned())]),
+            _ => (405, vec![(Name::Allow, ALLOW.to_owned())]),
+        };
+        self.respond(id, &message, answer);
+    }
+
+    fn register(&mut self, id: Id, message: Box<Message>, flow: Flow) {
+        if self.registering >= AT_ONCE {
+            return self.respond(id, &message, warned(503, "too many registrations at once"));
+        }
+        self.registering += 1;
+        let (weak, registrar) = (self.myself.clone(), self.registrar.clone());
+        let local = format!("{} {}", flow.transport, self.agent.host(flow));
+        actix::spawn(async move {
+            let answer = registrar.register(&message, flow, local).await;
+            let Some(shared) = weak.upgrade() else { return };
+            let mut shared = shared.borrow_mut();
+            shared.registering -= 1;
+            shared.respond(id, &message, answer);
+            shared.flush();
+        });
+    }
+
+    fn invite(&mut self, id: Id, message: Box<Message>, flow: Flow) {
+        let replaces = match message.header(&Name::Replaces) {
+            None => None,
+            Some(value) => match self.agent.replaced(value) {
+                Some(leg) => Some(leg),
+                None => return self.respond(id, &message, (481, vec![])),
+            },
+        };
+        let leg = self.calls.board.next_leg();
+        let incoming =
+            match invite::incoming(&self.registrar, &mut self.trunks, &message, flow, leg, replaces) {
+                Ok(incoming) => incoming,
+                Err(answer) => return self.respond(id, &message, answer),
+            };
+        let (now, ladder) = (self.now(), Ladder::default());
+        self.agent.adopt(now, id, message, flow, leg, &ladder);
+        let (weak, calls) = (self.myself.clone(), self.calls.clone());
+        actix::spawn(async move {
+            let started = call::start(&calls, incoming, ladder).await;
+            let Some(shared) = weak.upgrade() else { return };
+            let mut shared = shared.borrow_mut();
+            match started {
+                Ok(call) => shared.agent.assign(leg, &call),
+                Err(e) => {
+                    tracing::error!(error = %e, "a call did not start");
+                    let (now, nobody) = (shared.now(), calls.node.random_id());
+                    if let Ok(nobody) = Address::new(format!("call/none/{nobody:x}")) {
+                        let release = LegCommand::Release { cause: call::Cause::CONGESTION, status: None };
+                        shared.agent.command(now, leg, &nobody, release);
+                    }
+                }
+            }
+            shared.flush();
+        });
+    }
+
+    // ---- calls
+
+    fn leg(&mut self, leg: LegId, call: &Address, command: LegCommand) {
+        let now = self.now();
+        match command {
+            LegCommand::Call(out) => {
+                let picture = self.registrar.estate.picture();
+                let ladder = self.calls.board.ladder(call).unwrap_or_default();
+                match invite::way(&mut self.trunks, &picture, &out) {
+                    Some(way) => self.agent.call(now, leg, call, &ladder, &out, way),
+                    None => self.agent.unreachable(leg, call),
+                }
+            }
+            command => self.agent.command(now, leg, call, command),
+        }
+    }
+}
+
+/// A message of a stream.
+fn got(weak: &Weak<RefCell<Shared>>, bytes: &Bytes, flow: Flow) {
+    if let Some(shared) = weak.upgrade() {
+        let mut shared = shared.borrow_mut();
+        shared.receive(bytes, flow);
+        shared.flush();
+    }
+}
+
+fn closed(weak: &Weak<RefCell<Shared>>, transport: Transport, peer: SocketAddr, id: u64) {
+    if let Some(shared) = weak.upgrade() {
+        let mut shared = shared.borrow_mut();
+        shared.streams.remove(&id);
+        if shared.by_peer.get(&(transport, peer)) == Some(&id) {
+            shared.by_peer.remove(&(transport, peer));
+        }
+        shared.agent.connection_lost(id);
+        shared.flush();
+    }
+}
+
+/// Takes connections until the socket fails.
+async fn accept(listener: TcpListener, weak: Weak<RefCell<Shared>>, transport: Transport) -> std::io::Error {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Out of file descriptors passes; anything else comes again and is seen then.
+            Err(e) => {
+                tracing::warn!(error = %e, "a SIP connection was not taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
+        let Some((id, out)) = shared.borrow_mut().open(transport, peer) else { continue };
+        drop(shared);
+        let weak = weak.clone();
+        actix::spawn(async move {
+            let flow = Flow { transport, peer, connection: id };
+            match transport {
+                Transport::Ws => stream::serve_web(stream, out, |bytes| got(&weak, &bytes, flow)).await,
+                _ => stream::serve(stream, out, |bytes| got(&weak, &bytes, flow)).await,
+            }
+            closed(&weak, transport, peer, id);
+        });
+    }
+}
+
+/// Takes datagrams, many at a time.
+async fn datagrams(udp: Arc<UdpSocket>, weak: Weak<RefCell<Shared>>) -> std::io::Error {
+    let mut buffer = BytesMut::new();
+    loop {
+        if let Err(e) = udp.readable().await {
+            return e;
+        }
+        let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
+        if let Err(e) = take_datagrams(&udp, &mut shared.borrow_mut(), &mut buffer) {
+            return e;
+        }
+        drop(shared);
+        tokio::task::yield_now().await;
+    }
+}
+
+fn take_datagrams(udp: &UdpSocket, shared: &mut Shared, buffer: &mut BytesMut) -> std::io::Result<()> {
+    for _ in 0..BATCH {
+        buffer.resize(MAX_MESSAGE, 0);
+        match udp.try_recv_from(buffer) {
+            Ok((length, peer)) => {
+                // Keep-alives: line ends, or nothing at all.
+                if buffer[..length].iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                let bytes = Bytes::copy_from_slice(&buffer[..length]);
+                shared.receive(&bytes, Flow { transport: Transport::Udp, peer, connection: 0 });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+            // ICMP told that somebody we sent to has gone.
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            Err(e) => return Err(e),
+        }
+    }
+    shared.flush();
+    Ok(())
+}
+
+/// Wakes the agent when something is due.
+async fn timers(weak: Weak<RefCell<Shared>>, wake: Rc<Notify>) {
+    loop {
+        let deadline = {
+            let Some(shared) = weak.upgrade() else { return };
+            let mut shared = shared.borrow_mut();
+            let deadline = shared.agent.deadline();
+            shared.armed = deadline;
+            deadline
+        };
+        match deadline {
+            Some(at) => tokio::select! {
+                () = tokio::time::sleep_until(at.into()) => {}
+                () = wake.notified() => continue,
+            },
+            None => {
+                wake.notified().await;
+                continue;
+            }
+        }
+        let Some(shared) = weak.upgrade() else { return };
+        let mut shared = shared.borrow_mut();
+        let now = shared.now();
+        shared.agent.timeout(now);
+        shared.flush();
+    }
+}
+
+impl Actor for EndpointActor {
+    type Msg = SignalMsg;
+
+    const MAILBOX: u32 = 100_000;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let Some(tcp) = self.tcp.take() else { return Err(ExitReason::Normal) };
+        tracing::info!(local = %self.local, ws = ?self.ws_local, "SIP over UDP and TCP");
+        let weak = Rc::downgrade(&self.shared);
+        let (udp, wake) = {
+            let shared = self.shared.borrow();
+            (shared.udp.clone(), shared.wake.clone())
+        };
+        let failed = |e: std::io::Error| Err(ExitReason::Error(format!("a SIP socket failed: {e}")));
+        cx.spawn(datagrams(udp, weak.clone()), move |_, e, _| failed(e));
+        cx.spawn(accept(tcp, weak.clone(), Transport::Tcp), move |_, e, _| failed(e));
+        if let Some(ws) = self.ws.take() {
+            cx.spawn(accept(ws, weak.clone(), Transport::Ws), move |_, e, _| failed(e));
+        }
+        cx.spawn(timers(weak, wake), |_, (), _| Ok(()));
+        Ok(())
+    }
+
+    fn handle(&mut self, msg: SignalMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let mut shared = self.shared.borrow_mut();
+        match msg {
+            SignalMsg::Leg { leg, call, command } => {
+                if shared.watched.insert(call.clone()) {
+                    cx.monitor(&call, |down| SignalMsg::CallDown {
+                        call: down.address,
+                        crashed: down.reason != ExitReason::Normal,
+                    });
+                }
+                shared.leg(leg, &call, command);
+            }
+            SignalMsg::Moved { leg, call } => shared.agent.moved(leg, &call),
+            SignalMsg::CallDown { call, crashed } => {
+                shared.watched.remove(&call);
+                let now = shared.now();
+                shared.agent.abandon(now, &call);
+                if crashed {
+                    let records = Address::new("call/records").map_err(ExitReason::error)?;
+                    if let Ok(records) = cx.lookup::<RecordsMsg>(&records) {
+                        let _ = records.tell(RecordsMsg::Lost { call });
+                    }
+                }
+            }
+        }
+        shared.flush();
+        Ok(())
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        let Ok(shared) = self.shared.try_borrow() else { return serde_json::Value::Null };
+        let (legs, transactions) = shared.agent.sizes();
+        serde_json::json!({
+            "listen": self.local,
+            "ws": self.ws_local,
+            "legs": legs,
+            "transactions": transactions,
+            "streams": shared.streams.len(),
+            "calls_watched": shared.watched.len(),
+        })
+    }
+}

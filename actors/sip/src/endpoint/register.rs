@@ -1,0 +1,249 @@
+//! REGISTER, and who may send what: credentials of subscribers.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytestring::ByteString;
+use chrono::{DateTime, Utc};
+use domain::{Estate, Picture, state::Authentication, state::SipUser};
+use kit::{
+    Address, Node, Vault,
+    journal::Origin,
+    ledger::{self, LedgerError, LedgerMsg},
+};
+use parking_lot::Mutex;
+use rand::RngCore;
+
+use crate::{
+    digest::{Authenticator, Credentials, Denied},
+    location::{RegistrationCommand, RegistrationsBook},
+    registrar::{self, ContactRequest, Contacts, MIN_EXPIRES, Refused},
+    throttle::Throttle,
+    transaction::Flow,
+    wire::{
+        address,
+        message::{Message, Name},
+        uri::Uri,
+    },
+};
+
+/// What requests are answered with.
+#[derive(Clone)]
+pub(crate) struct Registrar {
+    pub node: Node,
+    pub estate: Estate,
+    pub vault: Arc<dyn Vault>,
+    pub authenticator: Arc<Mutex<Authenticator>>,
+    pub throttle: Arc<Mutex<Throttle>>,
+}
+
+/// An answer: status and headers.
+pub(super) type Answer = (u16, Vec<(Name, String)>);
+
+pub(super) fn plain(status: u16) -> Answer {
+    (status, Vec::new())
+}
+
+/// With a text that says what is wrong (RFC 3261, 20.43; 399 is for people to read).
+pub(super) fn warned(status: u16, text: &str) -> Answer {
+    (status, vec![(Name::Warning, format!("399 hypha \"{text}\""))])
+}
+
+impl Registrar {
+    pub(super) async fn register(&self, request: &Message, flow: Flow, local: String) -> Answer {
+        match self.try_register(request, flow, local).await {
+            Ok(answer) | Err(answer) => answer,
+        }
+    }
+
+    async fn try_register(&self, request: &Message, flow: Flow, local: String) -> Result<Answer, Answer> {
+        let bad = |text: &str| warned(400, text);
+        let now = self.node.clock().now();
+        let picture = self.estate.picture();
+        let uri = Uri::parse(request.uri()).map_err(|e| bad(&format!("Request-URI: {e}")))?;
+        let realm = uri.host.to_owned();
+        let Some(domain) = picture.domains.get(&realm).cloned() else {
+            return Err(warned(404, "there is no such domain here"));
+        };
+        extensions(request)?;
+        let to = request.header(&Name::To).ok_or_else(|| bad("there is no To"))?;
+        let to = address::list(to).map_err(|e| bad(&format!("To: {e}")))?;
+        let to = to.first().ok_or_else(|| bad("To is no URI"))?;
+        let to = Uri::parse(&to.uri).map_err(|_| bad("To is no URI"))?;
+        let iface = format!("{}@{realm}", to.user.unwrap_or_default());
+        if to.host != realm {
+            return Err(warned(404, "To is of another domain"));
+        }
+        let user = domain.users.get(&iface);
+        self.authenticate(request, &realm, &iface, user, flow.peer.ip(), now)?;
+
+        let register = registrar::Request {
+            domain: realm.clone(),
+            iface: iface.clone(),
+            contacts: contacts(request).map_err(|e| bad(&e))?,
+            expires: request.header(&Name::Expires).and_then(|e| e.parse().ok()),
+            call_id: request.call_id().to_owned(),
+            cseq: request.cseq().map(|(n, _)| n).ok_or_else(|| bad("CSeq is no number"))?,
+            path: path(request),
+            received: flow.to_string(),
+            local,
+            user_agent: user_agent(request),
+            at: now,
+            elph_limit: elph_limit(&picture, &realm, now),
+        };
+        let origin = Origin { who: iface.clone(), from: format!("sip {flow}") };
+        self.change(RegistrationCommand::Register(Box::new(register)), origin).await?;
+        Ok(self.registered(request, &realm, &iface, now))
+    }
+
+    /// Whether a request comes from the subscriber it says; the answer otherwise.
+    pub(super) fn authenticate(
+        &self,
+        request: &Message,
+        realm: &str,
+        iface: &str,
+        user: Option<&SipUser>,
+        source: IpAddr,
+        now: DateTime<Utc>,
+    ) -> Result<(), Answer> {
+        let kind = user.map_or(Authentication::QopAuthentication, |u| u.authentication);
+        let qop = match kind {
+            Authentication::NoAuthentication => return Ok(()),
+            Authentication::QopAuthentication => true,
+            Authentication::NoQopAuthentication => false,
+        };
+        let challenge = |stale| {
+            let mut salt = [0; 8];
+            rand::rng().fill_bytes(&mut salt);
+            let values = self.authenticator.lock().challenges(realm, now, salt, qop, stale);
+            let headers = values.into_iter().map(|v| (Name::WwwAuthenticate, v));
+            (401, headers.collect())
+        };
+        if !self.throttle.lock().may_try(source, now) {
+            return Err(warned(403, "too many failures; wait a minute"));
+        }
+        let sent = request.all(&Name::Authorization);
+        // A phone may answer for several realms, and in schemes we do not speak.
+        let digest = |h: &&ByteString| h.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("digest"));
+        let sent: Vec<_> = sent.filter(digest).map(|h| Credentials::parse(h)).collect();
+        let mine = sent.iter().flatten().find(|c| c.realm() == realm);
+        if let (None, Some(Err(e))) = (mine, sent.iter().find(|c| c.is_err())) {
+            return Err(warned(400, &e.to_string()));
+        }
+        let Some(credentials) = mine else { return Err(challenge(false)) };
+        let checked = match user.filter(|u| u.login == credentials.username()) {
+            // An unknown name gets as far as a wrong password does.
+            None => Err(Denied::Wrong),
+            Some(user) => {
+                let purpose = format!("domain/{realm}/user/{iface}");
+                let password = self.vault.open(&purpose, &user.password).map_err(|e| {
+                    tracing::error!(%iface, error = %e, "a stored password cannot be opened");
+                    plain(500)
+                })?;
+                let method = request.method().map_or("", |m| m.as_str());
+                self.authenticator.lock().check(credentials, realm, method, &password, qop, now)
+            }
+        };
+        match checked {
+            Ok(()) => Ok(()),
+            Err(Denied::Stale) => Err(challenge(true)),
+            Err(Denied::Malformed(what)) => Err(warned(400, what)),
+            Err(Denied::Wrong) => {
+                self.throttle.lock().failed(source, now);
+                Err(plain(403))
+            }
+        }
+    }
+
+    async fn change(&self, command: RegistrationCommand, origin: Origin) -> Result<(), Answer> {
+        let unavailable = || plain(503);
+        let name = Address::new("sip/registrations").map_err(|_| unavailable())?;
+        let registry = self.node.registry();
+        let ledger = registry.lookup::<LedgerMsg<RegistrationsBook>>(&name).map_err(|_| unavailable())?;
+        match ledger::change(&ledger, command, origin).await {
+            Ok(()) => Ok(()),
+            Err(LedgerError::Refused(refused)) => Err(match refused {
+                Refused::Brief => (423, vec![(Name::MinExpires, MIN_EXPIRES.to_string())]),
+                Refused::Star => warned(400, &refused.to_string()),
+                Refused::OutOfOrder => warned(500, &refused.to_string()),
+                Refused::TooMany => warned(403, &refused.to_string()),
+                Refused::Licence => (403, vec![(Name::Warning, format!("399 Elph \"{refused}\""))]),
+            }),
+            Err(e) => {
+                tracing::error!(error = %e, "a registration was not kept");
+                Err(unavailable())
+            }
+        }
+    }
+
+    /// 200 with all contacts and the time each has left.
+    fn registered(&self, request: &Message, domain: &str, iface: &str, now: DateTime<Utc>) -> Answer {
+        let picture = self.estate.picture();
+        let contacts = picture.registrations.get(domain).and_then(|all| all.get(iface)).cloned();
+        let mut headers: Vec<(Name, String)> = contacts
+            .iter()
+            .flat_map(|c| c.iter())
+            .filter(|r| r.expires > now)
+            .map(|r| {
+                let left = (r.expires - now).num_seconds().max(1);
+                (Name::Contact, format!("<{}>;expires={left}", r.contact))
+            })
+            .collect();
+        headers.extend(path(request).into_iter().map(|p| (Name::Path, p)));
+        headers.push((Name::Date, now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+        (200, headers)
+    }
+}
+
+/// Extensions the phone insists on (RFC 3261, 8.2.2.3).
+pub(super) fn extensions(request: &Message) -> Result<(), Answer> {
+    let required = request.joined(&Name::Require).unwrap_or_default();
+    let known = |tag: &str| crate::agent::SUPPORTED.split(", ").any(|k| k.eq_ignore_ascii_case(tag));
+    let unknown: Vec<&str> =
+        required.split(',').map(str::trim).filter(|tag| !tag.is_empty() && !known(tag)).collect();
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err((420, vec![(Name::Unsupported, unknown.join(", "))])),
+    }
+}
+
+fn contacts(request: &Message) -> Result<Contacts, String> {
+    let Some(all) = request.joined(&Name::Contact) else { return Ok(Contacts::Query) };
+    let all = address::list(&all).map_err(|e| format!("Contact: {e}"))?;
+    match all.as_slice() {
+        [star] if star.uri == "*" => return Ok(Contacts::All),
+        all if all.iter().any(|a| a.uri == "*") => return Err(Refused::Star.to_string()),
+        _ => {}
+    }
+    let one = |a: &address::Address| {
+        let uri = Uri::parse(&a.uri).map_err(|_| format!("Contact: {} is no URI", a.uri))?;
+        let expires = a.parameter("expires").map(|e| e.parse().unwrap_or(registrar::DEFAULT_EXPIRES));
+        // RFC 5626: the same instance over the same flow is the same contact, wherever it is now.
+        let key = match a.parameter("+sip.instance") {
+            Some(instance) => format!("{instance} {}", a.parameter("reg-id").unwrap_or_default()),
+            None => {
+                let port = uri.port.map(|p| format!(":{p}")).unwrap_or_default();
+                format!("{}@{}{port}", uri.user.unwrap_or_default(), uri.host).to_lowercase()
+            }
+        };
+        let (uri, q) = (a.uri.clone(), address::q_of(a.parameter("q")));
+        Ok(ContactRequest { key, uri, q, ice: a.parameter("+sip.ice").is_some(), expires })
+    };
+    all.iter().map(one).collect::<Result<_, String>>().map(Contacts::These)
+}
+
+fn path(request: &Message) -> Vec<String> {
+    request.all(&Name::Path).map(|p| p.to_string()).collect()
+}
+
+/// Longest name of a phone that is kept, characters.
+const USER_AGENT: usize = 200;
+
+pub(super) fn user_agent(request: &Message) -> String {
+    let found = request.header(&Name::UserAgent).map_or("", |u| u);
+    found.chars().filter(|c| !c.is_control()).take(USER_AGENT).collect()
+}
+
+fn elph_limit(picture: &Picture, domain: &str, now: DateTime<Utc>) -> u64 {
+    let terms = picture.terms(now);
+    picture.domains.get(domain).map_or(0, |d| d.elph_members(&terms))
+}

@@ -1,0 +1,192 @@
+//! Streams: TCP, TLS and WebSocket connections, each a task that cuts what it reads into messages.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::{SinkExt, StreamExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+};
+use tokio_tungstenite::tungstenite::{self, Message as Frame, protocol::WebSocketConfig};
+
+use crate::wire::message::{MAX_MESSAGE, announced_length, header_end};
+
+/// A connection that says nothing for so long is closed; phones send keep-alives more often.
+const IDLE: Duration = Duration::from_secs(600);
+/// Longest header before its end must have come, bytes.
+const MAX_HEADER: usize = 32 * 1024;
+/// How long the beginning of a connection may take (TLS, WebSocket).
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Messages that may wait for a slow reader.
+pub(super) const WAITING: usize = 1000;
+
+/// Reads a plain stream until it ends, and writes what is sent to it.
+pub(super) async fn serve<S>(stream: S, mut out: mpsc::Receiver<Bytes>, mut got: impl FnMut(Bytes))
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut buffer = BytesMut::with_capacity(4096);
+    loop {
+        tokio::select! {
+            read = tokio::time::timeout(IDLE, reader.read_buf(&mut buffer)) => {
+                match read {
+                    Ok(Ok(n)) if n > 0 => {}
+                    _ => return,
+                }
+                loop {
+                    match cut(&mut buffer) {
+                        Cut::Message(message) => got(message),
+                        Cut::Ping => {
+                            // RFC 5626, 4.4.1.
+                            if writer.write_all(b"\r\n").await.is_err() {
+                                return;
+                            }
+                        }
+                        Cut::More => break,
+                        Cut::Garbage => return,
+                    }
+                }
+            }
+            bytes = out.recv() => {
+                let Some(bytes) = bytes else { return };
+                if writer.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What stands at the beginning of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Cut {
+    Message(Bytes),
+    /// Two line ends: a keep-alive that wants an answer.
+    Ping,
+    More,
+    /// Nothing that could be cut; the connection is given up.
+    Garbage,
+}
+
+/// Cuts one message off.
+pub fn cut(buffer: &mut BytesMut) -> Cut {
+    if buffer.starts_with(b"\r\n\r\n") {
+        buffer.advance(4);
+        return Cut::Ping;
+    }
+    while buffer.starts_with(b"\r\n") && buffer.len() > 2 && !b"\r\n\r\n".starts_with(buffer) {
+        buffer.advance(2);
+    }
+    let Some(body) = header_end(buffer) else {
+        return if buffer.len() > MAX_HEADER { Cut::Garbage } else { Cut::More };
+    };
+    let length = announced_length(&buffer[..body]).unwrap_or(0);
+    let whole = body.saturating_add(length);
+    if whole > MAX_MESSAGE {
+        return Cut::Garbage;
+    }
+    if buffer.len() < whole {
+        return Cut::More;
+    }
+    Cut::Message(buffer.split_to(whole).freeze())
+}
+
+/// As [`serve`], for SIP over WebSocket (RFC 7118): each frame is a message.
+pub(super) async fn serve_web<S>(stream: S, mut out: mpsc::Receiver<Bytes>, mut got: impl FnMut(Bytes))
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    use tungstenite::handshake::server::{ErrorResponse, Request, Response};
+    #[allow(clippy::result_large_err, reason = "the library's own type")]
+    let check = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+        let offered = request.headers().get("Sec-WebSocket-Protocol").and_then(|v| v.to_str().ok());
+        if offered.is_some_and(|all| all.split(',').any(|p| p.trim().eq_ignore_ascii_case("sip"))) {
+            response
+                .headers_mut()
+                .insert("Sec-WebSocket-Protocol", tungstenite::http::HeaderValue::from_static("sip"));
+            return Ok(response);
+        }
+        let mut refusal = ErrorResponse::new(Some("the WebSocket protocol here is sip\n".into()));
+        *refusal.status_mut() = tungstenite::http::StatusCode::BAD_REQUEST;
+        Err(refusal)
+    };
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config));
+    let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, accepted).await else { return };
+    let (mut writer, mut reader) = socket.split();
+    loop {
+        tokio::select! {
+            frame = tokio::time::timeout(IDLE, reader.next()) => match frame {
+                Ok(Some(Ok(Frame::Text(text)))) => got(Bytes::copy_from_slice(text.as_bytes())),
+                Ok(Some(Ok(Frame::Binary(bytes)))) => got(bytes),
+                Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)))) => {}
+                _ => return,
+            },
+            bytes = out.recv() => {
+                let Some(bytes) = bytes else { return };
+                // Browsers want text where it is text.
+                let frame = match std::str::from_utf8(&bytes) {
+                    Ok(text) => Frame::text(text),
+                    Err(_) => Frame::Binary(bytes),
+                };
+                if writer.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Opens a connection of our own.
+pub(super) async fn connect(peer: SocketAddr) -> std::io::Result<tokio::net::TcpStream> {
+    let connected = tokio::time::timeout(HANDSHAKE, tokio::net::TcpStream::connect(peer)).await;
+    let stream = connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_is_cut_into_messages() {
+        let one = b"OPTIONS sip:a SIP/2.0\r\nl: 3\r\n\r\nabc";
+        let mut buffer = BytesMut::from(&b"\r\n\r\n\r\n"[..]);
+        assert_eq!(cut(&mut buffer), Cut::Ping);
+        buffer.extend_from_slice(one);
+        buffer.extend_from_slice(&one[..20]);
+        assert_eq!(cut(&mut buffer), Cut::Message(Bytes::from_static(one)));
+        assert_eq!(cut(&mut buffer), Cut::More);
+        assert_eq!(
+            cut(&mut BytesMut::from(&b"Content-Length: 99999999\r\n\r\n"[..])),
+            Cut::Message(Bytes::from_static(b"Content-Length: 99999999\r\n\r\n"))
+        );
+        assert_eq!(cut(&mut BytesMut::from(&b"X\r\nContent-Length: 99999999\r\n\r\n"[..])), Cut::Garbage);
+        assert_eq!(cut(&mut BytesMut::from(vec![b'x'; 40_000].as_slice())), Cut::Garbage);
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_arrives_the_same_messages_come(pieces in prop::collection::vec(1usize..40, 1..20)) {
+            let one = b"OPTIONS sip:a SIP/2.0\r\nContent-Length: 5\r\n\r\nhello";
+            let all = one.repeat(3);
+            let (mut buffer, mut found, mut at) = (BytesMut::new(), 0, 0);
+            for piece in pieces.into_iter().chain([all.len()]) {
+                let to = (at + piece).min(all.len());
+                buffer.extend_from_slice(&all[at..to]);
+                at = to;
+                while let Cut::Message(m) = cut(&mut buffer) {
+                    prop_assert_eq!(&m[..], &one[..]);
+                    found += 1;
+                }
+            }
+            prop_assert_eq!(found, 3);
+        }
+    }
+}

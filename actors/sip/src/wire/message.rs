@@ -1,0 +1,542 @@
+//! SIP messages (RFC 3261, 7): read from bytes without copying their text, and written.
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+
+/// Largest message taken, bytes; a datagram cannot be larger.
+pub const MAX_MESSAGE: usize = 65_535;
+/// Header lines of one message at most.
+const MAX_HEADERS: usize = 256;
+
+macro_rules! names {
+    ($($variant:ident = $long:literal $(, $short:literal)?;)*) => {
+        /// A header's name.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum Name { $($variant,)* Other(ByteString) }
+
+        impl Name {
+            pub fn as_str(&self) -> &str {
+                match self { $(Self::$variant => $long,)* Self::Other(name) => name }
+            }
+
+            /// Names compare without case; some have a short form (RFC 3261, 7.3.3).
+            pub fn known(text: &str) -> Option<Self> {
+                $(if text.eq_ignore_ascii_case($long) $(|| text.eq_ignore_ascii_case($short))? {
+                    return Some(Self::$variant);
+                })*
+                None
+            }
+        }
+    };
+}
+
+names! {
+    Via = "Via", "v";
+    From = "From", "f";
+    To = "To", "t";
+    CallId = "Call-ID", "i";
+    CSeq = "CSeq";
+    Contact = "Contact", "m";
+    MaxForwards = "Max-Forwards";
+    ContentLength = "Content-Length", "l";
+    ContentType = "Content-Type", "c";
+    Route = "Route";
+    RecordRoute = "Record-Route";
+    Allow = "Allow";
+    Supported = "Supported", "k";
+    UserAgent = "User-Agent";
+    Server = "Server";
+    Authorization = "Authorization";
+    ProxyAuthorization = "Proxy-Authorization";
+    WwwAuthenticate = "WWW-Authenticate";
+    ProxyAuthenticate = "Proxy-Authenticate";
+    Require = "Require";
+    ProxyRequire = "Proxy-Require";
+    Unsupported = "Unsupported";
+    Expires = "Expires";
+    MinExpires = "Min-Expires";
+    Date = "Date";
+    Warning = "Warning";
+    Reason = "Reason";
+    RetryAfter = "Retry-After";
+    Accept = "Accept";
+    Event = "Event", "o";
+    AllowEvents = "Allow-Events", "u";
+    SubscriptionState = "Subscription-State";
+    ReferTo = "Refer-To", "r";
+    ReferredBy = "Referred-By", "b";
+    Replaces = "Replaces";
+    SessionExpires = "Session-Expires", "x";
+    MinSe = "Min-SE";
+    RSeq = "RSeq";
+    RAck = "RAck";
+    Path = "Path";
+    Privacy = "Privacy";
+    AssertedIdentity = "P-Asserted-Identity";
+    PreferredIdentity = "P-Preferred-Identity";
+    UserToUser = "User-to-User";
+    HistoryInfo = "History-Info";
+    Diversion = "Diversion";
+    ContentEncoding = "Content-Encoding", "e";
+    Subject = "Subject", "s";
+    AlertInfo = "Alert-Info";
+    CallInfo = "Call-Info";
+    SipIfMatch = "SIP-If-Match";
+    SipETag = "SIP-ETag";
+}
+
+macro_rules! methods {
+    ($($variant:ident = $word:literal,)*) => {
+        /// A request's method; unlike header names, methods have a case.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum Method { $($variant,)* Other(ByteString) }
+
+        impl Method {
+            pub fn as_str(&self) -> &str {
+                match self { $(Self::$variant => $word,)* Self::Other(word) => word }
+            }
+
+            pub fn known(text: &str) -> Option<Self> {
+                match text { $($word => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+methods! {
+    Invite = "INVITE",
+    Ack = "ACK",
+    Bye = "BYE",
+    Cancel = "CANCEL",
+    Register = "REGISTER",
+    Options = "OPTIONS",
+    Prack = "PRACK",
+    Update = "UPDATE",
+    Info = "INFO",
+    Refer = "REFER",
+    Notify = "NOTIFY",
+    Subscribe = "SUBSCRIBE",
+    Message = "MESSAGE",
+    Publish = "PUBLISH",
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    Request { method: Method, uri: ByteString },
+    Response { code: u16, reason: ByteString },
+}
+
+/// A message; its texts share the buffer they were read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub start: Start,
+    pub headers: Vec<(Name, ByteString)>,
+    pub body: Bytes,
+}
+
+/// Why bytes are no message. What could be read is kept, so that a request can be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Nothing that could be answered.
+    #[error("{0}")]
+    Hopeless(&'static str),
+    /// A request that gets 505.
+    #[error("not SIP/2.0")]
+    Version(Box<Message>),
+    /// A request that gets 400, or a response to throw away.
+    #[error("{1}")]
+    Malformed(Box<Message>, &'static str),
+}
+
+/// Where the header ends: the offset of the body.
+pub fn header_end(data: &[u8]) -> Option<usize> {
+    data.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// The body's length that a header announces; a stream is cut by it (RFC 3261, 18.3).
+pub fn announced_length(header: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(header).ok()?;
+    text.split("\r\n").skip(1).find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (Name::known(name.trim())? == Name::ContentLength).then(|| value.trim().parse().ok())?
+    })
+}
+
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+}
+
+impl Message {
+    /// Reads one message that fills `data` (a datagram, or what a stream was cut into).
+    pub fn parse(data: &Bytes) -> Result<Self, ParseError> {
+        use ParseError::{Hopeless, Malformed};
+        if data.len() > MAX_MESSAGE {
+            return Err(Hopeless("too long"));
+        }
+        let (end, body_at) = match header_end(data) {
+            Some(at) => (at - 4, at),
+            // A lost last line: the header is all there is.
+            None => (data.len(), data.len()),
+        };
+        let Ok(head) = ByteString::try_from(data.slice(..end)) else {
+            return Self::from_garbled(data, end);
+        };
+        let mut fault = None;
+        let mut lines = head.split("\r\n");
+        let first = lines.next().unwrap_or_default();
+        let (start, version) = start_line(&head, first, &mut fault)?;
+        let mut headers: Vec<(Name, ByteString)> = Vec::with_capacity(16);
+        for line in lines {
+            if line.starts_with([' ', '\t']) {
+                // Folded: one blank stands for the fold.
+                match headers.last_mut() {
+                    Some((_, value)) => *value = format!("{value} {}", line.trim()).into(),
+                    None => fault = Some("a folded line comes first"),
+                }
+                continue;
+            }
+            if line.is_empty() {
+                continue;
+            }
+            let Some((name, value)) = line.split_once(':') else {
+                fault = Some("a header line has no colon");
+                continue;
+            };
+            let name = name.trim_end();
+            if !is_token(name) {
+                fault = Some("a header's name is no token");
+                continue;
+            }
+            if headers.len() == MAX_HEADERS {
+                fault = Some("too many headers");
+                break;
+            }
+            let name = Name::known(name).unwrap_or_else(|| Name::Other(head.slice_ref(name)));
+            headers.push((name, head.slice_ref(value.trim())));
+        }
+        let mut message = Self { start, headers, body: data.slice(body_at..) };
+        if body_at == data.len() && end == data.len() {
+            fault = fault.or(Some("the header has no end"));
+        }
+        match message.content_length() {
+            Ok(None) => {}
+            Ok(Some(length)) if length <= message.body.len() => message.body.truncate(length),
+            Ok(Some(_)) => fault = Some("the body is shorter than Content-Length"),
+            Err(what) => fault = Some(what),
+        }
+        match fault {
+            _ if !version => Err(ParseError::Version(Box::new(message))),
+            Some(what) => Err(Malformed(Box::new(message), what)),
+            None => Ok(message),
+        }
+    }
+
+    /// A header that is not UTF-8: read as Latin-1, so that the sender can be told.
+    fn from_garbled(data: &Bytes, end: usize) -> Result<Self, ParseError> {
+        let head: String = data[..end].iter().map(|b| char::from(*b)).collect();
+        let again = Bytes::from(format!("{head}\r\n\r\n"));
+        let message = match Self::parse(&again) {
+            Ok(m) => Box::new(m),
+            Err(ParseError::Malformed(m, _) | ParseError::Version(m)) => m,
+            Err(hopeless) => return Err(hopeless),
+        };
+        Err(ParseError::Malformed(message, "the header is not UTF-8"))
+    }
+
+    /// The one `Content-Length`; none where the transport tells.
+    fn content_length(&self) -> Result<Option<usize>, &'static str> {
+        let mut found = None;
+        for value in self.all(&Name::ContentLength) {
+            let length = match value.bytes().all(|b| b.is_ascii_digit()) {
+                true => value.parse().map_err(|_| "Content-Length is no number")?,
+                false => return Err("Content-Length is no number"),
+            };
+            if found.replace(length).is_some_and(|before| before != length) {
+                return Err("two values of Content-Length");
+            }
+        }
+        Ok(found)
+    }
+
+    /// All lines of a header.
+    pub fn all<'m>(&'m self, name: &Name) -> impl Iterator<Item = &'m ByteString> {
+        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// The first line of a header.
+    pub fn header(&self, name: &Name) -> Option<&ByteString> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// All lines of a header as one list.
+    pub fn joined(&self, name: &Name) -> Option<String> {
+        let mut all = self.all(name);
+        let mut text = all.next()?.to_string();
+        all.for_each(|line| {
+            text.push_str(", ");
+            text.push_str(line);
+        });
+        Some(text)
+    }
+
+    /// Whether a list of tokens holds this one (`Require`, `Supported`, `Allow`).
+    pub fn lists(&self, name: &Name, token: &str) -> bool {
+        self.all(name).any(|line| line.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
+    }
+
+    pub fn method(&self) -> Option<&Method> {
+        match &self.start {
+            Start::Request { method, .. } => Some(method),
+            Start::Response { .. } => None,
+        }
+    }
+
+    pub fn uri(&self) -> &str {
+        match &self.start {
+            Start::Request { uri, .. } => uri,
+            Start::Response { .. } => "",
+        }
+    }
+
+    pub fn code(&self) -> Option<u16> {
+        match &self.start {
+            Start::Request { .. } => None,
+            Start::Response { code, .. } => Some(*code),
+        }
+    }
+
+    /// Number and method of `CSeq`.
+    pub fn cseq(&self) -> Option<(u32, &str)> {
+        let (number, method) = self.header(&Name::CSeq)?.split_once([' ', '\t'])?;
+        Some((number.parse().ok().filter(|n| *n < 1 << 31)?, method.trim()))
+    }
+
+    /// The `tag` of `From` or `To`.
+    pub fn tag(&self, name: &Name) -> Option<&str> {
+        parameter(after_address(self.header(name)?), "tag")
+    }
+
+    pub fn call_id(&self) -> &str {
+        self.header(&Name::CallId).map_or("", |v| v)
+    }
+
+    /// `SIP/2.0/UDP host:port` and the parameters of the topmost `Via`.
+    pub fn via(&self) -> Option<Via<'_>> {
+        let line = self.header(&Name::Via)?;
+        Via::parse(super::address::pieces(line, ',').ok()?.first()?)
+    }
+
+    /// The body's type without its parameters, in lower case.
+    pub fn content_type(&self) -> Option<String> {
+        let value = self.header(&Name::ContentType)?;
+        Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    }
+
+    pub fn request(method: Method, uri: impl Into<ByteString>) -> Self {
+        Self::new(Start::Request { method, uri: uri.into() })
+    }
+
+    pub fn response(code: u16) -> Self {
+        Self::new(Start::Response { code, reason: reason(code).into() })
+    }
+
+    fn new(start: Start) -> Self {
+        Self { start, headers: Vec::with_capacity(16), body: Bytes::new() }
+    }
+
+    pub fn with(mut self, name: Name, value: impl Into<ByteString>) -> Self {
+        self.push(name, value);
+        self
+    }
+
+    pub fn push(&mut self, name: Name, value: impl Into<ByteString>) {
+        self.headers.push((name, value.into()));
+    }
+
+    /// Sets the body and its type.
+    pub fn with_body(mut self, content_type: &'static str, body: Bytes) -> Self {
+        self.push(Name::ContentType, ByteString::from_static(content_type));
+        self.body = body;
+        self
+    }
+
+    /// As sent; `Content-Length` is computed.
+    pub fn to_bytes(&self) -> Bytes {
+        use std::fmt::Write;
+        let size = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum::<usize>();
+        let mut out = BytesMut::with_capacity(size + self.body.len() + 128);
+        // Writing to memory does not fail.
+        let _ = match &self.start {
+            Start::Request { method, uri } => write!(out, "{method} {uri} SIP/2.0\r\n"),
+            Start::Response { code, reason } => write!(out, "SIP/2.0 {code} {reason}\r\n"),
+        };
+        for (name, value) in self.headers.iter().filter(|(n, _)| *n != Name::ContentLength) {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        let _ = write!(out, "Content-Length: {}\r\n\r\n", self.body.len());
+        out.extend_from_slice(&self.body);
+        out.freeze()
+    }
+}
+
+/// What follows an address: its parameters.
+fn after_address(value: &str) -> &str {
+    match value.rfind('>') {
+        Some(at) => &value[at + 1..],
+        None => value.find(';').map_or("", |at| &value[at..]),
+    }
+}
+
+/// A parameter of `;name=value;…`.
+fn parameter<'v>(text: &'v str, name: &str) -> Option<&'v str> {
+    text.split(';').find_map(|p| {
+        let (n, v) = p.split_once('=').unwrap_or((p, ""));
+        n.trim().eq_ignore_ascii_case(name).then_some(v.trim())
+    })
+}
+
+/// One `Via` value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Via<'v> {
+    /// `UDP`, `TCP`, `TLS`, `WS`, `WSS`
+    pub transport: &'v str,
+    /// Host and port as the sender believes itself to be.
+    pub sent_by: &'v str,
+    parameters: &'v str,
+}
+
+impl<'v> Via<'v> {
+    pub fn parse(value: &'v str) -> Option<Self> {
+        // Blanks may stand around the slashes, and more slashes in the parameters.
+        let second = value.match_indices('/').nth(1)?.0;
+        let (protocol, rest) = (&value[..second], &value[second + 1..]);
+        let (name, version) = protocol.split_once('/')?;
+        if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
+            return None;
+        }
+        let rest = rest.trim_start();
+        let (transport, rest) = rest.split_at(rest.find([' ', '\t'])?);
+        let (sent_by, parameters) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
+        let sent_by = sent_by.trim();
+        (!sent_by.is_empty() && is_token(transport)).then_some(Self { transport, sent_by, parameters })
+    }
+
+    pub fn parameter(&self, name: &str) -> Option<&'v str> {
+        parameter(self.parameters, name)
+    }
+
+    pub fn branch(&self) -> Option<&'v str> {
+        self.parameter("branch").filter(|b| !b.is_empty())
+    }
+
+    /// The port of `sent-by`.
+    pub fn port(&self) -> Option<u16> {
+        let after = self.sent_by.rsplit_once(']').map_or(self.sent_by, |(_, p)| p);
+        after.rsplit_once(':').and_then(|(_, p)| p.trim().parse().ok())
+    }
+}
+
+/// Reads the first line. `Err` when not even its kind can be told; the flag says whether it is SIP/2.0.
+fn start_line(
+    head: &ByteString,
+    line: &str,
+    fault: &mut Option<&'static str>,
+) -> Result<(Start, bool), ParseError> {
+    use ParseError::Hopeless;
+    if line.len() > 4 && line.as_bytes()[..4].eq_ignore_ascii_case(b"SIP/") {
+        let mut parts = line.splitn(3, ' ');
+        let version = parts.next().unwrap_or_default();
+        let code = parts.next().filter(|c| c.len() == 3).and_then(|c| c.parse().ok());
+        let code = code.filter(|c| (100..700).contains(c)).ok_or(Hopeless("no status code"))?;
+        let reason = head.slice_ref(parts.next().unwrap_or_default());
+        return Ok((Start::Response { code, reason }, version.eq_ignore_ascii_case("SIP/2.0")));
+    }
+    let (method, rest) = line.split_once(' ').ok_or(Hopeless("no request line"))?;
+    if !is_token(method) {
+        return Err(Hopeless("the method is no token"));
+    }
+    let trimmed = rest.trim_end();
+    let (uri, version) = trimmed.rsplit_once(' ').ok_or(Hopeless("no request line"))?;
+    if !version.get(..4).is_some_and(|v| v.eq_ignore_ascii_case("SIP/")) {
+        return Err(Hopeless("no request line"));
+    }
+    if trimmed.len() != rest.len() {
+        *fault = Some("blanks behind the version");
+    }
+    if uri.is_empty() || uri.contains([' ', '\t', '<', '>', '"']) {
+        *fault = Some("the Request-URI holds what no URI may hold");
+    }
+    let method = Method::known(method).unwrap_or_else(|| Method::Other(head.slice_ref(method)));
+    let start = Start::Request { method, uri: head.slice_ref(uri) };
+    Ok((start, version.eq_ignore_ascii_case("SIP/2.0")))
+}
+
+/// The usual phrase of a status (RFC 3261, 21, and its extensions).
+pub fn reason(code: u16) -> &'static str {
+    match code {
+        100 => "Trying",
+        180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        182 => "Queued",
+        183 => "Session Progress",
+        200 => "OK",
+        202 => "Accepted",
+        302 => "Moved Temporarily",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        410 => "Gone",
+        412 => "Conditional Request Failed",
+        413 => "Request Entity Too Large",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        421 => "Extension Required",
+        422 => "Session Interval Too Small",
+        423 => "Interval Too Brief",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        485 => "Ambiguous",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        489 => "Bad Event",
+        491 => "Request Pending",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Server Time-out",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        _ => match code / 100 {
+            1 => "Progress",
+            2 => "OK",
+            3 => "Redirected",
+            4 => "Request Failure",
+            5 => "Server Failure",
+            _ => "Global Failure",
+        },
+    }
+}

@@ -1,0 +1,6 @@
+//! SIP as bytes: messages, URIs and addresses. Plain values, no socket, no clock.
+
+pub mod address;
+pub mod message;
+pub mod uri;
+pub mod validate;
