@@ -3,14 +3,12 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader},
     net::{SocketAddr, UdpSocket},
-    process::{Child, Command, Stdio},
-    sync::mpsc,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use support::Node;
+use support::{Node, phones::Baresip};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,62 +35,6 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
-    }
-}
-
-/// A phone of its own directory; it ends with the test.
-struct Baresip {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    _dir: tempfile::TempDir,
-}
-
-impl Baresip {
-    fn start(node: SocketAddr, user: &str, transport: &str, password: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
-        let account = format!(
-            "<sip:{user}@voip.test;transport={transport}>;auth_pass={password};\
-             outbound=\"sip:{node};transport={transport}\";regint=600\n"
-        );
-        let config = format!(
-            "sip_listen 127.0.0.1:{free}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
-             module stdio.so\nmodule g711.so\nmodule_app account.so\nmodule_app menu.so\n"
-        );
-        std::fs::write(dir.path().join("accounts"), account).expect("written");
-        std::fs::write(dir.path().join("config"), config).expect("written");
-        let mut child = Command::new("baresip")
-            .args(["-4", "-s", "-f"])
-            .arg(dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("baresip runs; ops/test installs it");
-        let (said, lines) = mpsc::channel();
-        let out = BufReader::new(child.stdout.take().expect("a pipe"));
-        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| said.send(l)));
-        Self { child, lines, _dir: dir }
-    }
-
-    /// Reads what it says until a text comes.
-    fn says(&self, wanted: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if line.contains(wanted) {
-                return;
-            }
-            seen.push(line);
-        }
-        panic!("baresip does not say {wanted:?}: {seen:?}");
-    }
-}
-
-impl Drop for Baresip {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod phones;
+
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,

@@ -1,0 +1,107 @@
+//! Calls between phones written by others.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use support::{
+    Node,
+    phones::{self, Baresip, PATIENCE},
+};
+
+/// Where the node's SIP is.
+fn sip(node: &Node) -> SocketAddr {
+    let info: serde_json::Value =
+        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
+    info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address")
+}
+
+/// Media ports of this process's tests: each node has its own.
+fn media_ports() -> String {
+    use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 20) as u16 * 2000 + NEXT.fetch_add(1, Relaxed) * 100;
+    format!("[media]\nfirst_port = {first}\nlast_port = {}\n", first + 99)
+}
+
+const ALL_LOCAL: &str = r#"<?xml version="1.0"?>
+<context name="ctx"><rule name="all"><conditions><cdpn digits="%"/></conditions><result><local/></result></rule></context>
+"#;
+
+fn estate() -> Node {
+    let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}", media_ports()), &[]);
+    node.ok("domain/declare voip.test");
+    let imported = node.ssh("domain/voip.test/routing/import ecss1 -", ALL_LOCAL.as_bytes());
+    assert_eq!(imported.status, 0, "{imported:?}");
+    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-5}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    node
+}
+
+fn json(node: &Node, command: &str) -> Vec<serde_json::Value> {
+    serde_json::from_str(&node.ok(&format!("{command} --json"))).expect("rows")
+}
+
+fn calls(node: &Node) -> Vec<serde_json::Value> {
+    json(node, "domain/voip.test/call/list")
+}
+
+fn cdrs(node: &Node) -> Vec<serde_json::Value> {
+    json(node, "domain/voip.test/cdr/list")
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn two_phones_talk_both_ways_without_gaps() {
+    let node = estate();
+    let at = sip(&node);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (low, high) = (dir.path().join("low.wav"), dir.path().join("high.wav"));
+    phones::tone(&low, 440.0, 60);
+    phones::tone(&high, 1000.0, 60);
+    let mut alice = Baresip::with(at, "100", "udp", "Geheim77", "", Some(&low));
+    let bob = Baresip::with(at, "101", "tcp", "Geheim77", ";answermode=auto", Some(&high));
+    alice.says("200 OK");
+    bob.says("200 OK");
+    alice.types("/dial sip:101@voip.test");
+    alice.says("Call established");
+    until("the call is shown", || calls(&node).iter().any(|c| c["state"] == "talking"));
+    std::thread::sleep(Duration::from_secs(4));
+    let ladder = node.ok(&format!(
+        "domain/voip.test/call/ladder {}",
+        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
+    ));
+    assert!(ladder.contains("INVITE") && ladder.contains("route 100 -> 101") && ladder.contains("200 OK"), "{ladder}");
+    alice.types("/hangup");
+    until("the call has ended", || calls(&node).is_empty());
+    for (phone, tone, other) in [(&alice, 1000.0, 440.0), (&bob, 440.0, 1000.0)] {
+        let recorded = phone.recordings();
+        assert_eq!(recorded.len(), 1, "{recorded:?}");
+        let samples = phones::samples(&recorded[0]);
+        let heard = phones::heard(&samples, tone);
+        let first = heard.iter().position(|h| *h).expect("the other's tone is heard");
+        let last = heard.iter().rposition(|h| *h).expect("and its end");
+        assert!(last - first >= 30, "three seconds at least: {heard:?}");
+        assert!(heard[first..=last].iter().all(|h| *h), "without a gap: {heard:?}");
+        assert!(!phones::heard(&samples, other).contains(&true), "nobody hears himself");
+    }
+    until("the record is written", || !cdrs(&node).is_empty());
+    let cdr = &cdrs(&node)[0];
+    assert_eq!((&cdr["side"]["a"], &cdr["side"]["b"]), (&"100".into(), &"101".into()), "{cdr}");
+    assert!(cdr["seconds"].as_i64().is_some_and(|s| s >= 4) && cdr["cdr"]["cause"] == 16, "{cdr}");
+    // The same ladder, from the journal.
+    let past = node.ok(&format!(
+        "domain/voip.test/call/ladder {}",
+        cdr["cdr"]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
+    ));
+    assert!(past.contains("INVITE") && past.contains("BYE"), "{past}");
+}

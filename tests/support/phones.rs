@@ -1,0 +1,178 @@
+//! Phones written by others: baresip and SIPp.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A baresip of its own directory; it ends with the test.
+pub struct Baresip {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    dir: tempfile::TempDir,
+}
+
+impl Baresip {
+    pub fn start(node: SocketAddr, user: &str, transport: &str, password: &str) -> Self {
+        Self::with(node, user, transport, password, "", None)
+    }
+
+    /// With more parameters of the account, and a file that it says.
+    pub fn with(node: SocketAddr, user: &str, transport: &str, password: &str, more: &str, says: Option<&Path>) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        let account = format!(
+            "<sip:{user}@voip.test;transport={transport}>;auth_pass={password};\
+             outbound=\"sip:{node};transport={transport}\";regint=600{more}\n"
+        );
+        let source = says.map(|p| format!("audio_source aufile,{}\n", p.display())).unwrap_or_default();
+        let config = format!(
+            "sip_listen 127.0.0.1:{free}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
+             {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\n\
+             module stdio.so\nmodule g711.so\nmodule g722.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
+             module_app account.so\nmodule_app menu.so\n",
+            dir = dir.path().display()
+        );
+        std::fs::write(dir.path().join("accounts"), account).expect("written");
+        std::fs::write(dir.path().join("config"), config).expect("written");
+        let mut child = Command::new("baresip")
+            .args(["-4", "-s", "-f"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("baresip runs; ops/test installs it");
+        let (said, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| said.send(l)));
+        Self { child, lines, dir }
+    }
+
+    /// Types a command of its menu.
+    pub fn types(&mut self, command: &str) {
+        let input = self.child.stdin.as_mut().expect("a pipe");
+        writeln!(input, "{command}").and_then(|()| input.flush()).expect("typed");
+    }
+
+    /// Reads what it says until a text comes.
+    pub fn says(&self, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(wanted) {
+                return;
+            }
+            seen.push(line);
+        }
+        panic!("baresip does not say {wanted:?}: {seen:#?}");
+    }
+
+    /// What it heard: recordings of decoded audio.
+    pub fn recordings(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.dir.path()).expect("its directory");
+        let mut all: Vec<PathBuf> =
+            files.flatten().map(|f| f.path()).filter(|p| p.to_string_lossy().ends_with("-dec.wav")).collect();
+        all.sort();
+        all
+    }
+}
+
+impl Drop for Baresip {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Writes a tone to a WAV file.
+pub fn tone(path: &Path, frequency: f32, seconds: u32) {
+    let spec =
+        hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut writer = hound::WavWriter::create(path, spec).expect("a file");
+    for n in 0..seconds * 8000 {
+        let sample = (n as f32 * frequency * std::f32::consts::TAU / 8000.0).sin() * 8000.0;
+        writer.write_sample(sample as i16).expect("written");
+    }
+    writer.finalize().expect("written");
+}
+
+/// A recording's samples at 8000 Hz.
+pub fn samples(path: &Path) -> Vec<i16> {
+    let mut reader = hound::WavReader::open(path).expect("a recording");
+    reader.samples::<i16>().map_while(Result::ok).collect()
+}
+
+/// For each tenth of a second: whether this tone is in it.
+pub fn heard(samples: &[i16], frequency: f32) -> Vec<bool> {
+    samples
+        .chunks_exact(800)
+        .map(|chunk| {
+            let (mut re, mut im) = (0.0f32, 0.0f32);
+            for (i, s) in chunk.iter().enumerate() {
+                let w = std::f32::consts::TAU * frequency * i as f32 / 8000.0;
+                re += f32::from(*s) * w.cos();
+                im += f32::from(*s) * w.sin();
+            }
+            (re * re + im * im).sqrt() / 800.0 > 1000.0
+        })
+        .collect()
+}
+
+/// SIPp with a scenario of this directory's, until it ends.
+pub struct Sipp {
+    child: Child,
+    dir: tempfile::TempDir,
+    pub port: u16,
+}
+
+impl Sipp {
+    /// `arguments` follow the scenario's; calls to be made, where it makes them, are among them.
+    pub fn start(scenario: &str, node: SocketAddr, arguments: &[&str]) -> Self {
+        let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        Self::at(port, scenario, node, arguments)
+    }
+
+    pub fn at(port: u16, scenario: &str, node: SocketAddr, arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(scenario);
+        let mut command = Command::new("sipp");
+        command.arg("-sf").arg(file).args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin"]);
+        command.args(["-trace_err", "-trace_msg", "-timeout", "60s", "-timeout_error"]).args(arguments);
+        let child = command
+            .arg(node.to_string())
+            .current_dir(dir.path())
+            .env("TERM", "dumb")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sipp runs; ops/test installs it");
+        Self { child, dir, port }
+    }
+
+    /// Waits for its end; all its calls must have gone as written.
+    pub fn ends(mut self) {
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}: {}", self.said());
+    }
+
+    fn said(&self) -> String {
+        let files = std::fs::read_dir(self.dir.path()).expect("its directory").flatten();
+        files.filter_map(|f| std::fs::read_to_string(f.path()).ok()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Sipp {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
