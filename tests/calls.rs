@@ -9,7 +9,7 @@ use std::{
 
 use support::{
     Node,
-    phones::{self, Baresip, PATIENCE},
+    phones::{self, Baresip, Linphone, PATIENCE},
 };
 
 /// Where the node's SIP is.
@@ -80,7 +80,10 @@ fn two_phones_talk_both_ways_without_gaps() {
         "domain/voip.test/call/ladder {}",
         calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
     ));
-    assert!(ladder.contains("INVITE") && ladder.contains("route 100 -> 101") && ladder.contains("200 OK"), "{ladder}");
+    assert!(
+        ladder.contains("INVITE") && ladder.contains("route 100 -> 101") && ladder.contains("200 OK"),
+        "{ladder}"
+    );
     alice.types("/hangup");
     until("the call has ended", || calls(&node).is_empty());
     for (phone, tone, other) in [(&alice, 1000.0, 440.0), (&bob, 440.0, 1000.0)] {
@@ -104,4 +107,121 @@ fn two_phones_talk_both_ways_without_gaps() {
         cdr["cdr"]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
     ));
     assert!(past.contains("INVITE") && past.contains("BYE"), "{past}");
+}
+
+/// Registered, with a tone of its own, answering by itself.
+fn answering(at: SocketAddr, dir: &std::path::Path, user: &str, frequency: f32) -> Baresip {
+    let file = dir.join(format!("{user}.wav"));
+    phones::tone(&file, frequency, 60);
+    let phone = Baresip::with(at, user, "udp", "Geheim77", ";answermode=auto", Some(&file));
+    phone.says("200 OK");
+    phone
+}
+
+/// The newest recording holds this tone for two seconds on end.
+fn hears(phone: &Baresip, frequency: f32) -> bool {
+    phone.recordings().iter().any(|recording| {
+        let heard = phones::heard(&phones::samples(recording), frequency);
+        heard.windows(20).any(|w| w.iter().all(|h| *h))
+    })
+}
+
+fn states(node: &Node) -> Vec<String> {
+    calls(node).iter().map(|c| c["state"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_phone_holds_and_transfers_blindly() {
+    let node = estate();
+    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let mut alice = answering(at, dir.path(), "100", 500.0);
+    let bob = answering(at, dir.path(), "101", 800.0);
+    let carol = answering(at, dir.path(), "102", 1200.0);
+    alice.types("/dial sip:101@voip.test");
+    alice.says("Call established");
+    alice.types("/hold");
+    until("held", || states(&node) == ["held"]);
+    std::thread::sleep(Duration::from_secs(1));
+    alice.types("/resume");
+    until("retrieved", || states(&node) == ["talking"]);
+    alice.types("/transfer sip:102@voip.test");
+    until("bob talks to carol", || {
+        calls(&node).iter().any(|c| {
+            c["state"] == "talking" && c["b"] == "102" && c["legs"].as_array().is_some_and(|l| l.len() == 2)
+        })
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    drop(alice);
+    node.ok(&format!(
+        "domain/voip.test/call/end {} --force",
+        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
+    ));
+    until("the call has ended", || calls(&node).is_empty());
+    until("bob hears carol", || hears(&bob, 1200.0));
+    until("carol hears bob", || hears(&carol, 800.0));
+    until("two records", || cdrs(&node).len() == 2);
+    assert!(cdrs(&node).iter().any(|c| c["cdr"]["service"] == "transfer" && c["side"]["b"] == "102"));
+}
+
+#[test]
+fn a_phone_transfers_after_asking() {
+    let node = estate();
+    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let bob = answering(at, dir.path(), "101", 800.0);
+    let carol = answering(at, dir.path(), "102", 1200.0);
+    let mut alice = Linphone::start(at, "100", "Geheim77");
+    until("registered", || json(&node, "domain/voip.test/sip/user/registered").len() == 3);
+    alice.types("call sip:101@voip.test");
+    until("the first call", || states(&node) == ["talking"]);
+    alice.types("pause 1");
+    until("held", || states(&node) == ["held"]);
+    alice.types("call sip:102@voip.test");
+    until("the second call", || states(&node) == ["held", "talking"]);
+    alice.types("transfer 1 --to-call 2");
+    until("one call is left", || calls(&node).len() == 1 && calls(&node)[0]["state"] == "talking");
+    std::thread::sleep(Duration::from_secs(3));
+    drop(alice);
+    assert_eq!(states(&node), ["talking"]);
+    node.ok(&format!(
+        "domain/voip.test/call/end {} --force",
+        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
+    ));
+    until("bob hears carol", || hears(&bob, 1200.0));
+    until("carol hears bob", || hears(&carol, 800.0));
+}
+
+#[test]
+fn three_phones_confer_and_each_hears_the_others() {
+    let node = estate();
+    node.ok("domain/voip.test/ss/conference/activate 100");
+    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let bob = answering(at, dir.path(), "101", 800.0);
+    let carol = answering(at, dir.path(), "102", 1200.0);
+    let dave = answering(at, dir.path(), "103", 1700.0);
+    let mut alice = Linphone::start(at, "100", "Geheim77");
+    until("registered", || json(&node, "domain/voip.test/sip/user/registered").len() == 4);
+    alice.types("call sip:*71%23@voip.test");
+    until("the conference", || states(&node) == ["conference"]);
+    for (number, of, call) in [("101", 2, 2), ("102", 3, 3), ("103", 4, 4)] {
+        alice.types("pause");
+        std::thread::sleep(Duration::from_millis(500));
+        alice.types(&format!("call sip:{number}@voip.test"));
+        until("a call to add", || states(&node).iter().any(|s| s == "talking"));
+        alice.types(&format!("transfer {call} --to-call 1"));
+        until("joined", || {
+            calls(&node).len() == 1 && calls(&node)[0]["legs"].as_array().is_some_and(|l| l.len() == of)
+        });
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    node.ok(&format!(
+        "domain/voip.test/call/end {} --force",
+        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
+    ));
+    let tones = [800.0, 1200.0, 1700.0];
+    for (i, phone) in [&bob, &carol, &dave].into_iter().enumerate() {
+        for (j, tone) in tones.iter().enumerate().filter(|(j, _)| i != *j) {
+            until(&format!("{i} hears {j}"), || hears(phone, *tone));
+        }
+        assert!(!hears(phone, tones[i]), "{i} does not hear itself");
+    }
 }

@@ -24,7 +24,14 @@ impl Baresip {
     }
 
     /// With more parameters of the account, and a file that it says.
-    pub fn with(node: SocketAddr, user: &str, transport: &str, password: &str, more: &str, says: Option<&Path>) -> Self {
+    pub fn with(
+        node: SocketAddr,
+        user: &str,
+        transport: &str,
+        password: &str,
+        more: &str,
+        says: Option<&Path>,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
         let account = format!(
@@ -93,8 +100,12 @@ impl Drop for Baresip {
 
 /// Writes a tone to a WAV file.
 pub fn tone(path: &Path, frequency: f32, seconds: u32) {
-    let spec =
-        hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let mut writer = hound::WavWriter::create(path, spec).expect("a file");
     for n in 0..seconds * 8000 {
         let sample = (n as f32 * frequency * std::f32::consts::TAU / 8000.0).sin() * 8000.0;
@@ -176,3 +187,65 @@ impl Drop for Sipp {
     }
 }
 
+/// A linphone of its own directory, for what baresip cannot: attended transfer.
+pub struct Linphone {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    _dir: tempfile::TempDir,
+}
+
+impl Linphone {
+    pub fn start(node: SocketAddr, user: &str, password: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        let config = format!(
+            "[sip]\nsip_port={free}\nsip_tcp_port=-1\nsip_tls_port=-1\ndefault_proxy=0\n\
+             register_only_when_network_is_up=0\n[rtp]\naudio_rtp_port=-1\n\
+             [proxy_0]\nreg_proxy=<sip:{node}>\nreg_route=<sip:{node};lr>\nreg_identity=sip:{user}@voip.test\n\
+             reg_expires=600\nreg_sendregister=1\npublish=0\n\
+             [auth_info_0]\nusername={user}\npasswd={password}\nrealm=voip.test\ndomain=voip.test\n"
+        );
+        std::fs::write(dir.path().join("rc"), config).expect("written");
+        std::fs::create_dir_all(dir.path().join(".local/share/linphone")).expect("made");
+        let mut child = Command::new("linphonec")
+            .arg("-c")
+            .arg(dir.path().join("rc"))
+            .env("HOME", dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("linphonec runs; ops/test installs it");
+        let (said, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| said.send(l)));
+        let mut phone = Self { child, lines, _dir: dir };
+        phone.types("soundcard use files");
+        phone
+    }
+
+    pub fn types(&mut self, command: &str) {
+        let input = self.child.stdin.as_mut().expect("a pipe");
+        writeln!(input, "{command}").and_then(|()| input.flush()).expect("typed");
+    }
+
+    /// Reads what it says until a text comes.
+    pub fn says(&self, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(wanted) {
+                return;
+            }
+            seen.push(line);
+        }
+        panic!("linphone does not say {wanted:?}: {seen:#?}");
+    }
+}
+
+impl Drop for Linphone {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
