@@ -9,7 +9,7 @@ use std::{
 
 use support::{
     Node,
-    phones::{self, Baresip, Linphone, PATIENCE},
+    phones::{self, Baresip, Linphone, PATIENCE, Sipp},
 };
 
 /// Where the node's SIP is.
@@ -224,4 +224,106 @@ fn three_phones_confer_and_each_hears_the_others() {
         }
         assert!(!hears(phone, tones[i]), "{i} does not hear itself");
     }
+}
+
+/// The manual's MultiSORM estate, its trunk leading to a port here.
+fn multisorm(trunk: u16) -> Node {
+    let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}", media_ports()), &[]);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/multisorm.yaml");
+    let played = node.replay(script);
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stdout));
+    node.ok("domain/central_voip/trunk/sip/remove trunk1 --force");
+    node.ok(&format!(
+        "domain/central_voip/trunk/sip/declare default_routing central_voip trunk1 voip.local.set1 static 127.0.0.1 {trunk} sip-proxy 5060"
+    ));
+    node
+}
+
+#[test]
+fn a_trunk_calls_in_and_is_called_across_the_bridges_of_the_multisorm_estate() {
+    let trunk = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+    let node = multisorm(trunk);
+    let at = sip(&node);
+    let dir = tempfile::tempdir().expect("a directory");
+    let tone = dir.path().join("tone.wav");
+    phones::tone(&tone, 600.0, 60);
+    let inside = Baresip::with(at, "300001@local.voip", "udp", "300001", ";answermode=auto", Some(&tone));
+    inside.says("200 OK");
+    let in_call = Sipp::at(trunk, "trunk_in.xml", at, &["-s", "73832710001", "-m", "1"]);
+    let of = |domain: &str| json(&node, &format!("domain/{domain}/call/list"));
+    until("both domains see the call", || {
+        ["central_voip", "local.voip"].iter().all(|d| of(d).iter().any(|c| c["state"] == "talking"))
+    });
+    assert!(of("voip.local").is_empty(), "and no other does");
+    let on_bridge = |name: &str| node.ok(&format!("bridge/info {name}"));
+    assert!(
+        on_bridge("c2l").contains("calls")
+            && on_bridge("c2l").lines().any(|l| l.contains("calls") && l.contains('1')),
+        "{}",
+        on_bridge("c2l")
+    );
+    in_call.ends();
+    until("its place is free again", || {
+        on_bridge("c2l").lines().any(|l| l.contains("calls") && l.contains('0'))
+    });
+    let record =
+        |domain: &str| json(&node, &format!("domain/{domain}/cdr/list")).first().cloned().unwrap_or_default();
+    until("both domains have its record", || {
+        ["central_voip", "local.voip"]
+            .iter()
+            .all(|d| record(d)["seconds"].as_i64() == Some(3) || record(d)["seconds"].as_i64() == Some(4))
+    });
+    assert_eq!(record("central_voip")["side"]["to"], "bridge c2l");
+    assert_eq!(record("local.voip")["side"]["to"], "300001@local.voip");
+
+    let out_call = Sipp::at(trunk, "trunk_out.xml", at, &["-m", "1"]);
+    let mut outside = Baresip::with(at, "200100@voip.local", "udp", "200100", "", Some(&tone));
+    outside.says("200 OK");
+    outside.types("/dial sip:73832123456@voip.local");
+    outside.says("Call established");
+    until("the call leaves by the trunk", || of("central_voip").iter().any(|c| c["state"] == "talking"));
+    outside.types("/hangup");
+    out_call.ends();
+    until("its record is there", || record("voip.local")["side"]["to"] == "bridge c2v");
+    assert_eq!(record("central_voip")["side"]["a"], "73832700000", "the caller's full number");
+}
+
+#[test]
+fn a_call_whose_actor_is_killed_ends_for_both_and_no_other_does() {
+    let node = estate();
+    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let mut phones: Vec<Baresip> =
+        (0..4).map(|i| answering(at, dir.path(), &format!("10{i}"), 500.0 + 300.0 * i as f32)).collect();
+    phones[0].types("/dial sip:101@voip.test");
+    phones[2].types("/dial sip:103@voip.test");
+    until("two calls", || states(&node) == ["talking", "talking"]);
+    let victim = calls(&node).into_iter().find(|c| c["a"] == "100").expect("its call");
+    node.ok(&format!("node/actor/kill {} --force", victim["call"].as_str().expect("its name")));
+    phones[0].says("BYE");
+    phones[1].says("BYE");
+    until("one call goes on", || states(&node) == ["talking"] && calls(&node)[0]["a"] == "102");
+    until("the killed one has a record", || {
+        cdrs(&node).iter().any(|c| c["side"]["a"] == "100" && c["cdr"]["released_by"] == "system")
+    });
+    phones[2].types("/hangup");
+    until("both have ended", || calls(&node).is_empty() && cdrs(&node).len() == 2);
+}
+
+#[test]
+fn a_node_that_dies_writes_a_record_for_every_answered_call() {
+    let mut node = estate();
+    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let mut alice = answering(at, dir.path(), "100", 500.0);
+    let _bob = answering(at, dir.path(), "101", 800.0);
+    alice.types("/dial sip:101@voip.test");
+    until("talking", || states(&node) == ["talking"]);
+    node.kill();
+    node.restart();
+    assert_eq!(json(&node, "domain/voip.test/sip/user/registered").len(), 2);
+    until("its record", || cdrs(&node).len() == 1);
+    let cdr = &cdrs(&node)[0]["cdr"];
+    assert!(cdr["answered"].is_string() && cdr["cause"] == 41 && cdr["released_by"] == "system", "{cdr}");
+    node.kill();
+    node.restart();
+    assert_eq!(cdrs(&node).len(), 1, "and only one");
 }

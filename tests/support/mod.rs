@@ -117,6 +117,13 @@ impl Node {
         answer(child.wait_with_output().expect("it ends"))
     }
 
+    /// Plays a script on this node.
+    pub fn replay(&self, script: &str) -> std::process::Output {
+        let mut command = Command::new(HYPHA);
+        command.args(["replay", script, "--attach", &self.address.to_string()]);
+        command.env("HYPHA_PASSWORD", &self.password).output().expect("it runs")
+    }
+
     pub fn spawn(&self, line: &str) -> Child {
         self.client("admin", Some(&self.password)).arg(line).spawn().expect("ssh runs")
     }

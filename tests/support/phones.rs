@@ -34,8 +34,9 @@ impl Baresip {
     ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        let domain = if user.contains('@') { "" } else { "@voip.test" };
         let account = format!(
-            "<sip:{user}@voip.test;transport={transport}>;auth_pass={password};\
+            "<sip:{user}{domain};transport={transport}>;auth_pass={password};\
              outbound=\"sip:{node};transport={transport}\";regint=600{more}\n"
         );
         let source = says.map(|p| format!("audio_source aufile,{}\n", p.display())).unwrap_or_default();
