@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use domain::{DomainBook, DomainCommand, Estate};
 use kit::{
-    Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Placement, Refused, Restart, SupervisorHandle,
+    Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Refused, Restart, SupervisorHandle,
     journal::Origin,
     ledger::{self, LedgerMsg},
 };
@@ -89,7 +89,8 @@ pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> R
         };
         async move { Ok(actor) }
     });
-    let spec = spec.restart(Restart::Temporary).place(Placement::Spread);
+    // With its signalling: a wake-up of another thread for each message would cost more than the call itself.
+    let spec = spec.restart(Restart::Temporary);
     supervisor.start_child(spec).await.map_err(|e| e.to_string())?;
     Ok(name)
 }

@@ -101,7 +101,8 @@ pub(super) fn incoming(
     if request.header(&Name::ContentEncoding).is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
         return Err((415, vec![(Name::Accept, "application/sdp".into())]));
     }
-    let dialled = uri.number();
+    // What is no number reaches nobody; routing says so.
+    let dialled = Some(digits(&uri)).filter(|d| !d.is_empty()).unwrap_or_else(|| uri.number());
     if dialled.is_empty() {
         return Err(warned(484, "nobody is called"));
     }
@@ -115,7 +116,7 @@ pub(super) fn incoming(
                 .header(&Name::AssertedIdentity)
                 .and_then(|v| address::list(v).ok()?.into_iter().next());
             let shown = asserted.unwrap_or(from);
-            let number = Uri::parse(&shown.uri).map(|u| u.number()).unwrap_or_default();
+            let number = Uri::parse(&shown.uri).map(|u| digits(&u)).unwrap_or_default();
             (domain, Origin::Trunk { name: trunk }, Party { number, name: shown.name, restricted })
         }
         None => {
@@ -158,6 +159,14 @@ pub(super) fn incoming(
         replaces,
         user_agent: user_agent(request),
     })
+}
+
+/// The number of a URI as routing takes it: without the plus of an international one; nothing for a name.
+fn digits(uri: &Uri<'_>) -> String {
+    let number = uri.number();
+    let number = number.strip_prefix('+').unwrap_or(&number);
+    let digit = |c: char| c.is_ascii_digit() || "*#ABCD".contains(c);
+    if number.chars().all(digit) { number.to_owned() } else { String::new() }
 }
 
 /// How a target is reached.
