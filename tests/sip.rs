@@ -230,3 +230,132 @@ fn garbage_leaves_the_node_answering() {
         node.ok("node/crash/list").contains("elements: 0") || !node.ok("node/crash/list").contains("sip/")
     );
 }
+
+/// Asks for the answer at the socket it was sent from: RFC 4475's senders are elsewhere.
+fn with_rport(message: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(message);
+    let start = text.split("\r\n").scan(0, |at, line| {
+        let here = *at;
+        *at += line.len() + 2;
+        Some((here, line))
+    });
+    let lines: Vec<(usize, &str)> = start.collect();
+    let is_via = |l: &str| {
+        let name = l.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
+        l.contains(':') && (name == "via" || name == "v")
+    };
+    let Some(via) = lines.iter().position(|(_, l)| is_via(l)) else { return message.to_vec() };
+    let last =
+        (via + 1..lines.len()).take_while(|i| lines[*i].1.starts_with([' ', '\t'])).last().unwrap_or(via);
+    let whole = &text[lines[via].0..lines[last].0 + lines[last].1.len()];
+    let end = lines[via].0 + whole.find(',').unwrap_or(whole.len());
+    // Bytes, since some messages are no text.
+    let at = if text.len() == message.len() { end } else { String::from_utf8_lossy(message)[..end].len() };
+    [&message[..at], b";rport", &message[at..]].concat()
+}
+
+/// What RFC 4475 asks for: statuses, none of them for silence; `0` stands for any but 400.
+const TORTURES: &[(&str, &[u16])] = &[
+    ("wsinv", &[0]),
+    ("intmeth", &[501]),
+    ("esc01", &[0]),
+    ("escnull", &[0]),
+    ("esc02", &[501]),
+    ("lwsdisp", &[200]),
+    ("longreq", &[0]),
+    ("dblreq", &[0]),
+    ("semiuri", &[200]),
+    ("transports", &[200]),
+    ("mpart01", &[0]),
+    ("unreason", &[]),
+    ("noreason", &[]),
+    ("badinv01", &[400]),
+    ("clerr", &[400]),
+    ("ncl", &[400]),
+    ("scalar02", &[400]),
+    ("scalarlg", &[]),
+    ("quotbal", &[400]),
+    ("ltgtruri", &[400]),
+    ("lwsruri", &[400]),
+    ("lwsstart", &[400]),
+    ("trws", &[400, 200]),
+    ("escruri", &[400]),
+    ("baddate", &[400]),
+    ("regbadct", &[400]),
+    ("badaspec", &[400, 200]),
+    ("baddn", &[400, 200]),
+    ("badvers", &[505]),
+    ("mismatch01", &[400]),
+    ("mismatch02", &[400, 501]),
+    ("bigcode", &[]),
+    ("badbranch", &[200]),
+    ("insuf", &[400]),
+    ("unkscm", &[416]),
+    ("novelsc", &[416]),
+    ("unksm2", &[400, 404, 416]),
+    ("bext01", &[420]),
+    ("invut", &[415]),
+    ("regaut01", &[401]),
+    ("multi01", &[400]),
+    ("mcl01", &[400]),
+    ("bcast", &[]),
+    ("zeromf", &[200, 483]),
+    ("cparam01", &[401]),
+    ("cparam02", &[401]),
+    ("regescrt", &[401]),
+    ("sdp01", &[406, 0]),
+    ("inv2543", &[0]),
+];
+
+#[test]
+fn every_torture_of_rfc_4475_gets_the_answer_it_asks_for() {
+    let node = estate("md5");
+    node.ok("domain/declare example.com");
+    let to = sip(&node);
+    let files = std::fs::read_dir("fixtures/rfc4475").expect("the messages").flatten();
+    let all = files.filter(|f| f.path().extension().is_some_and(|e| e == "dat")).count();
+    assert_eq!(all, TORTURES.len(), "each message has its expectation");
+    let mut wrong = Vec::new();
+    for (name, wanted) in TORTURES {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        let message = std::fs::read(format!("fixtures/rfc4475/{name}.dat")).expect("a message");
+        socket.send_to(&with_rport(&message), to).expect("sent");
+        // Behind it goes a question that is always answered, so that silence is seen without waiting.
+        let me = socket.local_addr().expect("an address");
+        let probe = format!(
+            "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {me};rport;branch=z9hG4bKprobe{name}\r\nFrom: <sip:p@p>;tag=1\r\n\
+             To: <sip:p@p>\r\nCall-ID: probe{name}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        socket.send_to(probe.as_bytes(), to).expect("sent");
+        let (mut statuses, mut buffer) = (Vec::new(), [0; 65_535]);
+        loop {
+            let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
+            let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if answer.contains(&format!("probe{name}")) {
+                break;
+            }
+            let status: u16 = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_default();
+            if status >= 200 {
+                statuses.push(status);
+            }
+        }
+        // A registration is answered a moment after the probe.
+        if statuses.is_empty() && !wanted.is_empty() {
+            socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
+            if let Ok((length, _)) = socket.recv_from(&mut buffer) {
+                let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                statuses.extend(answer.split(' ').nth(1).and_then(|s| s.parse::<u16>().ok()));
+            }
+        }
+        let good = match statuses.as_slice() {
+            [] => wanted.is_empty(),
+            [one] => wanted.contains(one) || (wanted.contains(&0) && *one != 400 && *one >= 200),
+            _ => false,
+        };
+        if !good {
+            wrong.push(format!("{name}: {statuses:?}, not {wanted:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -9,7 +9,7 @@ use call::{Incoming, LegId, Origin, Outgoing, Party, Target};
 use domain::{Picture, state::DomainState, state::TrunkKind};
 use imbl::OrdMap;
 
-use super::register::{Answer, Registrar, extensions, user_agent, warned};
+use super::register::{Answer, Registrar, user_agent, warned};
 use crate::{
     agent::Way,
     transaction::{Flow, Transport},
@@ -85,7 +85,6 @@ pub(super) fn incoming(
     leg: LegId,
     replaces: Option<LegId>,
 ) -> Result<Incoming, Answer> {
-    extensions(request)?;
     let picture = registrar.estate.picture();
     let now = registrar.node.clock().now();
     let bad = |text: &str| warned(400, text);

@@ -248,6 +248,9 @@ impl Shared {
     }
 
     fn request(&mut self, id: Id, message: Box<Message>, flow: Flow) {
+        if let Err(answer) = register::extensions(&message) {
+            return self.respond(id, &message, answer);
+        }
         let answer = match message.method() {
             Some(Method::Invite) => return self.invite(id, message, flow),
             Some(Method::Register) => return self.register(id, message, flow),

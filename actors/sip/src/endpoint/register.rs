@@ -64,7 +64,6 @@ impl Registrar {
         let Some(domain) = picture.domains.get(&realm).cloned() else {
             return Err(warned(404, "there is no such domain here"));
         };
-        extensions(request)?;
         let to = request.header(&Name::To).ok_or_else(|| bad("there is no To"))?;
         let to = address::list(to).map_err(|e| bad(&format!("To: {e}")))?;
         let to = to.first().ok_or_else(|| bad("To is no URI"))?;

@@ -407,6 +407,7 @@ fn parameter<'v>(text: &'v str, name: &str) -> Option<&'v str> {
 /// One `Via` value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Via<'v> {
+    pub version: &'v str,
     /// `UDP`, `TCP`, `TLS`, `WS`, `WSS`
     pub transport: &'v str,
     /// Host and port as the sender believes itself to be.
@@ -420,14 +421,19 @@ impl<'v> Via<'v> {
         let second = value.match_indices('/').nth(1)?.0;
         let (protocol, rest) = (&value[..second], &value[second + 1..]);
         let (name, version) = protocol.split_once('/')?;
-        if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
+        if !name.trim().eq_ignore_ascii_case("SIP") {
             return None;
         }
         let rest = rest.trim_start();
         let (transport, rest) = rest.split_at(rest.find([' ', '\t'])?);
         let (sent_by, parameters) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
         let sent_by = sent_by.trim();
-        (!sent_by.is_empty() && is_token(transport)).then_some(Self { transport, sent_by, parameters })
+        (!sent_by.is_empty() && is_token(transport)).then_some(Self {
+            version: version.trim(),
+            transport,
+            sent_by,
+            parameters,
+        })
     }
 
     pub fn parameter(&self, name: &str) -> Option<&'v str> {

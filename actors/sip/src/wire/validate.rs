@@ -51,7 +51,7 @@ pub fn request(message: &Message) -> Result<(), Fault> {
             }
         }
     }
-    if message.via().is_none() {
+    if message.via().is_none_or(|v| v.version != "2.0") {
         return Err(bad("Via cannot be read"));
     }
     if let Some(date) = message.header(&Name::Date)
