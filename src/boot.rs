@@ -41,6 +41,7 @@ pub struct Assembly {
     pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
     pub estate: Estate,
     calls: call::Services,
+    health: sip::TrunksHealth,
     services: Services,
     root: SupervisorSpec,
 }
@@ -82,7 +83,8 @@ impl Assembly {
         commands::register(&mut tree, &node, &journal)?;
         access::register(&mut tree, &node, &accounts)?;
         domain::commands::register(&mut tree, &services)?;
-        sip::register(&mut tree, &node, &estate)?;
+        let health = sip::TrunksHealth::default();
+        sip::register(&mut tree, &node, &estate, &health)?;
         let calls = call::Services {
             node: node.clone(),
             estate: estate.clone(),
@@ -92,8 +94,16 @@ impl Assembly {
         call::commands::register(&mut tree, &calls, &journal)?;
         let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)
             .intensity(5, Duration::from_secs(30));
-        let assembly =
-            Self { node, tree: Arc::new(tree), accounts: accounts.clone(), estate, calls, services, root };
+        let assembly = Self {
+            node,
+            tree: Arc::new(tree),
+            accounts: accounts.clone(),
+            estate,
+            calls,
+            health,
+            services,
+            root,
+        };
         Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
     }
 
@@ -125,6 +135,7 @@ impl Assembly {
             digest,
             calls: self.calls.clone(),
             written: call::Written::default(),
+            health: self.health.clone(),
         };
         let child = sip::child(&settings)?;
         Ok(self.child(child))

@@ -15,6 +15,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+/// Messages and calls are many small allocations that come and go.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Telecom node: many virtual PBXs as supervised actors in one process.
 #[derive(Parser)]
 #[command(name = "hypha", version)]

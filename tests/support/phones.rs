@@ -155,7 +155,7 @@ impl Sipp {
         let dir = tempfile::tempdir().expect("a directory");
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(scenario);
         let mut command = Command::new("sipp");
-        command.arg("-sf").arg(file).args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin"]);
+        command.arg("-sf").arg(file).args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"]);
         command.args(["-trace_err", "-trace_msg", "-timeout", "60s", "-timeout_error"]).args(arguments);
         let child = command
             .arg(node.to_string())

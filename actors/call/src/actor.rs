@@ -1,6 +1,6 @@
 //! The actor around a [`Call`]: it carries effects out, in order, and writes the call's records.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt::Display, sync::Arc};
 
 use domain::{DomainBook, DomainCommand, Estate};
 use kit::{
@@ -8,6 +8,7 @@ use kit::{
     journal::Origin,
     ledger::{self, LedgerMsg},
 };
+use parking_lot::Mutex;
 use strum::IntoStaticStr;
 
 use crate::{
@@ -57,7 +58,8 @@ pub enum CallMsg {
 /// `domain/<NAME>/call/<ID>`
 pub(crate) struct CallActor {
     services: Services,
-    call: Call,
+    /// Shared with the board, which looks at it when somebody asks.
+    call: Arc<Mutex<Call>>,
     media: Option<Box<dyn MediaSession>>,
     ladder: Ladder,
     todo: VecDeque<Effect>,
@@ -78,7 +80,7 @@ pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> R
     let spec = ChildSpec::worker(name.clone(), move |start| {
         let now = s.node.clock().now();
         let actor = CallActor {
-            call: Call::new(start.address.clone(), incoming.clone(), now),
+            call: Arc::new(Mutex::new(Call::new(start.address.clone(), incoming.clone(), now))),
             services: s.clone(),
             media: None,
             ladder: ladder.clone(),
@@ -112,13 +114,12 @@ impl CallActor {
             board: &self.services.board,
             media: media.as_mut(),
         };
-        let effects = with(&mut self.call, &mut world);
+        let effects = with(&mut self.call.lock(), &mut world);
         self.todo.extend(effects);
-        self.services.board.show(&self.name, self.call.view(), &self.ladder);
         self.carry_out(cx)
     }
 
-    fn note(&self, from: &str, to: impl Into<String>, text: impl Into<String>, cx: &Cx<'_, Self>) {
+    fn note(&self, from: impl Display, to: impl Display, text: impl Display, cx: &Cx<'_, Self>) {
         self.ladder.add(cx.node().clock().now(), from, to, text);
     }
 
@@ -159,7 +160,7 @@ impl CallActor {
 
     fn signal(&mut self, leg: LegId, command: LegCommand, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         let label: &'static str = (&command).into();
-        self.note("call", leg.to_string(), label, cx);
+        self.note("call", leg, label, cx);
         let to = cx.lookup::<SignalMsg>(&signalling()?).map_err(ExitReason::error)?;
         let call = self.name.clone();
         to.tell(SignalMsg::Leg { leg, call, command }).map_err(|e| ExitReason::Error(format!("{leg}: {e}")))
@@ -178,7 +179,7 @@ impl CallActor {
         };
         let mailbox = to.filter(|t| *t != self.name).and_then(|t| cx.lookup::<CallMsg>(&t).ok());
         let Some(mailbox) = mailbox else { return self.take_back(*adopt, cx) };
-        self.note("call", mailbox.address().to_string(), format!("hand over {adopt:?}"), cx);
+        self.note("call", mailbox.address(), format_args!("hand over {adopt:?}"), cx);
         match mailbox.tell(CallMsg::Adopt { adopt, from: self.name.clone(), by }) {
             Ok(()) => Ok(()),
             Err(
@@ -233,7 +234,7 @@ impl CallActor {
     fn last_words(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         let records: Mailbox<RecordsMsg> =
             cx.lookup(&crate::records::address()?).map_err(ExitReason::error)?;
-        let lines = self.ladder.take();
+        let lines = self.ladder.written();
         let events: Vec<RecordEvent> = std::mem::take(&mut self.ended)
             .into_iter()
             .map(|event| match event {
@@ -268,6 +269,7 @@ impl Actor for CallActor {
     const MAILBOX: u32 = 256;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.services.board.show(&self.name, &self.call, &self.ladder);
         self.step(cx, |call, world| call.start(world))
     }
 
@@ -275,18 +277,18 @@ impl Actor for CallActor {
         match msg {
             CallMsg::Leg(leg, event) => {
                 let label: &'static str = (&event).into();
-                self.note(&leg.to_string(), "call", label, cx);
+                self.note(leg, "call", label, cx);
                 self.step(cx, |call, world| call.handle(Event::Leg(leg, event), world))
             }
             CallMsg::Media(leg, event) => {
-                self.note("media", "call", format!("{leg}: {event:?}"), cx);
+                self.note("media", "call", format_args!("{leg}: {event:?}"), cx);
                 self.step(cx, |call, world| call.handle(Event::Media(leg, event), world))
             }
             CallMsg::Timer(timer) => self.step(cx, |call, world| call.handle(Event::Timer(timer), world)),
             CallMsg::Adopt { adopt, from, by } => {
                 let leg = adopt.leg;
                 let other = cx.lookup::<CallMsg>(&from);
-                if self.done || !self.call.would_adopt(adopt.how) {
+                if self.done || !self.call.lock().would_adopt(adopt.how) {
                     if let Ok(other) = other {
                         let _ = other.tell(CallMsg::TakeBack(adopt));
                     }
@@ -325,7 +327,7 @@ impl Actor for CallActor {
     }
 
     fn inspect(&self) -> serde_json::Value {
-        serde_json::to_value(self.call.view()).unwrap_or_default()
+        serde_json::to_value(self.call.lock().view()).unwrap_or_default()
     }
 }
 

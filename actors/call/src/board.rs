@@ -9,9 +9,10 @@ use std::sync::{
 use chrono::{DateTime, Utc};
 use dashmap::DashMap;
 use kit::Address;
+use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::{Ladder, LegId};
+use crate::{Ladder, LegId, core::Call};
 
 /// A call as the board shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -45,7 +46,7 @@ pub struct Board(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    calls: DashMap<Address, (CallView, Ladder)>,
+    calls: DashMap<Address, (Arc<Mutex<Call>>, Ladder)>,
     lines: DashMap<String, Arc<AtomicU32>>,
     legs: AtomicU64,
 }
@@ -55,8 +56,13 @@ impl Board {
         LegId(self.0.legs.fetch_add(1, Relaxed) + 1)
     }
 
-    pub fn show(&self, call: &Address, view: CallView, ladder: &Ladder) {
-        self.0.calls.insert(call.clone(), (view, ladder.clone()));
+    /// Shows a call from now on; what is shown is looked up when somebody asks.
+    pub(crate) fn show(&self, name: &Address, call: &Arc<Mutex<Call>>, ladder: &Ladder) {
+        self.0.calls.insert(name.clone(), (call.clone(), ladder.clone()));
+    }
+
+    fn views(&self) -> impl Iterator<Item = (Address, CallView)> {
+        self.0.calls.iter().map(|e| (e.key().clone(), e.value().0.lock().view()))
     }
 
     pub fn remove(&self, call: &Address) {
@@ -73,13 +79,8 @@ impl Board {
 
     /// Calls a domain takes part in, the oldest first.
     pub fn of_domain(&self, domain: &str) -> Vec<CallView> {
-        let mut all: Vec<CallView> = self
-            .0
-            .calls
-            .iter()
-            .filter(|e| e.value().0.domains.iter().any(|d| d == domain))
-            .map(|e| e.value().0.clone())
-            .collect();
+        let mut all: Vec<CallView> =
+            self.views().map(|(_, v)| v).filter(|v| v.domains.iter().any(|d| d == domain)).collect();
         all.sort_by(|x, y| (x.since, &x.call).cmp(&(y.since, &y.call)));
         all
     }
@@ -89,20 +90,15 @@ impl Board {
         let rings = |v: &CallView| {
             v.state == "ringing" && v.legs.iter().any(|l| l.iface == iface && l.state == "ringing")
         };
-        let mut all: Vec<(DateTime<Utc>, Address)> = self
-            .0
-            .calls
-            .iter()
-            .filter(|e| rings(&e.value().0))
-            .map(|e| (e.value().0.since, e.key().clone()))
-            .collect();
+        let found = self.views().filter(|(_, v)| rings(v));
+        let mut all: Vec<(DateTime<Utc>, Address)> = found.map(|(call, v)| (v.since, call)).collect();
         all.sort();
         all.into_iter().next().map(|(_, call)| call)
     }
 
     /// The call a leg belongs to.
     pub fn call_of(&self, leg: LegId) -> Option<Address> {
-        self.0.calls.iter().find(|e| e.value().0.legs.iter().any(|l| l.leg == leg)).map(|e| e.key().clone())
+        self.views().find(|(_, v)| v.legs.iter().any(|l| l.leg == leg)).map(|(call, _)| call)
     }
 
     pub fn ladder(&self, call: &Address) -> Option<Ladder> {
@@ -110,7 +106,7 @@ impl Board {
     }
 
     pub fn view(&self, call: &Address) -> Option<CallView> {
-        self.0.calls.get(call).map(|e| e.value().0.clone())
+        self.0.calls.get(call).map(|e| e.value().0.lock().view())
     }
 
     /// Calls of an interface now.

@@ -12,7 +12,7 @@ use kit::{
 use serde_json::json;
 
 use crate::{
-    Board, CallMsg, Line,
+    Board, CallMsg, Ladder, Line,
     actor::Services,
     record::{Cdr, RecordEvent},
     service::{self, Service},
@@ -195,7 +195,7 @@ async fn browse(
 
 fn ended(entry: Entry) -> Option<(Cdr, Vec<Line>)> {
     match serde_json::from_value(entry.body) {
-        Ok(RecordEvent::Ended { cdr, ladder }) => Some((*cdr, ladder)),
+        Ok(RecordEvent::Ended { cdr, ladder }) => Some((*cdr, Ladder::read(&ladder))),
         _ => None,
     }
 }

@@ -348,7 +348,6 @@ impl Call {
             uui: incoming.uui.clone(),
             ..dial
         };
-        self.out.push(Effect::After(SETUP, Timer::Setup));
         self.route(dial, dialled.clone(), world);
         Ok(())
     }
@@ -693,7 +692,7 @@ impl Call {
         dial.cdr.ended = Some(world.now);
         dial.cdr.cause = Some(cause);
         dial.cdr.released_by = "b".into();
-        self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: Vec::new() }));
+        self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: String::new() }));
         self.dial = None;
         let status = status.unwrap_or(cause.status());
         if let Some(by) = dial.by {
@@ -1010,8 +1009,10 @@ impl Call {
                 dial.cdr.ended = Some(world.now);
                 dial.cdr.cause = Some(cause);
                 dial.cdr.released_by = "a".into();
-                self.out
-                    .push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: Vec::new() }));
+                self.out.push(Effect::Keep(RecordEvent::Ended {
+                    cdr: Box::new(dial.cdr),
+                    ladder: String::new(),
+                }));
                 if let Some(by) = dial.by {
                     self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 487 }));
                 }
@@ -1267,7 +1268,7 @@ impl Call {
             cdr.ended = Some(now);
             cdr.cause = Some(cause);
             cdr.released_by = by.to_owned();
-            self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(cdr), ladder: Vec::new() }));
+            self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }));
         }
     }
 
@@ -1287,7 +1288,8 @@ impl Call {
             dial.cdr.ended = Some(world.now);
             dial.cdr.cause = Some(cause);
             dial.cdr.released_by = by.to_owned();
-            self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: Vec::new() }));
+            self.out
+                .push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: String::new() }));
         }
         self.end_connection(|_| true, cause, by, world.now);
         for id in self.legs.keys().copied().collect::<Vec<_>>() {

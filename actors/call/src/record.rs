@@ -7,7 +7,7 @@ use kit::journal::Fold;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use crate::{Cause, ladder::Line};
+use crate::Cause;
 
 /// One attempt to connect two parties, whether or not it was answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ pub enum RecordEvent {
     #[strum(serialize = "CallAnswered")]
     Answered { cdr: Box<Cdr> },
     #[strum(serialize = "CallEnded")]
-    Ended { cdr: Box<Cdr>, ladder: Vec<Line> },
+    Ended { cdr: Box<Cdr>, ladder: String },
 }
 
 /// Calls that were answered and have not ended.

@@ -15,6 +15,9 @@ use crate::{
     record::{Cdr, OpenCalls, RecordEvent, key},
 };
 
+/// Between two commits: who comes meanwhile goes with the next, so that many calls cost few commits. After silence the first
+/// record is written at once.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 /// Events between two snapshots.
 const SNAPSHOT: u64 = 5_000;
 
@@ -34,6 +37,8 @@ pub enum RecordsMsg {
     Lost {
         call: Address,
     },
+    /// The pause after a commit, or after one that failed, is over.
+    Rested,
 }
 
 type Waiting = (RecordEvent, Option<Reply<Result<(), JournalError>>>);
@@ -56,7 +61,7 @@ fn orphan(cdr: &Cdr, now: DateTime<Utc>) -> RecordEvent {
         released_by: "system".into(),
         ..cdr.clone()
     };
-    RecordEvent::Ended { cdr: Box::new(cdr), ladder: Vec::new() }
+    RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }
 }
 
 impl Records {
@@ -92,7 +97,6 @@ impl Records {
         };
         let appended = self.journal.append(batch);
         cx.spawn(appended, move |me, appended, cx| {
-            me.writing = false;
             let outcome = appended.map(|version| {
                 for event in &events {
                     me.open.apply(event);
@@ -116,13 +120,14 @@ impl Records {
                     tracing::error!(error = %e, "call records were not written");
                     let ended = events.into_iter().filter(|e| matches!(e, RecordEvent::Ended { .. }));
                     me.waiting.splice(..0, ended.map(|e| (e, None)));
-                    cx.after(std::time::Duration::from_secs(1), RecordsMsg::Lost { call: address()? });
+                    cx.after(std::time::Duration::from_secs(1), RecordsMsg::Rested);
                     return Ok(());
                 }
                 Ok(()) => {}
             }
             me.save_snapshot(cx);
-            me.write(cx)
+            cx.after(PAUSE, RecordsMsg::Rested);
+            Ok(())
         });
         Ok(())
     }
@@ -154,6 +159,7 @@ impl Actor for Records {
 
     fn handle(&mut self, msg: RecordsMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         match msg {
+            RecordsMsg::Rested => self.writing = false,
             RecordsMsg::Keep { event, reply } => self.waiting.push((event, reply)),
             RecordsMsg::Lost { call } => {
                 let now = cx.node().clock().now();

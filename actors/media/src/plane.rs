@@ -8,7 +8,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap, VecDeque},
     net::{IpAddr, SocketAddr, UdpSocket as StdSocket},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -60,54 +60,110 @@ pub enum PlaneError {
     Ports(u16, u16),
 }
 
-/// Free pairs of ports, the longest unused first, so that late packets of an ended call meet nobody.
+/// Pairs of ports. A pair that was bound once stays bound: the longest unused is taken first, so that late packets of an
+/// ended call meet nobody, and setting a call up costs no socket.
 struct Ports {
     address: IpAddr,
-    free: Mutex<VecDeque<u16>>,
+    /// Not bound yet.
+    fresh: Mutex<VecDeque<u16>>,
+    /// By the thread that reads them.
+    used: Vec<Mutex<VecDeque<(StdSocket, StdSocket, u16)>>>,
 }
 
-/// A pair of sockets; its ports are given back with it.
+/// A pair of sockets; it is given back when nobody has it any more.
 struct Pair {
-    rtp: StdSocket,
-    rtcp: StdSocket,
+    sockets: Option<(StdSocket, StdSocket)>,
     port: u16,
+    /// The thread that reads it.
+    thread: AtomicUsize,
     ports: Arc<Ports>,
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        self.ports.free.lock().push_back(self.port);
+        if let (Some((rtp, rtcp)), Some(used)) =
+            (self.sockets.take(), self.ports.used.get(self.thread.load(Relaxed)))
+        {
+            used.lock().push_back((rtp, rtcp, self.port));
+        }
     }
 }
 
+/// Pairs that rest before one of them is taken again, while there are fresh ones.
+const RESTING: usize = 64;
+
 impl Ports {
-    fn take(self: &Arc<Self>) -> Result<Arc<Pair>, MediaError> {
+    fn take(self: &Arc<Self>, thread: usize) -> Result<Arc<Pair>, MediaError> {
+        let pair = |(rtp, rtcp, port): (StdSocket, StdSocket, u16), thread: usize| {
+            let (sockets, thread) = (Some((rtp, rtcp)), AtomicUsize::new(thread));
+            Ok(Arc::new(Pair { sockets, port, thread, ports: self.clone() }))
+        };
+        let again = |thread: usize, resting: usize| {
+            let mut used = self.used.get(thread)?.lock();
+            if used.len() > resting { used.pop_front() } else { None }
+        };
+        if let Some(rested) = again(thread, RESTING) {
+            return pair(rested, thread);
+        }
         // A port that somebody else has is tried again later.
-        let tries = self.free.lock().len();
+        let tries = self.fresh.lock().len();
         for _ in 0..tries {
-            let Some(port) = self.free.lock().pop_front() else { break };
+            let Some(port) = self.fresh.lock().pop_front() else { break };
             let bind = |port: u16| {
                 let socket = StdSocket::bind((self.address, port))?;
                 socket.set_nonblocking(true)?;
                 Ok::<_, std::io::Error>(socket)
             };
             match (bind(port), bind(port + 1)) {
-                (Ok(rtp), Ok(rtcp)) => return Ok(Arc::new(Pair { rtp, rtcp, port, ports: self.clone() })),
-                _ => self.free.lock().push_back(port),
+                (Ok(rtp), Ok(rtcp)) => return pair((rtp, rtcp, port), thread),
+                _ => self.fresh.lock().push_back(port),
             }
         }
-        Err(MediaError::NoPorts)
+        let others = (0..self.used.len()).filter(|t| *t != thread);
+        let found = std::iter::once(thread).chain(others).find_map(|t| Some((again(t, 0)?, t)));
+        let (found, of) = found.ok_or(MediaError::NoPorts)?;
+        pair(found, of)
     }
 }
 
 enum Command {
-    Open { session: u64, events: Mailbox<CallMsg> },
-    Add { session: u64, leg: LegId, pair: Arc<Pair>, ssrc: u32 },
-    Agree { session: u64, leg: LegId, agreed: Box<Agreed> },
-    Hear { session: u64, leg: LegId, source: Source },
-    Press { session: u64, leg: LegId, key: char, millis: u32 },
-    Remove { session: u64, leg: LegId },
-    Close { session: u64 },
+    Open {
+        session: u64,
+        events: Mailbox<CallMsg>,
+    },
+    Add {
+        session: u64,
+        leg: LegId,
+        pair: Arc<Pair>,
+        ssrc: u32,
+    },
+    Agree {
+        session: u64,
+        leg: LegId,
+        agreed: Box<Agreed>,
+    },
+    Hear {
+        session: u64,
+        leg: LegId,
+        source: Source,
+    },
+    Press {
+        session: u64,
+        leg: LegId,
+        key: char,
+        millis: u32,
+    },
+    Remove {
+        session: u64,
+        leg: LegId,
+    },
+    /// Another thread reads this port now.
+    Forget {
+        port: u16,
+    },
+    Close {
+        session: u64,
+    },
 }
 
 /// The media plane. Clones share it.
@@ -142,25 +198,25 @@ impl Plane {
             })?;
             threads.push(tx);
         }
-        let ports = Arc::new(Ports { address: settings.address, free: Mutex::new(free) });
+        let used = threads.iter().map(|_| Mutex::default()).collect();
+        let ports = Arc::new(Ports { address: settings.address, fresh: Mutex::new(free), used });
         Ok(Self { ports, threads: Arc::new(threads), turn: Arc::default() })
     }
 
     /// Pairs of ports that are free.
     pub fn free_ports(&self) -> usize {
-        self.ports.free.lock().len()
+        self.ports.fresh.lock().len() + self.ports.used.iter().map(|u| u.lock().len()).sum::<usize>()
     }
 }
 
 impl MediaPlane for Plane {
     fn session(&self, events: Mailbox<CallMsg>) -> Box<dyn MediaSession> {
         let turn = self.turn.fetch_add(1, Relaxed);
-        let thread = self.threads[turn % self.threads.len()].clone();
-        let session = turn as u64;
         Box::new(Handle {
             ports: self.ports.clone(),
-            thread,
-            session,
+            threads: self.threads.clone(),
+            number: turn % self.threads.len(),
+            session: turn as u64,
             events: Some(events),
             legs: BTreeMap::new(),
         })
@@ -185,7 +241,9 @@ struct Leg {
 /// The media of one call, as its actor has it.
 struct Handle {
     ports: Arc<Ports>,
-    thread: mpsc::Sender<Command>,
+    threads: Arc<Vec<mpsc::Sender<Command>>>,
+    /// Its thread among them.
+    number: usize,
     session: u64,
     /// Until the thread knows of the session.
     events: Option<Mailbox<CallMsg>>,
@@ -196,18 +254,30 @@ impl Handle {
     fn send(&mut self, command: Command) {
         if let Some(events) = self.events.take() {
             let open = Command::Open { session: self.session, events };
-            if self.thread.try_send(open).is_err() {
+            if self.threads[self.number].try_send(open).is_err() {
                 tracing::error!("a media thread does not keep up");
             }
         }
-        if self.thread.try_send(command).is_err() {
+        if self.threads[self.number].try_send(command).is_err() {
             tracing::error!("a media thread does not keep up");
         }
     }
 
+    /// Gives a leg's sockets to the thread; one that had them before forgets them.
+    fn add(&mut self, leg: LegId, pair: Arc<Pair>, ssrc: u32) {
+        let before = pair.thread.swap(self.number, Relaxed);
+        if before != self.number
+            && self.threads[before].try_send(Command::Forget { port: pair.port }).is_err()
+        {
+            tracing::error!("a media thread does not keep up");
+        }
+        let session = self.session;
+        self.send(Command::Add { session, leg, pair, ssrc });
+    }
+
     fn leg(&mut self, leg: LegId) -> Result<&mut Leg, MediaError> {
         if !self.legs.contains_key(&leg) {
-            let pair = self.ports.take()?;
+            let pair = self.ports.take(self.number)?;
             let ssrc = rand::random();
             let new = Leg {
                 pair,
@@ -246,7 +316,7 @@ impl Handle {
             let first = l.agreed.replace(agreed.clone()).is_none();
             let (pair, ssrc) = (l.pair.clone(), l.ssrc);
             if first {
-                self.send(Command::Add { session, leg, pair, ssrc });
+                self.add(leg, pair, ssrc);
             }
             self.send(Command::Agree { session, leg, agreed: Box::new(agreed) });
         }
@@ -362,7 +432,7 @@ impl MediaSession for Handle {
         let (agreed, pair, ssrc) = (part.agreed.clone(), part.pair.clone(), part.ssrc);
         self.legs.insert(leg, Leg { source: Source::Silence, like: None, ..*part });
         if let Some(agreed) = agreed {
-            self.send(Command::Add { session, leg, pair, ssrc });
+            self.add(leg, pair, ssrc);
             self.send(Command::Agree { session, leg, agreed: Box::new(agreed) });
         }
     }
@@ -382,23 +452,79 @@ impl Drop for Handle {
 /// A session on its thread.
 struct Hosted {
     core: RefCell<Session>,
-    sockets: RefCell<HashMap<LegId, Sockets>>,
+    lines: RefCell<HashMap<LegId, Taken>>,
     events: Mailbox<CallMsg>,
     ticking: RefCell<Option<JoinHandle<()>>>,
     keeping: RefCell<Option<JoinHandle<()>>>,
 }
 
-struct Sockets {
+/// A pair of sockets that this thread reads, whoever has it now.
+struct Line {
     rtp: Rc<UdpSocket>,
     rtcp: Rc<UdpSocket>,
+    owner: Rc<RefCell<Option<(Weak<Hosted>, LegId)>>>,
     readers: [JoinHandle<()>; 2],
+}
+
+/// What a leg has: its line, and the pair, which is free again when the leg has gone.
+struct Taken {
+    line: Rc<Line>,
     _pair: Arc<Pair>,
 }
 
-impl Drop for Sockets {
+impl Drop for Line {
     fn drop(&mut self) {
         self.readers.iter().for_each(JoinHandle::abort);
     }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.line.owner.replace(None);
+    }
+}
+
+impl Line {
+    fn open(pair: &Pair) -> std::io::Result<Self> {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
+        let (rtp, rtcp) = pair.sockets.as_ref().ok_or_else(gone)?;
+        let socket = |s: &StdSocket| Ok::<_, std::io::Error>(Rc::new(UdpSocket::from_std(s.try_clone()?)?));
+        let (rtp, rtcp) = (socket(rtp)?, socket(rtcp)?);
+        let owner: Rc<RefCell<Option<(Weak<Hosted>, LegId)>>> = Rc::default();
+        let readers = [read(rtp.clone(), owner.clone(), false), read(rtcp.clone(), owner.clone(), true)];
+        Ok(Self { rtp, rtcp, owner, readers })
+    }
+}
+
+/// Reads a socket for whoever owns it; what comes for nobody is thrown away.
+fn read(
+    socket: Rc<UdpSocket>,
+    owner: Rc<RefCell<Option<(Weak<Hosted>, LegId)>>>,
+    control: bool,
+) -> JoinHandle<()> {
+    tokio::task::spawn_local(async move {
+        let mut buffer = [0; MTU];
+        loop {
+            let (length, from) = match socket.recv_from(&mut buffer).await {
+                Ok(got) => got,
+                // The peer's port is closed: it may open yet.
+                Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => continue,
+                Err(_) => return,
+            };
+            let Some((hosted, leg)) = owner.borrow().as_ref().and_then(|(h, l)| Some((h.upgrade()?, *l)))
+            else {
+                continue;
+            };
+            {
+                let mut core = hosted.core.borrow_mut();
+                match control {
+                    true => core.control(now(), leg, from, &buffer[..length]),
+                    false => core.packet(now(), leg, from, &buffer[..length]),
+                }
+            }
+            hosted.flush();
+        }
+    })
 }
 
 impl Drop for Hosted {
@@ -417,47 +543,23 @@ impl Hosted {
     /// Sends what the session wants sent.
     fn flush(&self) {
         let outs: Vec<Out> = self.core.borrow_mut().outputs().collect();
-        let sockets = self.sockets.borrow();
+        let lines = self.lines.borrow();
         for out in outs {
             match out {
                 // What does not fit now is lost, as packets are.
-                Out::Rtp(leg, to, bytes) => drop(sockets.get(&leg).map(|s| s.rtp.try_send_to(&bytes, to))),
-                Out::Rtcp(leg, to, bytes) => drop(sockets.get(&leg).map(|s| s.rtcp.try_send_to(&bytes, to))),
+                Out::Rtp(leg, to, bytes) => drop(lines.get(&leg).map(|t| t.line.rtp.try_send_to(&bytes, to))),
+                Out::Rtcp(leg, to, bytes) => {
+                    drop(lines.get(&leg).map(|t| t.line.rtcp.try_send_to(&bytes, to)))
+                }
                 Out::Event(leg, event) => drop(self.events.tell(CallMsg::Media(leg, event))),
             }
         }
     }
 
-    fn add(self: &Rc<Self>, leg: LegId, pair: Arc<Pair>, ssrc: u32) -> std::io::Result<()> {
-        let socket = |s: &StdSocket| Ok::<_, std::io::Error>(Rc::new(UdpSocket::from_std(s.try_clone()?)?));
-        let (rtp, rtcp) = (socket(&pair.rtp)?, socket(&pair.rtcp)?);
+    fn add(self: &Rc<Self>, leg: LegId, line: Rc<Line>, pair: Arc<Pair>, ssrc: u32) {
         self.core.borrow_mut().add(now(), leg, ssrc);
-        let read = |socket: Rc<UdpSocket>, control: bool| {
-            let me = Rc::downgrade(self);
-            tokio::task::spawn_local(async move {
-                let mut buffer = [0; MTU];
-                loop {
-                    let got = socket.recv_from(&mut buffer).await;
-                    let Some(me) = me.upgrade() else { return };
-                    match got {
-                        Ok((length, from)) => {
-                            let mut core = me.core.borrow_mut();
-                            match control {
-                                true => core.control(now(), leg, from, &buffer[..length]),
-                                false => core.packet(now(), leg, from, &buffer[..length]),
-                            }
-                        }
-                        // The peer's port is closed: it may open yet.
-                        Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => continue,
-                        Err(_) => return,
-                    }
-                    me.flush();
-                }
-            })
-        };
-        let readers = [read(rtp.clone(), false), read(rtcp.clone(), true)];
-        self.sockets.borrow_mut().insert(leg, Sockets { rtp, rtcp, readers, _pair: pair });
-        Ok(())
+        line.owner.replace(Some((Rc::downgrade(self), leg)));
+        self.lines.borrow_mut().insert(leg, Taken { line, _pair: pair });
     }
 
     /// Makes sounds while there are any to make.
@@ -497,12 +599,13 @@ impl Hosted {
 
 async fn serve(mut commands: mpsc::Receiver<Command>, music: Arc<[i16]>) {
     let mut sessions: HashMap<u64, Rc<Hosted>> = HashMap::new();
+    let mut lines: HashMap<u16, Rc<Line>> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
             Command::Open { session, events } => {
                 let hosted = Rc::new(Hosted {
                     core: RefCell::new(Session::new(music.clone(), now())),
-                    sockets: RefCell::default(),
+                    lines: RefCell::default(),
                     events,
                     ticking: RefCell::default(),
                     keeping: RefCell::default(),
@@ -512,11 +615,18 @@ async fn serve(mut commands: mpsc::Receiver<Command>, music: Arc<[i16]>) {
             }
             Command::Close { session } => drop(sessions.remove(&session)),
             Command::Add { session, leg, pair, ssrc } => {
-                if let Some(hosted) = sessions.get(&session)
-                    && let Err(e) = hosted.add(leg, pair, ssrc)
-                {
-                    tracing::error!(error = %e, "sockets of a leg cannot be used");
-                }
+                let Some(hosted) = sessions.get(&session) else { continue };
+                let line = match lines.get(&pair.port) {
+                    Some(line) => line.clone(),
+                    None => match Line::open(&pair) {
+                        Ok(line) => lines.entry(pair.port).insert_entry(Rc::new(line)).get().clone(),
+                        Err(e) => {
+                            tracing::error!(error = %e, "sockets of a leg cannot be used");
+                            continue;
+                        }
+                    },
+                };
+                hosted.add(leg, line, pair, ssrc);
             }
             Command::Agree { session, leg, agreed } => {
                 with(&sessions, session, |s| s.agree(leg, *agreed));
@@ -528,9 +638,10 @@ async fn serve(mut commands: mpsc::Receiver<Command>, music: Arc<[i16]>) {
             Command::Remove { session, leg } => {
                 with(&sessions, session, |s| s.remove(leg));
                 if let Some(hosted) = sessions.get(&session) {
-                    hosted.sockets.borrow_mut().remove(&leg);
+                    hosted.lines.borrow_mut().remove(&leg);
                 }
             }
+            Command::Forget { port } => drop(lines.remove(&port)),
         }
     }
 }

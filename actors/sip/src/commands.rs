@@ -8,11 +8,20 @@ use kit::{
 };
 use serde_json::json;
 
-use crate::location::{RegistrationCommand, RegistrationsBook};
+use crate::{
+    health::TrunksHealth,
+    location::{RegistrationCommand, RegistrationsBook},
+};
 
 /// Adds the family's commands.
-pub fn register(tree: &mut Tree, node: &Node, estate: &Estate) -> Result<(), DeclareError> {
+pub fn register(
+    tree: &mut Tree,
+    node: &Node,
+    estate: &Estate,
+    health: &TrunksHealth,
+) -> Result<(), DeclareError> {
     let (listing, clearing) = (estate.clone(), node.clone());
+    let (of, trunks) = (health.clone(), estate.clone());
     tree.add([
         Command::look(
             "domain/{domain}/sip/user/registered",
@@ -32,6 +41,12 @@ pub fn register(tree: &mut Tree, node: &Node, estate: &Estate) -> Result<(), Dec
             },
         )
         .arg("user", Kind::Text, "interface", "интерфейс"),
+        Command::look(
+            "domain/{domain}/trunk/sip/health",
+            "shows whether the neighbours behind trunks answer",
+            "отвечают ли встречные стороны транков",
+            move |call| std::future::ready(neighbours(&of, &trunks, &call)),
+        ),
     ])
 }
 
@@ -54,6 +69,29 @@ fn registered(estate: &Estate, call: &Call) -> Result<Output, CommandError> {
     }
     let count = data.len();
     Ok(Output::table(table).and_text(format!("elements: {count}")).with_data(json!(data)))
+}
+
+fn neighbours(health: &TrunksHealth, estate: &Estate, call: &Call) -> Result<Output, CommandError> {
+    let (picture, domain) = (estate.picture(), call.var("domain"));
+    let state = picture
+        .domains
+        .get(domain)
+        .ok_or_else(|| CommandError::Failed(format!("there is no domain {domain}")))?;
+    let mut table = Table::new(["Trunk", "State", "Since", "Asked", "Said"]);
+    let mut data = Vec::new();
+    for trunk in state.trunks.keys() {
+        let known = health.of(domain, trunk);
+        let time = |t: chrono::DateTime<chrono::Utc>| t.format("%d.%m.%Y %H:%M:%S").to_string();
+        match &known {
+            Some(h) => {
+                let state = if h.up { "up" } else { "down" };
+                table.row([trunk, state, &time(h.since), &time(h.asked), &h.said]);
+            }
+            None => table.row([trunk.as_str(), "not asked yet", "", "", ""]),
+        }
+        data.push(json!({ "trunk": trunk, "health": known }));
+    }
+    Ok(Output::table(table).with_data(json!(data)))
 }
 
 async fn unregister(node: &Node, call: &Call) -> Result<Output, CommandError> {

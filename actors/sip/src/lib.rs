@@ -9,6 +9,7 @@ pub mod agent;
 mod commands;
 pub mod digest;
 mod endpoint;
+pub mod health;
 pub mod location;
 pub mod registrar;
 pub mod throttle;
@@ -22,4 +23,5 @@ pub use endpoint::{
     Listen,
     stream::{Cut, cut},
 };
+pub use health::TrunksHealth;
 pub use tree::{Settings, child};

@@ -21,6 +21,7 @@ use rand::RngCore;
 use crate::{
     digest::{Authenticator, Offer},
     endpoint::{EndpointActor, Listen, Registrar},
+    health::TrunksHealth,
     location::{Expiry, RegistrationsBook},
 };
 
@@ -35,6 +36,7 @@ pub struct Settings {
     pub digest: Offer,
     pub calls: call::Services,
     pub written: call::Written,
+    pub health: TrunksHealth,
 }
 
 /// The family under the node's root.
@@ -64,8 +66,8 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
             authenticator: authenticator.clone(),
             throttle: Arc::clone(&throttle),
         };
-        let calls = s.calls.clone();
-        async move { EndpointActor::bind(registrar, calls, listen).await }
+        let (calls, health) = (s.calls.clone(), s.health.clone());
+        async move { EndpointActor::bind(registrar, calls, health, listen).await }
     });
     Ok(spec.child(endpoint).child(call::calls()?).into_child())
 }

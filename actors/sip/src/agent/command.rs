@@ -97,6 +97,7 @@ impl Agent {
             offering: None,
         };
         self.legs.insert(id, leg);
+        self.join(call, id);
         let (via, contact) = (self.via(flow), self.contact(flow));
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let mut invite = leg.request(Method::Invite, via, Some(&contact));
@@ -123,7 +124,7 @@ impl Agent {
             invite.push(Name::HistoryInfo, value);
         }
         let invite = invite.with_body(SDP, out.sdp.clone());
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("INVITE {}", leg.target));
+        leg.ladder.add(now.wall, id, leg.flow, format_args!("INVITE {}", leg.target));
         let transaction = self.transactions.request(now.at, invite, flow);
         leg.client = Some(transaction);
         leg.invited = Some(transaction);
@@ -142,7 +143,7 @@ impl Agent {
         let (State::Incoming, Some(transaction)) = (leg.state, leg.server) else { return };
         let Some(request) = &leg.request else { return };
         let mut response = reply(request, status, Some(&leg.local_tag));
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("{status} {}", reason(status)));
+        leg.ladder.add(now.wall, id, leg.flow, format_args!("{status} {}", reason(status)));
         let flow = leg.flow;
         // One reliable answer at a time; the next waits for nothing, since the final one says all.
         let reliable = leg.wants_reliable && leg.reliable.is_none();
@@ -188,7 +189,7 @@ impl Agent {
         let flow = leg.flow;
         let mut response = reply(request, 200, Some(&leg.local_tag));
         leg.unacknowledged = Some(transaction);
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), "200 OK");
+        leg.ladder.add(now.wall, id, leg.flow, "200 OK");
         let mut due = None;
         if let Some((seconds, ours)) = leg.session {
             let refresher = if ours { "uas" } else { "uac" };
@@ -225,7 +226,7 @@ impl Agent {
         leg.sdp = Some(sdp.clone());
         let request =
             leg.request(Method::Invite, via, Some(&contact)).with(Name::Allow, ALLOW).with_body(SDP, sdp);
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), "INVITE (re-INVITE)");
+        leg.ladder.add(now.wall, id, leg.flow, "INVITE (re-INVITE)");
         let sent = self.transactions.request(now.at, request, flow);
         leg.offering = Some(sent);
         self.purposes.insert(sent, Purpose::Offer(id));
@@ -286,7 +287,7 @@ impl Agent {
             .with(Name::Event, "refer")
             .with(Name::SubscriptionState, state)
             .with_body("message/sipfrag;version=2.0", Bytes::from(fragment));
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("NOTIFY {status}"));
+        leg.ladder.add(now.wall, id, leg.flow, format_args!("NOTIFY {status}"));
         let sent = self.transactions.request(now.at, notify, flow);
         self.purposes.insert(sent, Purpose::InDialog(id));
     }
@@ -320,7 +321,7 @@ impl Agent {
         {
             request = request.with_body(SDP, sdp);
         }
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("{method} (refresh)"));
+        leg.ladder.add(now.wall, id, leg.flow, format_args!("{method} (refresh)"));
         let sent = self.transactions.request(now.at, request, flow);
         leg.client = Some(sent);
         self.purposes.insert(sent, Purpose::Refresh(id));
@@ -333,7 +334,7 @@ impl Agent {
         match leg.state {
             State::Incoming => {
                 let status = status.filter(|s| *s >= 300).unwrap_or(cause.status());
-                leg.ladder.add(now.wall, id.to_string(), leg.peer(), format!("{status} {}", reason(status)));
+                leg.ladder.add(now.wall, id, leg.flow, format_args!("{status} {}", reason(status)));
                 if let (Some(transaction), Some(request)) = (leg.server.take(), leg.request.take()) {
                     let response = reply(&request, status, Some(&leg.local_tag))
                         .with(Name::Reason, cause.reason_header());
@@ -345,7 +346,7 @@ impl Agent {
             State::Calling => {
                 let Some(transaction) = leg.client else { return self.forget(id) };
                 if leg.give_up.is_none() {
-                    leg.ladder.add(now.wall, id.to_string(), leg.peer(), "CANCEL");
+                    leg.ladder.add(now.wall, id, leg.flow, "CANCEL");
                 }
                 leg.give_up = Some(cause);
                 // Without a provisional answer it waits for one; the leg goes with the final answer.
@@ -359,7 +360,7 @@ impl Agent {
                 }
                 let via = self.via(flow);
                 let Some(leg) = self.legs.get_mut(&id) else { return };
-                leg.ladder.add(now.wall, id.to_string(), leg.peer(), "BYE");
+                leg.ladder.add(now.wall, id, leg.flow, "BYE");
                 let bye = leg.request(Method::Bye, via, None).with(Name::Reason, cause.reason_header());
                 if let Some(transaction) = leg.unacknowledged.take() {
                     // RFC 3261, 15: the ACK is not waited for; the 2xx need not go on.

@@ -27,7 +27,7 @@ impl Agent {
         let Some(id) = message.tag(&Name::To).and_then(|t| self.leg_of(t)) else { return };
         let Some(leg) = self.legs.get_mut(&id).filter(|l| l.same_dialog(message)) else { return };
         let Some(transaction) = leg.unacknowledged.take() else { return };
-        leg.ladder.add(now.wall, leg.peer(), id.to_string(), "ACK");
+        leg.ladder.add(now.wall, leg.flow, id, "ACK");
         self.transactions.acknowledged(transaction);
         let sdp = body(message);
         self.event(id, LegEvent::Confirmed { sdp });
@@ -40,7 +40,7 @@ impl Agent {
         self.transactions.respond(now.at, id, &reply(message, code, Some("h0")));
         let Some(leg) = leg else { return };
         let Some(l) = self.legs.get_mut(&leg).filter(|l| l.state == State::Incoming) else { return };
-        l.ladder.add(now.wall, l.peer(), leg.to_string(), "CANCEL");
+        l.ladder.add(now.wall, l.flow, leg, "CANCEL");
         l.reliable = None;
         if let (Some(invite), Some(request)) = (l.server.take(), l.request.take()) {
             let tag = l.local_tag.clone();
@@ -255,7 +255,7 @@ impl Agent {
     fn invite_answered(&mut self, now: Now, id: LegId, transaction: Id, code: u16, message: &Message) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let line = format!("{code} {}", crate::wire::message::reason(code));
-        leg.ladder.add(now.wall, leg.peer(), id.to_string(), line);
+        leg.ladder.add(now.wall, leg.flow, id, line);
         match code {
             ..200 => {
                 let (tag, routes) = (message.tag(&Name::To).is_some(), code > 100);
@@ -330,7 +330,7 @@ impl Agent {
         let number = message.cseq().map_or(leg.cseq, |(n, _)| n);
         let ack = leg.numbered(Method::Ack, number, via, None).to_bytes();
         leg.ack = Some(ack.clone());
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), "ACK");
+        leg.ladder.add(now.wall, id, leg.flow, "ACK");
         self.out.push(Output::Send(flow, ack));
     }
 
@@ -383,7 +383,7 @@ impl Agent {
         let Some(flow) = self.legs.get(&id).map(|l| l.flow) else { return };
         let via = self.via(flow);
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        leg.ladder.add(now.wall, id.to_string(), leg.peer(), "PRACK");
+        leg.ladder.add(now.wall, id, leg.flow, "PRACK");
         let request = leg.request(Method::Prack, via, None).with(Name::RAck, format!("{rseq} {cseq}"));
         let sent = self.transactions.request(now.at, request, flow);
         self.purposes.insert(sent, Purpose::InDialog(id));

@@ -141,10 +141,6 @@ impl Leg {
         request.call_id() == &*self.call_id
             && self.remote_tag.as_deref().is_none_or(|tag| request.tag(&Name::From) == Some(tag))
     }
-
-    pub fn peer(&self) -> String {
-        self.flow.to_string()
-    }
 }
 
 /// All routes of a header, one value each.

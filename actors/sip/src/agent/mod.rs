@@ -77,6 +77,8 @@ enum Purpose {
 pub struct Agent {
     transactions: Transactions,
     legs: HashMap<LegId, Leg>,
+    /// Legs of each call.
+    by_call: HashMap<Address, Vec<LegId>>,
     purposes: HashMap<Id, Purpose>,
     /// INVITEs of others that are under way, for CANCEL.
     invites: HashMap<Id, LegId>,
@@ -94,6 +96,7 @@ impl Agent {
         Self {
             transactions: Transactions::new(salt),
             legs: HashMap::new(),
+            by_call: HashMap::new(),
             purposes: HashMap::new(),
             invites: HashMap::new(),
             alarms: BinaryHeap::new(),
@@ -152,7 +155,26 @@ impl Agent {
             if let Some(client) = leg.invited {
                 self.purposes.remove(&client);
             }
-            self.legs.remove(&id);
+            let gone = self.legs.remove(&id);
+            if let Some(call) = gone.and_then(|l| l.call) {
+                self.leave(&call, id);
+            }
+        }
+    }
+
+    fn leave(&mut self, call: &Address, leg: LegId) {
+        if let Some(legs) = self.by_call.get_mut(call) {
+            legs.retain(|l| *l != leg);
+            if legs.is_empty() {
+                self.by_call.remove(call);
+            }
+        }
+    }
+
+    fn join(&mut self, call: &Address, leg: LegId) {
+        let legs = self.by_call.entry(call.clone()).or_default();
+        if !legs.contains(&leg) {
+            legs.push(leg);
         }
     }
 
@@ -204,7 +226,7 @@ impl Agent {
         match ours {
             Some(Some(leg)) if self.legs.get(&leg).is_some_and(|l| l.same_dialog(&message)) => {
                 if let Some(l) = self.legs.get(&leg) {
-                    l.ladder.add(now.wall, l.peer(), leg.to_string(), method.as_str());
+                    l.ladder.add(now.wall, l.flow, leg, method.as_str());
                 }
                 self.in_dialog(now, leg, id, message, flow);
             }
@@ -329,7 +351,7 @@ impl Agent {
             offering: None,
         };
         new.retarget(&message);
-        ladder.add(now.wall, new.peer(), leg.to_string(), "INVITE");
+        ladder.add(now.wall, new.flow, leg, "INVITE");
         new.request = Some(message);
         self.legs.insert(leg, new);
         self.invites.insert(id, leg);
@@ -341,7 +363,9 @@ impl Agent {
     pub fn assign(&mut self, leg: LegId, call: &Address) {
         let Some(l) = self.legs.get_mut(&leg) else { return };
         l.call = Some(call.clone());
-        for event in std::mem::take(&mut l.early) {
+        let early = std::mem::take(&mut l.early);
+        self.join(call, leg);
+        for event in early {
             let over = matches!(event, LegEvent::Released { .. });
             self.event(leg, event);
             if over {
@@ -352,15 +376,16 @@ impl Agent {
 
     /// A leg has another call now.
     pub fn moved(&mut self, leg: LegId, call: &Address) {
-        if let Some(l) = self.legs.get_mut(&leg) {
-            l.call = Some(call.clone());
+        let Some(l) = self.legs.get_mut(&leg) else { return };
+        if let Some(before) = l.call.replace(call.clone()) {
+            self.leave(&before, leg);
         }
+        self.join(call, leg);
     }
 
     /// Ends all legs of a call that is no more.
     pub fn abandon(&mut self, now: Now, call: &Address) {
-        let left: Vec<LegId> =
-            self.legs.values().filter(|l| l.call.as_ref() == Some(call)).map(|l| l.id).collect();
+        let left = self.by_call.get(call).cloned().unwrap_or_default();
         for leg in left {
             self.release(now, leg, Cause::TEMPORARY_FAILURE, Some(500));
         }

@@ -12,6 +12,7 @@ use imbl::OrdMap;
 use super::register::{Answer, Registrar, user_agent, warned};
 use crate::{
     agent::Way,
+    health::TrunksHealth,
     transaction::{Flow, Transport},
     wire::{
         address,
@@ -26,7 +27,7 @@ pub(super) struct Trunks {
     of: OrdMap<String, std::sync::Arc<DomainState>>,
     by_peer: HashMap<IpAddr, Vec<(u16, String, String)>>,
     /// Addresses of neighbours named by host names.
-    pub resolved: HashMap<String, IpAddr>,
+    resolved: HashMap<String, IpAddr>,
 }
 
 impl Trunks {
@@ -62,6 +63,15 @@ impl Trunks {
         let TrunkKind::Static { host, port } = &trunk.kind;
         let ip = host.parse().ok().or_else(|| self.resolved.get(host).copied())?;
         Some(SocketAddr::new(ip, *port))
+    }
+
+    /// What names were found to be; a name that cannot be found now keeps what it was.
+    pub fn resolve(&mut self, found: HashMap<String, IpAddr>) {
+        let before = self.resolved.clone();
+        self.resolved.extend(found);
+        if self.resolved != before {
+            self.of = OrdMap::new();
+        }
     }
 
     /// Neighbours whose names are to be looked up.
@@ -169,7 +179,7 @@ fn digits(uri: &Uri<'_>) -> String {
 }
 
 /// How a target is reached.
-pub(super) fn way(trunks: &mut Trunks, picture: &Picture, out: &Outgoing) -> Option<Way> {
+pub(super) fn way(trunks: &Trunks, health: &TrunksHealth, picture: &Picture, out: &Outgoing) -> Option<Way> {
     match &out.target {
         Target::Contact { contact, .. } => {
             let (transport, peer) = contact.received.split_once(' ')?;
@@ -178,6 +188,9 @@ pub(super) fn way(trunks: &mut Trunks, picture: &Picture, out: &Outgoing) -> Opt
             Some(Way { flow, uri: contact.contact.clone(), routes: contact.path.clone(), trusted: false })
         }
         Target::Trunk { domain, trunk } => {
+            if health.is_down(domain, trunk) {
+                return None;
+            }
             let peer = trunks.peer(picture, domain, trunk)?;
             let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
             let uri = format!("sip:{}@{peer}", crate::wire::uri::escape_user(&out.to.number));

@@ -28,6 +28,7 @@ use register::{Answer, warned};
 
 use crate::{
     agent::{self, ALLOW, Agent, Now, Output, SUPPORTED},
+    health::{self, TrunksHealth},
     transaction::{Flow, Id, Transport},
     wire::message::{MAX_MESSAGE, Message, Method, Name},
 };
@@ -55,6 +56,9 @@ struct Shared {
     registrar: Registrar,
     calls: call::Services,
     trunks: invite::Trunks,
+    health: TrunksHealth,
+    /// Trunks whose neighbours have been asked how they are.
+    asked: HashMap<Id, (String, String)>,
     udp: Arc<UdpSocket>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
@@ -80,6 +84,7 @@ impl EndpointActor {
     pub(crate) async fn bind(
         registrar: Registrar,
         calls: call::Services,
+        health: TrunksHealth,
         listen: Listen,
     ) -> Result<Self, ExitReason> {
         let failed = |e: &dyn std::fmt::Display| {
@@ -108,6 +113,8 @@ impl EndpointActor {
                 registrar,
                 calls,
                 trunks: invite::Trunks::default(),
+                health,
+                asked: HashMap::new(),
                 udp: Arc::new(udp),
                 streams: HashMap::new(),
                 by_peer: HashMap::new(),
@@ -173,7 +180,13 @@ impl Shared {
                         }
                     }
                     Output::Request(id, message, flow) => self.request(id, message, flow),
-                    Output::Answer(..) => {}
+                    Output::Answer(id, answer) => {
+                        if let Some((domain, trunk)) = self.asked.remove(&id) {
+                            let said = answer.as_ref().and_then(|a| a.code());
+                            let text = said.map_or_else(|| "no answer".to_owned(), |c| c.to_string());
+                            self.health.heard(&domain, &trunk, self.now().wall, said.is_some(), text);
+                        }
+                    }
                 }
             }
         }
@@ -324,6 +337,36 @@ impl Shared {
         });
     }
 
+    /// Asks every trunk's neighbour how it is.
+    fn ask_neighbours(&mut self) {
+        let picture = self.registrar.estate.picture();
+        let known = |d: &str, t: &str| picture.domains.get(d).is_some_and(|d| d.trunks.contains_key(t));
+        self.health.retain(known);
+        let all =
+            picture.domains.iter().flat_map(|(d, s)| s.trunks.keys().map(move |t| (d.clone(), t.clone())));
+        for (domain, trunk) in all.collect::<Vec<_>>() {
+            let now = self.now();
+            let Some(peer) = self.trunks.peer(&picture, &domain, &trunk) else {
+                self.health.heard(&domain, &trunk, now.wall, false, "unknown host");
+                continue;
+            };
+            let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
+            let (tag, call) = (self.registrar.node.random_id(), self.registrar.node.random_id());
+            let host = self.agent.host(flow);
+            let id = self.agent.send(now, flow, |via, contact| {
+                Message::request(Method::Options, format!("sip:{peer}"))
+                    .with(Name::Via, via)
+                    .with(Name::MaxForwards, "70")
+                    .with(Name::From, format!("<sip:hypha@{host}>;tag={tag:x}"))
+                    .with(Name::To, format!("<sip:{peer}>"))
+                    .with(Name::CallId, format!("{call:x}@hypha"))
+                    .with(Name::CSeq, "1 OPTIONS")
+                    .with(Name::Contact, contact)
+            });
+            self.asked.insert(id, (domain, trunk));
+        }
+    }
+
     // ---- calls
 
     fn leg(&mut self, leg: LegId, call: &Address, command: LegCommand) {
@@ -332,7 +375,7 @@ impl Shared {
             LegCommand::Call(out) => {
                 let picture = self.registrar.estate.picture();
                 let ladder = self.calls.board.ladder(call).unwrap_or_default();
-                match invite::way(&mut self.trunks, &picture, &out) {
+                match invite::way(&self.trunks, &self.health, &picture, &out) {
                     Some(way) => self.agent.call(now, leg, call, &ladder, &out, way),
                     None => self.agent.unreachable(leg, call),
                 }
@@ -429,6 +472,32 @@ fn take_datagrams(udp: &UdpSocket, shared: &mut Shared, buffer: &mut BytesMut) -
     Ok(())
 }
 
+/// Looks after the neighbours: their names, and whether they answer.
+async fn neighbours(weak: Weak<RefCell<Shared>>) {
+    loop {
+        let names = {
+            let Some(shared) = weak.upgrade() else { return };
+            let shared = shared.borrow();
+            shared.trunks.names(&shared.registrar.estate.picture())
+        };
+        let mut found = HashMap::new();
+        for name in names {
+            let address = tokio::net::lookup_host((name.as_str(), 0)).await.ok().and_then(|mut a| a.next());
+            if let Some(address) = address {
+                found.insert(name, address.ip());
+            }
+        }
+        {
+            let Some(shared) = weak.upgrade() else { return };
+            let mut shared = shared.borrow_mut();
+            shared.trunks.resolve(found);
+            shared.ask_neighbours();
+            shared.flush();
+        }
+        tokio::time::sleep(health::EVERY).await;
+    }
+}
+
 /// Wakes the agent when something is due.
 async fn timers(weak: Weak<RefCell<Shared>>, wake: Rc<Notify>) {
     loop {
@@ -476,6 +545,7 @@ impl Actor for EndpointActor {
         if let Some(ws) = self.ws.take() {
             cx.spawn(accept(ws, weak.clone(), Transport::Ws), move |_, e, _| failed(e));
         }
+        cx.spawn(neighbours(weak.clone()), |_, (), _| Ok(()));
         cx.spawn(timers(weak, wake), |_, (), _| Ok(()));
         Ok(())
     }

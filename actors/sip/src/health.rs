@@ -1,0 +1,76 @@
+//! Whether the neighbours behind trunks answer: each is asked with OPTIONS, and what came of it may be read by anybody.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// Between two questions to a neighbour.
+pub const EVERY: Duration = Duration::from_secs(30);
+
+/// What is known of a trunk's neighbour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// Any answer is one: a neighbour that refuses OPTIONS lives.
+    pub up: bool,
+    pub since: DateTime<Utc>,
+    pub asked: DateTime<Utc>,
+    /// `200`, `no answer`, `unknown host`
+    pub said: String,
+}
+
+/// By domain and trunk. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct TrunksHealth(Arc<Mutex<BTreeMap<(String, String), Health>>>);
+
+impl TrunksHealth {
+    pub fn of(&self, domain: &str, trunk: &str) -> Option<Health> {
+        self.0.lock().get(&(domain.to_owned(), trunk.to_owned())).cloned()
+    }
+
+    /// Whether calls should not even be tried.
+    pub fn is_down(&self, domain: &str, trunk: &str) -> bool {
+        self.of(domain, trunk).is_some_and(|h| !h.up)
+    }
+
+    pub fn heard(&self, domain: &str, trunk: &str, now: DateTime<Utc>, up: bool, said: impl Into<String>) {
+        let said = said.into();
+        let mut all = self.0.lock();
+        let health = all.entry((domain.to_owned(), trunk.to_owned())).or_insert_with(|| Health {
+            up,
+            since: now,
+            asked: now,
+            said: String::new(),
+        });
+        if health.up != up {
+            health.since = now;
+            tracing::warn!(domain, trunk, up, %said, "a trunk's neighbour changed its state");
+        }
+        (health.up, health.asked, health.said) = (up, now, said);
+    }
+
+    /// Forgets trunks that are no more.
+    pub fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
+        self.0.lock().retain(|(domain, trunk), _| keep(domain, trunk));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_is_down_since_its_first_silence() {
+        let (health, start) = (TrunksHealth::default(), DateTime::UNIX_EPOCH);
+        let at = |s: i64| start + chrono::TimeDelta::seconds(s);
+        assert!(!health.is_down("d", "t"), "nobody has asked yet");
+        for (second, up) in [(0, true), (30, false), (60, false)] {
+            health.heard("d", "t", at(second), up, "");
+        }
+        let known = health.of("d", "t").expect("known");
+        assert_eq!((known.up, known.since, known.asked), (false, at(30), at(60)));
+        health.retain(|_, _| false);
+        assert_eq!(health.of("d", "t"), None);
+    }
+}
