@@ -3,8 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use sip::{
-    Offer, address,
+    Offer,
     digest::{Authenticator, Credentials},
+    wire::address,
 };
 
 fuzz_target!(|text: &str| {

@@ -115,6 +115,7 @@ impl CallActor {
             media: media.as_mut(),
         };
         let effects = with(&mut self.call.lock(), &mut world);
+        media.flush();
         self.todo.extend(effects);
         self.carry_out(cx)
     }

@@ -99,6 +99,8 @@ pub trait MediaSession: Send {
     fn takes_keys(&self, leg: LegId) -> bool;
     fn key(&mut self, leg: LegId, key: char, millis: u32);
     fn close(&mut self, leg: LegId);
+    /// What was asked for in this step is carried out.
+    fn flush(&mut self) {}
     fn detach(&mut self, leg: LegId) -> Option<MediaPart>;
     fn attach(&mut self, leg: LegId, part: MediaPart);
 }

@@ -170,7 +170,7 @@ enum Command {
 #[derive(Clone)]
 pub struct Plane {
     ports: Arc<Ports>,
-    threads: Arc<Vec<mpsc::Sender<Command>>>,
+    threads: Arc<Vec<mpsc::Sender<Vec<Command>>>>,
     turn: Arc<AtomicUsize>,
 }
 
@@ -218,6 +218,7 @@ impl MediaPlane for Plane {
             number: turn % self.threads.len(),
             session: turn as u64,
             events: Some(events),
+            queue: Vec::new(),
             legs: BTreeMap::new(),
         })
     }
@@ -241,33 +242,30 @@ struct Leg {
 /// The media of one call, as its actor has it.
 struct Handle {
     ports: Arc<Ports>,
-    threads: Arc<Vec<mpsc::Sender<Command>>>,
+    threads: Arc<Vec<mpsc::Sender<Vec<Command>>>>,
     /// Its thread among them.
     number: usize,
     session: u64,
     /// Until the thread knows of the session.
     events: Option<Mailbox<CallMsg>>,
+    queue: Vec<Command>,
     legs: BTreeMap<LegId, Leg>,
 }
 
 impl Handle {
+    /// For the thread, with what else the call wants in this step.
     fn send(&mut self, command: Command) {
         if let Some(events) = self.events.take() {
-            let open = Command::Open { session: self.session, events };
-            if self.threads[self.number].try_send(open).is_err() {
-                tracing::error!("a media thread does not keep up");
-            }
+            self.queue.push(Command::Open { session: self.session, events });
         }
-        if self.threads[self.number].try_send(command).is_err() {
-            tracing::error!("a media thread does not keep up");
-        }
+        self.queue.push(command);
     }
 
     /// Gives a leg's sockets to the thread; one that had them before forgets them.
     fn add(&mut self, leg: LegId, pair: Arc<Pair>, ssrc: u32) {
         let before = pair.thread.swap(self.number, Relaxed);
         if before != self.number
-            && self.threads[before].try_send(Command::Forget { port: pair.port }).is_err()
+            && self.threads[before].try_send(vec![Command::Forget { port: pair.port }]).is_err()
         {
             tracing::error!("a media thread does not keep up");
         }
@@ -417,6 +415,16 @@ impl MediaSession for Handle {
         }
     }
 
+    fn flush(&mut self) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let all = std::mem::take(&mut self.queue);
+        if self.threads[self.number].try_send(all).is_err() {
+            tracing::error!("a media thread does not keep up");
+        }
+    }
+
     fn detach(&mut self, leg: LegId) -> Option<MediaPart> {
         let session = self.session;
         let part = self.legs.remove(&leg)?;
@@ -444,6 +452,7 @@ impl Drop for Handle {
             let session = self.session;
             self.send(Command::Close { session });
         }
+        self.flush();
     }
 }
 
@@ -597,52 +606,63 @@ impl Hosted {
     }
 }
 
-async fn serve(mut commands: mpsc::Receiver<Command>, music: Arc<[i16]>) {
+async fn serve(mut commands: mpsc::Receiver<Vec<Command>>, music: Arc<[i16]>) {
     let mut sessions: HashMap<u64, Rc<Hosted>> = HashMap::new();
     let mut lines: HashMap<u16, Rc<Line>> = HashMap::new();
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Open { session, events } => {
-                let hosted = Rc::new(Hosted {
-                    core: RefCell::new(Session::new(music.clone(), now())),
-                    lines: RefCell::default(),
-                    events,
-                    ticking: RefCell::default(),
-                    keeping: RefCell::default(),
-                });
-                hosted.keep();
-                sessions.insert(session, hosted);
-            }
-            Command::Close { session } => drop(sessions.remove(&session)),
-            Command::Add { session, leg, pair, ssrc } => {
-                let Some(hosted) = sessions.get(&session) else { continue };
-                let line = match lines.get(&pair.port) {
-                    Some(line) => line.clone(),
-                    None => match Line::open(&pair) {
-                        Ok(line) => lines.entry(pair.port).insert_entry(Rc::new(line)).get().clone(),
-                        Err(e) => {
-                            tracing::error!(error = %e, "sockets of a leg cannot be used");
-                            continue;
-                        }
-                    },
-                };
-                hosted.add(leg, line, pair, ssrc);
-            }
-            Command::Agree { session, leg, agreed } => {
-                with(&sessions, session, |s| s.agree(leg, *agreed));
-            }
-            Command::Hear { session, leg, source } => with(&sessions, session, |s| s.hear(leg, source)),
-            Command::Press { session, leg, key, millis } => {
-                with(&sessions, session, |s| s.press(leg, key, millis))
-            }
-            Command::Remove { session, leg } => {
-                with(&sessions, session, |s| s.remove(leg));
-                if let Some(hosted) = sessions.get(&session) {
-                    hosted.lines.borrow_mut().remove(&leg);
-                }
-            }
-            Command::Forget { port } => drop(lines.remove(&port)),
+    while let Some(all) = commands.recv().await {
+        for command in all {
+            carry_out(command, &mut sessions, &mut lines, &music);
         }
+    }
+}
+
+fn carry_out(
+    command: Command,
+    sessions: &mut HashMap<u64, Rc<Hosted>>,
+    lines: &mut HashMap<u16, Rc<Line>>,
+    music: &Arc<[i16]>,
+) {
+    match command {
+        Command::Open { session, events } => {
+            let hosted = Rc::new(Hosted {
+                core: RefCell::new(Session::new(music.clone(), now())),
+                lines: RefCell::default(),
+                events,
+                ticking: RefCell::default(),
+                keeping: RefCell::default(),
+            });
+            hosted.keep();
+            sessions.insert(session, hosted);
+        }
+        Command::Close { session } => drop(sessions.remove(&session)),
+        Command::Add { session, leg, pair, ssrc } => {
+            let Some(hosted) = sessions.get(&session) else { return };
+            let line = match lines.get(&pair.port) {
+                Some(line) => line.clone(),
+                None => match Line::open(&pair) {
+                    Ok(line) => lines.entry(pair.port).insert_entry(Rc::new(line)).get().clone(),
+                    Err(e) => {
+                        tracing::error!(error = %e, "sockets of a leg cannot be used");
+                        return;
+                    }
+                },
+            };
+            hosted.add(leg, line, pair, ssrc);
+        }
+        Command::Agree { session, leg, agreed } => {
+            with(sessions, session, |s| s.agree(leg, *agreed));
+        }
+        Command::Hear { session, leg, source } => with(sessions, session, |s| s.hear(leg, source)),
+        Command::Press { session, leg, key, millis } => {
+            with(sessions, session, |s| s.press(leg, key, millis))
+        }
+        Command::Remove { session, leg } => {
+            with(sessions, session, |s| s.remove(leg));
+            if let Some(hosted) = sessions.get(&session) {
+                hosted.lines.borrow_mut().remove(&leg);
+            }
+        }
+        Command::Forget { port } => drop(lines.remove(&port)),
     }
 }
 

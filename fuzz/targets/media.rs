@@ -1,0 +1,47 @@
+//! What a peer may send to the media plane: session descriptions, RTP and RTCP.
+#![no_main]
+
+use std::time::Instant;
+
+use call::{LegId, media::Source};
+use libfuzzer_sys::fuzz_target;
+use media::{
+    sdp::{self, Remote},
+    session::{Agreed, Session},
+    sound,
+};
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(remote) = Remote::parse(data) {
+        let (codecs, events) = sdp::offer_like(Some(&remote));
+        assert!(!codecs.is_empty() && codecs.iter().all(|c| c.payload != events));
+    }
+    let now = Instant::now();
+    let mut session = Session::new(sound::music(), now);
+    let peer = ([127, 0, 0, 1], 4000).into();
+    for leg in [LegId(1), LegId(2)] {
+        session.add(now, leg, 7);
+        let codec = sdp::own()[leg.0 as usize].clone();
+        let agreed = Agreed {
+            remote: peer,
+            rtcp: peer,
+            receives: sdp::own().to_vec(),
+            codec,
+            events: Some(101),
+            events_in: Some(101),
+            hears: true,
+        };
+        session.agree(leg, agreed);
+        session.hear(
+            leg,
+            if data.first().is_some_and(|b| *b > 127) { Source::Mix } else { Source::Leg(LegId(3 - leg.0)) },
+        );
+    }
+    for piece in data.chunks(172) {
+        session.packet(now, LegId(1), peer, piece);
+        session.control(now, LegId(2), peer, piece);
+        session.tick();
+    }
+    session.housekeeping(now);
+    assert!(session.outputs().all(|o| format!("{o:?}").len() < 100_000));
+});
