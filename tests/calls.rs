@@ -327,3 +327,150 @@ fn a_node_that_dies_writes_a_record_for_every_answered_call() {
     node.restart();
     assert_eq!(cdrs(&node).len(), 1, "and only one");
 }
+
+#[test]
+fn services_lead_calls_elsewhere_by_command_and_by_code() {
+    let node = estate();
+    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let mut alice = answering(at, dir.path(), "100", 500.0);
+    let mut bob = answering(at, dir.path(), "101", 800.0);
+    let carol = answering(at, dir.path(), "102", 1200.0);
+    let _ = &carol;
+    let reaches = |alice: &mut Baresip, number: &str| {
+        alice.types("/dial sip:101@voip.test");
+        until(&format!("the call is with {number}"), || {
+            calls(&node).iter().any(|c| c["state"] == "talking" && c["b"] == number)
+        });
+        alice.types("/hangup");
+        until("it has ended", || calls(&node).is_empty());
+    };
+    reaches(&mut alice, "101");
+    let wants = node.ssh("domain/voip.test/ss/cfu/activate 101", b"");
+    assert!(wants.status == 1 && wants.stderr.contains("cfu wants --number"), "{wants:?}");
+    let done = node.ok("domain/voip.test/ss/cfu/activate 101 --number 102");
+    assert!(
+        done.contains(
+            "Success: Supplementary service cfu activated for domain \"voip.test\" address \"101\""
+        )
+    );
+    reaches(&mut alice, "102");
+    node.ok("domain/voip.test/ss/cfu/deactivate 101");
+    reaches(&mut alice, "101");
+
+    // Do not disturb, by the phone's own code; the caller is told that it is busy.
+    bob.types("/dial sip:*26%23@voip.test");
+    bob.says("Call established");
+    let active = |service: &str| {
+        json(&node, "domain/voip.test/ss/list 101")
+            .iter()
+            .any(|s| s["service"] == service && s["active"] == true)
+    };
+    until("it is on", || active("dnd"));
+    until("the code's call ends by itself", || calls(&node).is_empty());
+    alice.types("/dial sip:101@voip.test");
+    alice.says("486 Busy Here");
+    // Busy leads on, where the subscriber wants it.
+    node.ok("domain/voip.test/ss/cfb/activate 101 --number 102");
+    reaches(&mut alice, "102");
+    bob.types("/dial sip:%2326%23@voip.test");
+    until("it is off", || !active("dnd"));
+    until("the code's call ends by itself", || calls(&node).is_empty());
+    // A circle of forwardings ends.
+    node.ok("domain/voip.test/ss/cfu/activate 101 --number 102");
+    node.ok("domain/voip.test/ss/cfu/activate 102 --number 101");
+    alice.types("/dial sip:101@voip.test");
+    alice.says("session closed");
+    until("nothing is left of it", || calls(&node).is_empty());
+    assert!(cdrs(&node).iter().any(|c| c["cdr"]["service"] == "forward" && c["cdr"]["diverted"] == "101"));
+}
+
+#[test]
+fn a_call_that_rings_is_picked_up_elsewhere_and_forks_ring_together() {
+    let node = estate();
+    node.ok("domain/voip.test/ss/pickup/activate 102");
+    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let tone = dir.path().join("tone.wav");
+    phones::tone(&tone, 900.0, 60);
+    let quiet = |user: &str| {
+        let phone = Baresip::with(at, user, "udp", "Geheim77", "", Some(&tone));
+        phone.says("200 OK");
+        phone
+    };
+    let (mut alice, _bob, mut carol) = (quiet("100"), quiet("101"), quiet("102"));
+    alice.types("/dial sip:101@voip.test");
+    until("it rings", || states(&node) == ["ringing"]);
+    carol.types("/dial sip:*8*101%23@voip.test");
+    until("carol has it", || {
+        calls(&node).len() == 1
+            && calls(&node)[0]["state"] == "talking"
+            && calls(&node)[0]["legs"].to_string().contains("102@voip.test")
+    });
+    alice.types("/hangup");
+    until("it has ended", || calls(&node).is_empty());
+    until("its record", || cdrs(&node).iter().any(|c| c["cdr"]["service"] == "pickup"));
+
+    // Two phones of one subscriber: with core_forking both ring, the first answer wins.
+    let second = Baresip::with(at, "101", "tcp", "Geheim77", ";answermode=auto", Some(&tone));
+    second.says("200 OK");
+    until("two contacts", || json(&node, "domain/voip.test/sip/user/registered 101@voip.test").len() == 2);
+    node.ok("domain/voip.test/iface/user-set sip1 g 101@voip.test core_forking true");
+    alice.types("/dial sip:101@voip.test");
+    alice.says("Call established");
+    until("one phone has the call", || {
+        calls(&node)
+            .iter()
+            .any(|c| c["state"] == "talking" && c["legs"].as_array().is_some_and(|l| l.len() == 2))
+    });
+    alice.types("/hangup");
+    until("it has ended", || calls(&node).is_empty());
+}
+
+#[test]
+fn a_steady_load_leaves_nothing_behind() {
+    let caller =
+        std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+    let callee =
+        std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+    let node = Node::start_with(
+        "[sip]\nlisten = \"127.0.0.1:0\"\n[media]\nfirst_port = 60000\nlast_port = 61999\n",
+        &[],
+    );
+    node.ok("domain/declare load");
+    let out = ALL_LOCAL.replace("<local/>", "<external><trunk value=\"out\"/></external>");
+    assert_eq!(node.ssh("domain/load/routing/import ecss1 -", out.as_bytes()).status, 0);
+    for (name, port) in [("in", caller), ("out", callee)] {
+        node.ok(&format!(
+            "domain/load/trunk/sip/declare ctx g {name} set static 127.0.0.1 {port} sip-proxy 5060"
+        ));
+    }
+    let at = sip(&node);
+    let (rate, seconds) = (40, 60);
+    let load = || {
+        let callee = Sipp::built_in("uas", callee, at, &[]);
+        let calls = (rate * seconds).to_string();
+        Sipp::built_in(
+            "uac",
+            caller,
+            at,
+            &["-s", "4000", "-d", "1000", "-r", &rate.to_string(), "-m", &calls],
+        )
+        .ends();
+        drop(callee);
+    };
+    let state = || {
+        until("all is over", || {
+            let info: serde_json::Value =
+                serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
+            info["state"]["transactions"] == 0
+                && info["state"]["legs"] == 0
+                && info["state"]["calls_watched"] == 0
+        });
+        (node.resident(), node.files(), node.ok("node/tree --json").matches("\"address\"").count())
+    };
+    load();
+    let first = state();
+    load();
+    let second = state();
+    assert_eq!((first.1, first.2), (second.1, second.2), "files and actors");
+    assert!(second.0 < first.0 + first.0 / 10 + 4_000_000, "memory: {} and then {}", first.0, second.0);
+}

@@ -329,8 +329,7 @@ fn every_torture_of_rfc_4475_gets_the_answer_it_asks_for() {
         );
         socket.send_to(probe.as_bytes(), to).expect("sent");
         let (mut statuses, mut buffer) = (Vec::new(), [0; 65_535]);
-        loop {
-            let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
+        while let Ok((length, _)) = socket.recv_from(&mut buffer) {
             let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if answer.contains(&format!("probe{name}")) {
                 break;
@@ -358,4 +357,59 @@ fn every_torture_of_rfc_4475_gets_the_answer_it_asks_for() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Numbers that are the same in every run.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+#[test]
+fn ten_million_random_datagrams_leave_the_node_answering() {
+    const EACH: u64 = 5_000_000;
+    let node = estate("md5");
+    let to = sip(&node);
+    let tortures: Vec<Vec<u8>> = TORTURES
+        .iter()
+        .map(|(name, _)| std::fs::read(format!("fixtures/rfc4475/{name}.dat")).expect("a message"))
+        .collect();
+    std::thread::scope(|scope| {
+        for seed in [1u64, 2] {
+            let tortures = &tortures;
+            scope.spawn(move || {
+                let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+                let mut noise = Noise(seed * 0x9E37_79B9_7F4A_7C15);
+                let mut datagram = Vec::with_capacity(4096);
+                for n in 0..EACH {
+                    datagram.clear();
+                    if n % 100 == 0 {
+                        // Something like a message, with a few bytes changed.
+                        datagram.extend(&tortures[(noise.next() % tortures.len() as u64) as usize]);
+                        for _ in 0..noise.next() % 8 {
+                            let at = (noise.next() % datagram.len() as u64) as usize;
+                            datagram[at] = noise.next() as u8;
+                        }
+                    } else {
+                        for _ in 0..1 + noise.next() % 12 {
+                            datagram.extend(noise.next().to_le_bytes());
+                        }
+                    }
+                    // The system may have no room for it now.
+                    let _ = socket.send_to(&datagram, to);
+                }
+            });
+        }
+    });
+    let mut phone = Phone::new(to);
+    let answer = phone.register("100", "Contact: <sip:100@127.0.0.1>\r\n");
+    assert!(answer.starts_with("SIP/2.0 401"), "{answer}");
+    assert!(node.resident() < 1 << 30, "{} bytes", node.resident());
+    assert!(!node.ok("node/crash/list").contains("sip/"), "nothing crashed");
 }

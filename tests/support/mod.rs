@@ -117,6 +117,18 @@ impl Node {
         answer(child.wait_with_output().expect("it ends"))
     }
 
+    /// Resident memory, bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("a line");
+        line.split_whitespace().next().and_then(|k| k.parse::<u64>().ok()).expect("a number") * 1024
+    }
+
+    /// Open files and sockets.
+    pub fn files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+    }
+
     /// Plays a script on this node.
     pub fn replay(&self, script: &str) -> std::process::Output {
         let mut command = Command::new(HYPHA);

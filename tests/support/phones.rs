@@ -152,11 +152,23 @@ impl Sipp {
     }
 
     pub fn at(port: u16, scenario: &str, node: SocketAddr, arguments: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(scenario);
         let mut command = Command::new("sipp");
-        command.arg("-sf").arg(file).args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"]);
-        command.args(["-trace_err", "-trace_msg", "-timeout", "60s", "-timeout_error"]).args(arguments);
+        command.arg("-sf").arg(file).args(["-trace_msg", "-timeout", "60s", "-timeout_error"]);
+        Self::run(command, port, node, arguments)
+    }
+
+    /// One of SIPp's own scenarios.
+    pub fn built_in(scenario: &str, port: u16, node: SocketAddr, arguments: &[&str]) -> Self {
+        let mut command = Command::new("sipp");
+        command.args(["-sn", scenario, "-timeout", "300s"]);
+        Self::run(command, port, node, arguments)
+    }
+
+    fn run(mut command: Command, port: u16, node: SocketAddr, arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        command.args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"]);
+        command.arg("-trace_err").args(arguments);
         let child = command
             .arg(node.to_string())
             .current_dir(dir.path())

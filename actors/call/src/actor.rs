@@ -282,7 +282,9 @@ impl Actor for CallActor {
                 self.step(cx, |call, world| call.handle(Event::Leg(leg, event), world))
             }
             CallMsg::Media(leg, event) => {
-                self.note("media", "call", format_args!("{leg}: {event:?}"), cx);
+                if !matches!(event, MediaEvent::Quality(_)) {
+                    self.note("media", "call", format_args!("{leg}: {event:?}"), cx);
+                }
                 self.step(cx, |call, world| call.handle(Event::Media(leg, event), world))
             }
             CallMsg::Timer(timer) => self.step(cx, |call, world| call.handle(Event::Timer(timer), world)),

@@ -12,7 +12,7 @@ use kit::Address;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::{Ladder, LegId, core::Call};
+use crate::{Ladder, LegId, core::Call, media::Quality};
 
 /// A call as the board shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +38,7 @@ pub struct LegView {
     pub number: String,
     pub state: &'static str,
     pub holds: bool,
+    pub quality: Option<Quality>,
 }
 
 /// Clones share it.

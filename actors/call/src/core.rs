@@ -22,7 +22,7 @@ use crate::{
     Board, Cause, Incoming, LegCommand, LegEvent, LegId, MediaEvent, Party, Refer, Target,
     board::{CallView, Held, LegView},
     leg::{Origin, Outgoing},
-    media::{Change, MediaPart, MediaSession, Source, Tone, Wish},
+    media::{Change, MediaPart, MediaSession, Quality, Source, Tone, Wish},
     record::{self, Cdr, RecordEvent},
     service::{self, Code, Service},
 };
@@ -163,6 +163,7 @@ pub struct Leg {
     ice: bool,
     /// The dial it belongs to; the origin has none.
     dial: Option<u32>,
+    quality: Option<Quality>,
     _line: Option<Held>,
 }
 
@@ -320,6 +321,7 @@ impl Call {
             user_agent: incoming.user_agent.clone(),
             ice: incoming.ice,
             dial: None,
+            quality: None,
             _line: line,
         };
         self.legs.insert(*leg, origin_leg);
@@ -1207,6 +1209,11 @@ impl Call {
 
     fn on_media(&mut self, id: LegId, event: MediaEvent, world: &mut World<'_>) {
         match event {
+            MediaEvent::Quality(quality) => {
+                if let Some(leg) = self.legs.get_mut(&id) {
+                    leg.quality = Some(quality);
+                }
+            }
             MediaEvent::Key(key) => self.key(id, key, 100, true, world),
             MediaEvent::Played => {}
             MediaEvent::Silent => {
@@ -1323,6 +1330,7 @@ impl Call {
             number: l.party.number.clone(),
             state: state(l.state),
             holds: l.holds,
+            quality: l.quality.clone(),
         };
         CallView {
             call: self.address.to_string(),
@@ -1352,6 +1360,7 @@ fn blank(domain: &str, iface: &str, party: Party) -> Leg {
         user_agent: String::new(),
         ice: false,
         dial: None,
+        quality: None,
         _line: None,
     }
 }
@@ -1367,7 +1376,9 @@ fn limit(picture: &Picture, domain: &str, alias: Option<&str>) -> u32 {
         Some(ml) => ml.options.get("limit").and_then(|l| l.parse().ok()).unwrap_or(u32::MAX),
         None => u32::MAX,
     };
-    of_line.min(of_domain)
+    let user = alias.and_then(|a| state.users.get(&state.aliases.get(a)?.iface));
+    let of_user = user.and_then(|u| u.properties.get("line_count")?.parse().ok()).unwrap_or(u32::MAX);
+    of_line.min(of_domain).min(of_user)
 }
 
 fn way(sides: &[record::Side], outcome: &Outcome) -> String {

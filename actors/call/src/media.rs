@@ -44,9 +44,25 @@ pub struct Change {
     pub held: bool,
 }
 
+/// How well a leg is heard (RFC 3550, 6.4).
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Quality {
+    pub codec: String,
+    /// Packets received, and those that never came.
+    pub received: u64,
+    pub lost: u64,
+    pub jitter_ms: f64,
+    pub sent: u64,
+    /// Percent of ours that the peer lost, and the time to it and back.
+    pub peer_lost_percent: Option<f64>,
+    pub round_trip_ms: Option<u32>,
+}
+
 /// What the media plane tells a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum MediaEvent {
+    /// How well the leg is heard, every few seconds.
+    Quality(Quality),
     /// A key, from RFC 4733 events or in-band tones.
     Key(char),
     /// Nothing has come from the leg for long.

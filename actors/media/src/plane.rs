@@ -467,11 +467,14 @@ struct Hosted {
     keeping: RefCell<Option<JoinHandle<()>>>,
 }
 
+/// Whose packets a line's are; nobody's between two calls.
+type Owner = Rc<RefCell<Option<(Weak<Hosted>, LegId)>>>;
+
 /// A pair of sockets that this thread reads, whoever has it now.
 struct Line {
     rtp: Rc<UdpSocket>,
     rtcp: Rc<UdpSocket>,
-    owner: Rc<RefCell<Option<(Weak<Hosted>, LegId)>>>,
+    owner: Owner,
     readers: [JoinHandle<()>; 2],
 }
 
@@ -499,18 +502,14 @@ impl Line {
         let (rtp, rtcp) = pair.sockets.as_ref().ok_or_else(gone)?;
         let socket = |s: &StdSocket| Ok::<_, std::io::Error>(Rc::new(UdpSocket::from_std(s.try_clone()?)?));
         let (rtp, rtcp) = (socket(rtp)?, socket(rtcp)?);
-        let owner: Rc<RefCell<Option<(Weak<Hosted>, LegId)>>> = Rc::default();
+        let owner: Owner = Rc::default();
         let readers = [read(rtp.clone(), owner.clone(), false), read(rtcp.clone(), owner.clone(), true)];
         Ok(Self { rtp, rtcp, owner, readers })
     }
 }
 
 /// Reads a socket for whoever owns it; what comes for nobody is thrown away.
-fn read(
-    socket: Rc<UdpSocket>,
-    owner: Rc<RefCell<Option<(Weak<Hosted>, LegId)>>>,
-    control: bool,
-) -> JoinHandle<()> {
+fn read(socket: Rc<UdpSocket>, owner: Owner, control: bool) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
         let mut buffer = [0; MTU];
         loop {

@@ -11,8 +11,10 @@ use std::{
 };
 
 use audio_codec::{Decoder, Encoder, g722, pcma, pcmu};
-use call::{LegId, MediaEvent, media::Source};
-use serde::Serialize;
+use call::{
+    LegId, MediaEvent,
+    media::{Quality, Source},
+};
 
 use crate::{
     rtp::{Packet, Reception, TelephoneEvent},
@@ -50,18 +52,6 @@ pub enum Out {
     Rtp(LegId, SocketAddr, Vec<u8>),
     Rtcp(LegId, SocketAddr, Vec<u8>),
     Event(LegId, MediaEvent),
-}
-
-/// How well a leg is heard.
-#[derive(Debug, Clone, Serialize)]
-pub struct Quality {
-    pub leg: LegId,
-    pub codec: String,
-    pub received: Reception,
-    pub sent: u64,
-    /// What the peer says it lost of ours, in 256ths, and the time to it and back, ms.
-    pub peer_lost: Option<u8>,
-    pub round_trip: Option<u32>,
 }
 
 /// Where a stream to a peer came from; when it changes, numbers are joined so that the peer sees one stream.
@@ -543,22 +533,20 @@ impl Session {
             if party.reception.packets == 0 && party.sender.packets == 0 {
                 continue;
             }
+            let quality = Quality {
+                codec: agreed.codec.name.clone(),
+                received: party.reception.packets,
+                lost: party.reception.lost,
+                jitter_ms: party.reception.jitter / 8.0,
+                sent: party.sender.packets,
+                peer_lost_percent: party.peer_lost.map(|l| f64::from(l) * 100.0 / 256.0),
+                round_trip_ms: party.round_trip,
+            };
+            self.out.push(Out::Event(*id, MediaEvent::Quality(quality)));
             let to = party.latched_rtcp.unwrap_or(agreed.rtcp);
             let bytes = report(party, elapsed, now);
             self.out.push(Out::Rtcp(*id, to, bytes));
         }
-    }
-
-    pub fn quality(&self) -> Vec<Quality> {
-        let of = |(leg, p): (&LegId, &Party)| Quality {
-            leg: *leg,
-            codec: p.agreed.as_ref().map(|a| a.codec.name.clone()).unwrap_or_default(),
-            received: p.reception,
-            sent: p.sender.packets,
-            peer_lost: p.peer_lost,
-            round_trip: p.round_trip,
-        };
-        self.parties.iter().map(of).collect()
     }
 
     /// Where a leg's packets come from, once some have.

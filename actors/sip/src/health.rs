@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Between two questions to a neighbour.
+/// Between two questions to a neighbour that answers, and to one that does not.
 pub const EVERY: Duration = Duration::from_secs(30);
+pub const DOWN: Duration = Duration::from_secs(5);
 
 /// What is known of a trunk's neighbour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,6 +51,21 @@ impl TrunksHealth {
         (health.up, health.asked, health.said) = (up, now, said);
     }
 
+    /// Whether a neighbour is to be asked now.
+    pub fn is_due(&self, domain: &str, trunk: &str, now: DateTime<Utc>) -> bool {
+        self.of(domain, trunk).is_none_or(|h| {
+            let pause = if h.up { EVERY } else { DOWN };
+            (now - h.asked).to_std().unwrap_or_default() + Duration::from_millis(500) >= pause
+        })
+    }
+
+    /// Notes that a neighbour has been asked.
+    pub fn ask(&self, domain: &str, trunk: &str, now: DateTime<Utc>) {
+        if let Some(health) = self.0.lock().get_mut(&(domain.to_owned(), trunk.to_owned())) {
+            health.asked = now;
+        }
+    }
+
     /// Forgets trunks that are no more.
     pub fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
         self.0.lock().retain(|(domain, trunk), _| keep(domain, trunk));
@@ -68,6 +84,10 @@ mod tests {
         for (second, up) in [(0, true), (30, false), (60, false)] {
             health.heard("d", "t", at(second), up, "");
         }
+        assert!(
+            !health.is_due("d", "t", at(62)) && health.is_due("d", "t", at(65)),
+            "asked more often while down"
+        );
         let known = health.of("d", "t").expect("known");
         assert_eq!((known.up, known.since, known.asked), (false, at(30), at(60)));
         health.retain(|_, _| false);

@@ -19,7 +19,8 @@ use russh::{
 
 const COMMANDS: u64 = 1_000;
 
-struct Server(Child);
+/// A program that ends with its owner.
+pub struct Server(pub Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -69,38 +70,77 @@ async fn connect(at: SocketAddr) -> Handle<Client> {
 }
 
 /// The node beside this program.
-pub fn hypha(directory: &Path) -> f64 {
-    let doors = "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n";
-    std::fs::write(directory.join("hypha.toml"), doors).expect("written");
-    let binary = std::env::current_exe().expect("a path").with_file_name("hypha");
-    let mut node = Command::new(binary)
-        .args(["run", "--config"])
-        .arg(directory.join("hypha.toml"))
-        .arg("--data")
-        .arg(directory.join("data"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("ops/bench builds it");
-    let lines = BufReader::new(node.stdout.take().expect("a pipe")).lines();
-    let _node = Server(node);
-    let mut password = String::new();
-    let mut address = None;
-    for line in lines.map_while(Result::ok) {
-        if let Some((_, p)) = line.split_once("user admin, password ") {
-            password = p.to_owned();
+pub struct Node {
+    pub server: Server,
+    address: SocketAddr,
+    password: String,
+}
+
+impl Node {
+    pub fn start(directory: &Path, sip: &str) -> Self {
+        let doors = format!(
+            "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nlisten = \"{sip}\"\n\
+             [log]\nlevel = \"warn\"\n"
+        );
+        std::fs::write(directory.join("hypha.toml"), doors).expect("written");
+        let binary = std::env::current_exe().expect("a path").with_file_name("hypha");
+        let mut node = Command::new(binary)
+            .args(["run", "--config"])
+            .arg(directory.join("hypha.toml"))
+            .arg("--data")
+            .arg(directory.join("data"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ops/bench builds it");
+        let lines = BufReader::new(node.stdout.take().expect("a pipe")).lines();
+        let server = Server(node);
+        let mut password = String::new();
+        for line in lines.map_while(Result::ok) {
+            if let Some((_, p)) = line.split_once("user admin, password ") {
+                password = p.to_owned();
+            }
+            if let Some((port, host)) =
+                line.strip_prefix("hypha is ready: ssh -p ").and_then(|r| r.split_once(" admin@"))
+            {
+                let address = format!("{host}:{port}").parse().expect("an address");
+                return Self { server, address, password };
+            }
         }
-        if let Some((port, host)) =
-            line.strip_prefix("hypha is ready: ssh -p ").and_then(|r| r.split_once(" admin@"))
-        {
-            address = format!("{host}:{port}").parse().ok();
-            break;
-        }
+        panic!("the node does not start");
     }
-    runtime().block_on(async {
-        let mut session = connect(address.expect("the node starts")).await;
-        assert!(session.authenticate_password("admin", password).await.expect("answered").success());
-        measure(session, "domain/list").await
-    })
+
+    async fn session(&self) -> Handle<Client> {
+        let mut session = connect(self.address).await;
+        assert!(session.authenticate_password("admin", &self.password).await.expect("answered").success());
+        session
+    }
+
+    /// Commands that must succeed.
+    pub fn run(&self, lines: &[&str]) {
+        runtime().block_on(async {
+            let session = self.session().await;
+            for line in lines {
+                let mut channel = session.channel_open_session().await.expect("a channel");
+                channel.exec(true, *line).await.expect("sent");
+                let (mut status, mut said) = (None, Vec::new());
+                while let Some(message) = channel.wait().await {
+                    match message {
+                        ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+                        ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
+                            said.extend_from_slice(&data)
+                        }
+                        _ => {}
+                    }
+                }
+                assert_eq!(status, Some(0), "{line}: {}", String::from_utf8_lossy(&said));
+            }
+        });
+    }
+}
+
+pub fn hypha(directory: &Path) -> f64 {
+    let node = Node::start(directory, "127.0.0.1:0");
+    runtime().block_on(async { measure(node.session().await, "domain/list").await })
 }
 
 pub fn openssh(directory: &Path) -> f64 {

@@ -151,6 +151,28 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .arg("property", Kind::OneOf(USER), "its property", "свойство")
         .arg("value", Kind::Text, "its value", "значение"),
         Command::change(
+            "domain/{domain}/iface/user-set",
+            "sets a property of an interface",
+            "задать свойство интерфейса",
+            with!(s, |s, call| {
+                let own = |n: &str| call.get(n).to_owned();
+                let (group, iface, name, value) = (own("group"), own("iface"), own("property"), own("value"));
+                change_domain_ok(&s, &call, DomainCommand::SetUser { group, iface, name, value }).await
+            }),
+        )
+        .arg(
+            "adapter",
+            Kind::Text,
+            "SIP adapter, such as sip1; this node has one",
+            "SIP-адаптер, например sip1",
+        )
+        .arg("group", Kind::Text, "its group", "группа")
+        .names(groups())
+        .arg("iface", Kind::Text, "user@domain", "user@domain")
+        .names(ifaces())
+        .arg("property", Kind::OneOf(USER), "its property", "свойство")
+        .arg("value", Kind::Text, "its value", "значение"),
+        Command::change(
             "domain/{domain}/sip/user/profile/set",
             "sets a property of a profile, making the profile",
             "задать свойство профиля",

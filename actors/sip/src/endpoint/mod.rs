@@ -346,6 +346,13 @@ impl Shared {
             picture.domains.iter().flat_map(|(d, s)| s.trunks.keys().map(move |t| (d.clone(), t.clone())));
         for (domain, trunk) in all.collect::<Vec<_>>() {
             let now = self.now();
+            let waits = self.asked.values().any(|(d, t)| *d == domain && *t == trunk);
+            if !self.health.is_due(&domain, &trunk, now.wall)
+                || (waits && !self.health.is_down(&domain, &trunk))
+            {
+                continue;
+            }
+            self.health.ask(&domain, &trunk, now.wall);
             let Some(peer) = self.trunks.peer(&picture, &domain, &trunk) else {
                 self.health.heard(&domain, &trunk, now.wall, false, "unknown host");
                 continue;
@@ -494,7 +501,7 @@ async fn neighbours(weak: Weak<RefCell<Shared>>) {
             shared.ask_neighbours();
             shared.flush();
         }
-        tokio::time::sleep(health::EVERY).await;
+        tokio::time::sleep(health::DOWN).await;
     }
 }
 

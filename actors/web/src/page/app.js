@@ -3,6 +3,8 @@
 
 const TEXT = {
   ru: {
+    "Calls": "Вызовы", "Call": "Вызов", "Records": "Записи о вызовах", "no calls": "вызовов нет", "no records": "записей нет",
+    "Number": "Номер", "lost": "потеряно", "Neighbours": "Встречные стороны", "not asked yet": "ещё не опрошен", "message ladder": "лестница сообщений",
     "Tree": "Дерево", "Domains": "Домены", "Bridges": "Бриджи", "Trace": "Трассировка", "Licence": "Лицензия",
     "Journal": "Журнал", "Crashes": "Сбои", "Messages": "Сообщения", "Console": "Консоль", "Log in": "Войти",
     "Log out": "Выйти", "User": "Пользователь", "Password": "Пароль", "Search": "Поиск", "Kill": "Убить",
@@ -104,7 +106,7 @@ function table(rows, links = {}) {
 
 // Address, name, page, key behind g, whether it is for system administrators.
 const pages = [
-  ["tree", "Tree", pageTree, "t", true], ["domains", "Domains", pageDomains, "d"], ["bridges", "Bridges", pageBridges, "b"],
+  ["tree", "Tree", pageTree, "t", true], ["domains", "Domains", pageDomains, "d"], ["calls", "Calls", pageCalls, "a"], ["bridges", "Bridges", pageBridges, "b"],
   ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ["journal", "Journal", pageJournal, "j", true],
   ["log", "Log", pageLog, "l", true], ["crashes", "Crashes", pageCrashes, "x", true],
   ["messages", "Messages", pageMessages, "m", true], ["console", "Console", pageConsole, "c"],
@@ -124,7 +126,7 @@ async function show() {
   $("who").textContent = session ? session.user : "";
   const home = isSystem() ? "tree" : "domains";
   const [page, ...rest] = decodeURIComponent(location.hash.slice(1) || home).split("|");
-  const of = { actor: "tree", domain: "domains", subscriber: "domains" }[page] || page;
+  const of = { actor: "tree", domain: "domains", subscriber: "domains", call: "calls" }[page] || page;
   $("nav").replaceChildren(...(session ? allowedPages() : []).map(([id, name, , letter]) =>
     el("a", { href: `#${id}`, title: `g ${letter}`, "aria-current": id === of ? "page" : null }, t(name))));
   $("live").hidden = !session || !isSystem();
@@ -134,7 +136,7 @@ async function show() {
     return;
   }
   connect();
-  const inner = { actor: pageActor, domain: pageDomain, subscriber: pageSubscriber };
+  const inner = { actor: pageActor, domain: pageDomain, subscriber: pageSubscriber, call: pageCall };
   const render = inner[page] || (allowedPages().find((p) => p[0] === page) || allowedPages()[0])[2];
   const asked = location.hash;
   let shownPage;
@@ -275,12 +277,18 @@ async function pageDomains() {
 async function pageDomain(name) {
   const parts = [["Properties", "properties/info"], ["Restrictions", "properties/restrictions/info"],
     ["Subscribers", "sip/user/list"], ["Aliases", "alias/list"], ["Number plans", "np/list"],
-    ["Contexts", "routing/list"], ["Trunks", "trunk/sip/list"], ["Registrations", "sip/user/registered"]];
+    ["Contexts", "routing/list"], ["Trunks", "trunk/sip/list"], ["Neighbours", "trunk/sip/health"], ["Registrations", "sip/user/registered"]];
   const out = el("div", {}, el("h2", {}, name));
   for (const [title, line] of parts) {
     if (line === "sip/user/registered") {
       const rows = (await data(`domain/${name}/${line}`)).map(({ interface: i, registration: r }) =>
         ({ interface: i, contact: r.contact, from: r.received, user_agent: r.user_agent, expires: r.expires }));
+      out.append(el("h3", {}, t(title)), table(rows));
+      continue;
+    }
+    if (line === "trunk/sip/health") {
+      const rows = (await data(`domain/${name}/${line}`)).map(({ trunk, health: h }) =>
+        h ? { trunk, state: h.up ? "up" : "down", since: h.since, asked: h.asked, said: h.said } : { trunk, state: t("not asked yet") });
       out.append(el("h3", {}, t(title)), table(rows));
       continue;
     }
@@ -298,6 +306,95 @@ async function pageDomain(name) {
 async function pageSubscriber(domain, iface) {
   const back = el("a", { href: "#" + encodeURIComponent(`domain|${domain}`) }, domain);
   return el("div", {}, el("h2", {}, `${t("Subscriber")} ${iface}`), el("p", {}, back), table(await data(`domain/${domain}/sip/user/info ${iface}`)));
+}
+
+const callId = (name) => name.split("/").pop();
+const callLink = (domain, name) => "#" + encodeURIComponent(`call|${domain}|${callId(name)}`);
+
+// Draws again every second for as long as its page is shown.
+function again(draw) {
+  const here = location.hash;
+  const timer = setInterval(() => {
+    if (location.hash !== here || !session) { clearInterval(timer); return; }
+    draw().catch(() => {});
+  }, 1000);
+}
+
+async function pageCalls(chosen) {
+  const domains = (await data("domain/list")).map((d) => d.domain);
+  const domain = el("select", { "aria-label": t("Domain"), onchange: () => draw() }, ...domains.map((d) => el("option", { selected: d === chosen ? "" : null }, d)));
+  const number = el("input", { placeholder: t("Number"), "aria-label": t("Number"), size: 16, onchange: () => draw() });
+  const now = el("div", { id: "calls" }), past = el("div", { id: "records" });
+  const clock = (time) => new Date(time).toLocaleTimeString();
+  const quality = (q) => q ? `${q.codec} ${t("lost")} ${q.lost}/${q.received + q.lost}, ${q.jitter_ms.toFixed(1)} ms` : "";
+  async function draw() {
+    if (!domain.value) return;
+    const all = await data(`domain/${domain.value}/call/list`);
+    now.replaceChildren(all.length ? table(all.map((c) => ({
+      call: callId(c.call), a: c.a, b: c.b, state: c.state, since: clock(c.since), domains: c.domains.join(", "), bridges: c.bridges.join(", "),
+      legs: c.legs.map((l) => `${l.iface} ${l.state}${l.holds ? " (hold)" : ""} ${quality(l.quality)}`).join("; "),
+    })), { call: (r) => callLink(domain.value, r.call) }) : el("p", { class: "dim" }, t("no calls")));
+    const wanted = number.value.trim();
+    const records = await data(`domain/${domain.value}/cdr/list${wanted ? ` --number ${wanted}` : ""}`);
+    past.replaceChildren(records.length ? table(records.map(({ cdr, side, seconds }) => ({
+      call: callId(cdr.call), setup: cdr.setup, a: side.a, b: side.b, from: side.from, to: side.to, seconds, cause: cdr.cause, by: cdr.released_by, service: cdr.service,
+    })), { call: (r) => callLink(domain.value, r.call) }) : el("p", { class: "dim" }, t("no records")));
+  }
+  await draw();
+  again(draw);
+  return el("div", {}, el("form", { class: "row", onsubmit: (e) => { e.preventDefault(); draw(); } }, domain, number),
+    el("h3", {}, t("Calls")), now, el("h3", {}, t("Records")), past);
+}
+
+async function pageCall(domain, id) {
+  const place = el("div", { id: "ladder" });
+  let seen = 0;
+  async function draw() {
+    const lines = await data(`domain/${domain}/call/ladder ${id}`);
+    if (lines.length !== seen) { seen = lines.length; place.replaceChildren(drawLadder(lines)); }
+  }
+  await draw();
+  again(draw);
+  return el("div", {}, el("h2", {}, `${t("Call")} ${id}`), el("p", {}, el("a", { href: "#" + encodeURIComponent(`calls|${domain}`) }, domain)), place);
+}
+
+// Who spoke as columns, what was said as arrows between them, from top to bottom.
+function drawLadder(lines) {
+  const ns = (tag, attributes, ...children) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [k, v] of Object.entries(attributes)) node.setAttribute(k, v);
+    node.append(...children);
+    return node;
+  };
+  const who = [];
+  for (const l of lines) for (const w of [l.from, l.to]) if (!who.includes(w)) who.push(w);
+  // The call in the middle of its legs, the peers outside.
+  const rank = (w) => (w === "call" ? 2 : w === "media" ? 3 : w.startsWith("leg ") ? 1 : 0);
+  const left = who.filter((w) => rank(w) < 2).filter((w, i, all) => i < all.length / 2 || rank(w) === 1 && i === 0);
+  const right = who.filter((w) => rank(w) < 2 && !left.includes(w)).reverse();
+  const order = [...left, ...who.filter((w) => rank(w) >= 2), ...right];
+  const step = 190, row = 30, top = 50;
+  const x = (w) => 110 + order.indexOf(w) * step;
+  const height = top + lines.length * row + 20, width = 110 + order.length * step;
+  const svg = ns("svg", { class: "ladder", role: "img", "aria-label": t("message ladder"), width, height, viewBox: `0 0 ${width} ${height}` });
+  svg.append(ns("defs", {}, ns("marker", { id: "head", viewBox: "0 0 10 10", refX: 10, refY: 5, markerWidth: 8, markerHeight: 8, orient: "auto-start-reverse" }, ns("path", { d: "M0 0 L10 5 L0 10 z", fill: "currentColor" }))));
+  for (const w of order) {
+    svg.append(ns("text", { x: x(w), y: 20, "text-anchor": "middle", "font-weight": "bold" }, w),
+      ns("line", { x1: x(w), x2: x(w), y1: 30, y2: height, stroke: "currentColor", "stroke-opacity": 0.25 }));
+  }
+  lines.forEach((l, i) => {
+    const y = top + i * row;
+    const at = new Date(l.at);
+    svg.append(ns("text", { x: 4, y: y + 4, "font-size": 11, "fill-opacity": 0.7, fill: "currentColor" }, `${at.toLocaleTimeString()}.${String(at.getMilliseconds()).padStart(3, "0")}`));
+    const [a, b] = [x(l.from), x(l.to)];
+    if (a === b) {
+      svg.append(ns("text", { x: a + 6, y: y + 4, "font-size": 12, fill: "currentColor" }, l.text));
+      return;
+    }
+    svg.append(ns("line", { x1: a, x2: b, y1: y, y2: y, stroke: "currentColor", "marker-end": "url(#head)" }),
+      ns("text", { x: (a + b) / 2, y: y - 4, "text-anchor": "middle", "font-size": 12, fill: "currentColor" }, l.text.length > 40 ? l.text.slice(0, 39) + "…" : l.text));
+  });
+  return el("div", { class: "scroll" }, svg);
 }
 
 async function pageBridges() {
