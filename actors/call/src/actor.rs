@@ -175,7 +175,7 @@ impl CallActor {
         cx: &mut Cx<'_, Self>,
     ) -> Result<(), ExitReason> {
         let to = match to {
-            HandTo::Call(call) => Some(call.clone()),
+            HandTo::RingingAt(iface) => self.services.board.ringing_at(iface),
             HandTo::LegOf(leg) => self.services.board.call_of(*leg),
         };
         let mailbox = to.filter(|t| *t != self.name).and_then(|t| cx.lookup::<CallMsg>(&t).ok());

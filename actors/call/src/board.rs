@@ -62,6 +62,7 @@ impl Board {
         self.0.calls.insert(name.clone(), (call.clone(), ladder.clone()));
     }
 
+    /// Asks every call; never from inside one.
     fn views(&self) -> impl Iterator<Item = (Address, CallView)> {
         self.0.calls.iter().map(|e| (e.key().clone(), e.value().0.lock().view()))
     }

@@ -1,0 +1,138 @@
+//! A call comes in: who calls, and whether a code or a number was dialled.
+
+use super::{dial::limit, *};
+
+impl Call {
+    // ---- coming in
+
+    pub(super) fn enter(&mut self, incoming: Incoming, world: &mut World<'_>) -> Result<(), (Cause, String)> {
+        let refuse = |cause: Cause, text: &str| Err((cause, text.to_owned()));
+        let Incoming { leg, domain: name, origin, from, dialled, sdp, .. } = &incoming;
+        let Some(domain) = world.picture.domains.get(name) else {
+            return refuse(Cause::NO_ROUTE, "its domain has gone");
+        };
+        let (iface, context, alias, mut party) = match origin {
+            Origin::Subscriber { iface } => {
+                let Some(user) = domain.users.get(iface) else {
+                    return refuse(Cause::REJECTED, "no such subscriber");
+                };
+                let alias = domain.aliases.values().find(|a| a.iface == *iface && a.address == user.user());
+                let alias = alias.or_else(|| domain.aliases.values().find(|a| a.iface == *iface));
+                let number = alias.map_or(user.user(), |a| a.address.as_str()).to_owned();
+                let party = Party { number: number.clone(), ..from.clone() };
+                (iface.clone(), user.context.clone(), Some(number), party)
+            }
+            Origin::Trunk { name } => match domain.trunks.get(name) {
+                Some(trunk) => (name.clone(), trunk.context.clone(), None, from.clone()),
+                None => return refuse(Cause::REJECTED, "no such trunk"),
+            },
+        };
+        if let Some(alias) = &alias {
+            let has = |s| service::active(world.picture, world.now, name, alias, s).is_some();
+            party.restricted |= has(Service::Clir);
+            let apri = domain.aliases.get(alias).and_then(|a| a.properties.get("apri"));
+            party.restricted |= apri.is_some_and(|v| v.shown() == "presentationRestricted");
+            if !has(Service::Cnip) {
+                party.name.clear();
+            }
+        }
+        let line = match alias.is_some() {
+            true => match world.board.take_line(name, &iface, limit(world.picture, name, alias.as_deref())) {
+                Some(line) => Some(line),
+                None => return refuse(Cause::UNAVAILABLE, "the subscriber has as many calls as it may"),
+            },
+            false => None,
+        };
+        let origin_leg = Leg {
+            state: State::Calling,
+            party,
+            domain: name.clone(),
+            iface,
+            alias: alias.clone(),
+            context,
+            holds: false,
+            offers_late: sdp.is_none(),
+            early: None,
+            user_agent: incoming.user_agent.clone(),
+            ice: incoming.ice,
+            dial: None,
+            quality: None,
+            _line: line,
+        };
+        self.legs.insert(*leg, origin_leg);
+        if let Some(sdp) = sdp {
+            world.media.remote_offer(*leg, sdp).map_err(|e| (Cause::INCOMPATIBLE, e.to_string()))?;
+        }
+        if let Some(replaced) = incoming.replaces {
+            self.give_away(*leg, HandTo::LegOf(replaced), How::Replace(replaced), *leg, world);
+            return Ok(());
+        }
+        if let Some(alias) = &alias
+            && let Some(code) = service::code(dialled)
+        {
+            return self.code(code, name.clone(), alias.clone(), world);
+        }
+        if incoming.max_forwards == 0 {
+            return refuse(Cause::ROUTING_ERROR, "too many hops");
+        }
+        if incoming.history.iter().filter(|n| *n == dialled).count() > 1 {
+            return refuse(Cause::ROUTING_ERROR, "a loop: the number was diverted from before");
+        }
+        let dial = self.new_dial(*leg, None, "call", world);
+        let dial = Dial {
+            max_forwards: incoming.max_forwards - 1,
+            diverted: incoming.history.clone(),
+            uui: incoming.uui.clone(),
+            ..dial
+        };
+        self.route(dial, dialled.clone(), world);
+        Ok(())
+    }
+
+    pub(super) fn code(
+        &mut self,
+        code: Code,
+        domain: String,
+        alias: String,
+        world: &mut World<'_>,
+    ) -> Result<(), (Cause, String)> {
+        let allowed = |s: Service| world.picture.allows(s.name(), world.now);
+        let not_granted =
+            || Err((Cause::NOT_SUBSCRIBED, "the licence does not grant this service".to_owned()));
+        match code {
+            Code::Activate(service, _) | Code::Deactivate(service) if !allowed(service) => not_granted(),
+            Code::Activate(service, number) => {
+                self.out.push(Effect::SetService { domain, alias, service, active: true, number });
+                Ok(())
+            }
+            Code::Deactivate(service) => {
+                self.out.push(Effect::SetService { domain, alias, service, active: false, number: None });
+                Ok(())
+            }
+            Code::Conference => {
+                if service::active(world.picture, world.now, &domain, &alias, Service::Conference).is_none() {
+                    return Err((Cause::NOT_SUBSCRIBED, "no conference service".into()));
+                }
+                let origin = self.origin;
+                self.chair = Some(origin);
+                self.view_state = "conference";
+                self.answer(origin, world)?;
+                self.reconnect(world);
+                self.out.push(Effect::After(LONGEST, Timer::Longest));
+                Ok(())
+            }
+            Code::Pickup(number) => {
+                if service::active(world.picture, world.now, &domain, &alias, Service::Pickup).is_none() {
+                    return Err((Cause::NOT_SUBSCRIBED, "no pickup service".into()));
+                }
+                let known = world.picture.domains.get(&domain).and_then(|d| d.aliases.get(&number));
+                let iface = known
+                    .map(|a| a.iface.clone())
+                    .ok_or((Cause::UNALLOCATED, "no such number".to_owned()))?;
+                let origin = self.origin;
+                self.give_away(origin, HandTo::RingingAt(iface), How::Pickup, origin, world);
+                Ok(())
+            }
+        }
+    }
+}

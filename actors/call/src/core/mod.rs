@@ -1,0 +1,416 @@
+//! A call as one state machine without IO: what its legs, timers and media tell it goes in, what they shall do comes out.
+//!
+//! A call has one origin, and dials: attempts to connect a party that waits with somebody else. The first dial connects
+//! the origin; a transfer is another one for the party that stays. Everybody who has been connected is in `legs` as
+//! `Talking`, and [`Call::reconnect`] says who hears whom.
+
+mod dial;
+mod enter;
+mod talk;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::{
+    Picture,
+    routing::{
+        number::{Apri, Called, Calling},
+        route::{self, Mode, Outcome, Query},
+    },
+};
+use kit::Address;
+use strum::IntoStaticStr;
+
+use crate::{
+    Board, Cause, Incoming, LegCommand, LegEvent, LegId, MediaEvent, Party, Refer, Target,
+    board::{CallView, Held, LegView},
+    leg::{Origin, Outgoing},
+    media::{Change, MediaPart, MediaSession, Quality, Source, Tone, Wish},
+    record::{self, Cdr, RecordEvent},
+    service::{self, Code, Service},
+};
+
+/// How long a phone may ring.
+const NO_ANSWER: Duration = Duration::from_secs(120);
+/// How long setting up may take in all.
+const SETUP: Duration = Duration::from_secs(300);
+/// Diversions one after another; more is a loop between subscribers.
+const DIVERSIONS: usize = 5;
+/// Parties of a conference (manual of the switch: up to 16).
+pub const CONFERENCE: usize = 16;
+/// How long a confirming tone is heard.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// Longest conversation.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// How long a party of a failed call hears why, where it has been answered.
+const BUSY_TONE: Duration = Duration::from_secs(5);
+
+/// Surroundings of one step.
+pub struct World<'w> {
+    pub now: DateTime<Utc>,
+    pub picture: &'w Picture,
+    pub board: &'w Board,
+    pub media: &'w mut dyn MediaSession,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+pub enum Timer {
+    /// Nobody has answered this dial.
+    NoAnswer(u32),
+    Setup,
+    /// What this leg heard for its information is over.
+    Heard(LegId),
+    Longest,
+}
+
+/// A party that comes from another call.
+pub struct Adopt {
+    pub leg: LegId,
+    pub party: Leg,
+    pub part: Option<MediaPart>,
+    /// An offer not answered yet; with it the party is one that calls.
+    pub how: How,
+}
+
+impl std::fmt::Debug for Adopt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.leg, self.how)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It takes the place of this leg.
+    Replace(LegId),
+    /// It answers what rings.
+    Pickup,
+}
+
+#[derive(Debug, IntoStaticStr)]
+pub enum Event {
+    Leg(LegId, LegEvent),
+    Media(LegId, MediaEvent),
+    Timer(Timer),
+    Adopt(Box<Adopt>),
+    /// What [`Effect::HandOver`] came to.
+    HandedOver {
+        by: LegId,
+        done: bool,
+    },
+    /// Whether the service was changed.
+    ServiceChanged(bool),
+    /// An operator, or the end of the node, ends the call.
+    Shutdown,
+}
+
+#[derive(Debug, IntoStaticStr)]
+pub enum Effect {
+    Leg(LegId, LegCommand),
+    After(Duration, Timer),
+    /// To be safe in the journal before anything that follows is done.
+    Keep(RecordEvent),
+    /// Gives a party to another call.
+    HandOver {
+        to: HandTo,
+        by: LegId,
+        adopt: Box<Adopt>,
+    },
+    SetService {
+        domain: String,
+        alias: String,
+        service: Service,
+        active: bool,
+        number: Option<String>,
+    },
+    /// For the ladder.
+    Note(String),
+    Done,
+}
+
+/// Which call a party goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandTo {
+    /// The one that this leg belongs to.
+    LegOf(LegId),
+    /// The one that rings longest at this interface.
+    RingingAt(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The origin before it is answered.
+    Calling,
+    /// A dialled leg before anything came back, and when it rings.
+    Trying,
+    Ringing,
+    Talking,
+}
+
+/// One party.
+#[derive(Debug)]
+pub struct Leg {
+    state: State,
+    party: Party,
+    domain: String,
+    /// Subscriber's interface or trunk.
+    iface: String,
+    /// The subscriber's number, where it is one.
+    alias: Option<String>,
+    context: String,
+    /// It has put the other side on hold.
+    holds: bool,
+    /// It came without an offer: the answer to ours comes with its confirmation.
+    offers_late: bool,
+    /// Our answer went with it before it was answered.
+    early: Option<Bytes>,
+    user_agent: String,
+    ice: bool,
+    /// The dial it belongs to; the origin has none.
+    dial: Option<u32>,
+    quality: Option<Quality>,
+    _line: Option<Held>,
+}
+
+/// An attempt to connect a waiting party.
+struct Dial {
+    number: u32,
+    waiting: LegId,
+    /// Who asked for the transfer.
+    by: Option<LegId>,
+    legs: Vec<LegId>,
+    /// Whose early media the waiting party hears.
+    early: Option<LegId>,
+    ringing: bool,
+    to: Party,
+    /// Where it is delivered, for forwarding.
+    callee: Option<(String, String)>,
+    /// The best failure so far.
+    failure: Option<(Cause, Option<u16>)>,
+    cdr: Cdr,
+    bridges: Vec<Held>,
+    diverted: Vec<String>,
+    max_forwards: u8,
+    uui: Option<String>,
+}
+
+/// A connection that was answered, until it ends.
+struct Connection {
+    cdr: Cdr,
+    legs: (LegId, LegId),
+    _bridges: Vec<Held>,
+}
+
+pub struct Call {
+    address: Address,
+    incoming: Option<Incoming>,
+    origin: LegId,
+    legs: BTreeMap<LegId, Leg>,
+    dial: Option<Dial>,
+    connections: Vec<Connection>,
+    dials: u32,
+    /// The leg that keeps the conference alive.
+    chair: Option<LegId>,
+    began: DateTime<Utc>,
+    view_state: &'static str,
+    b: String,
+    bridges: Vec<String>,
+    domains: Vec<String>,
+    over: bool,
+    out: Vec<Effect>,
+}
+
+impl Call {
+    pub fn new(address: Address, incoming: Incoming, now: DateTime<Utc>) -> Self {
+        let (origin, b, domains) = (incoming.leg, incoming.dialled.clone(), vec![incoming.domain.clone()]);
+        Self {
+            address,
+            origin,
+            incoming: Some(incoming),
+            legs: BTreeMap::new(),
+            dial: None,
+            connections: Vec::new(),
+            dials: 0,
+            chair: None,
+            began: now,
+            view_state: "routing",
+            b,
+            bridges: Vec::new(),
+            domains,
+            over: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes up the call that came in.
+    pub fn start(&mut self, world: &mut World<'_>) -> Vec<Effect> {
+        if let Some(incoming) = self.incoming.take() {
+            self.out.push(Effect::After(SETUP, Timer::Setup));
+            if let Err((cause, text)) = self.enter(incoming, world) {
+                self.note(format!("refused: {text}"));
+                let origin = self.origin;
+                self.release(origin, cause, None, world);
+                self.end();
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    pub fn handle(&mut self, event: Event, world: &mut World<'_>) -> Vec<Effect> {
+        if !self.over {
+            match event {
+                Event::Leg(leg, event) => self.on_leg(leg, event, world),
+                Event::Media(leg, event) => self.on_media(leg, event, world),
+                Event::Timer(timer) => self.on_timer(timer, world),
+                Event::Adopt(adopt) => self.adopt(*adopt, world),
+                Event::HandedOver { by, done } => self.handed_over(by, done, world),
+                Event::ServiceChanged(done) => {
+                    self.confirm(if done { Tone::Confirm } else { Tone::Error }, world)
+                }
+                Event::Shutdown => self.finish(Cause::TEMPORARY_FAILURE, "system", world),
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn on_media(&mut self, id: LegId, event: MediaEvent, world: &mut World<'_>) {
+        match event {
+            MediaEvent::Quality(quality) => {
+                if let Some(leg) = self.legs.get_mut(&id) {
+                    leg.quality = Some(quality);
+                }
+            }
+            MediaEvent::Key(key) => self.key(id, key, 100, true, world),
+            MediaEvent::Played => {}
+            MediaEvent::Silent => {
+                self.note(format!("nothing is heard from {id} any more"));
+                self.leave(id, Cause::NETWORK_OUT_OF_ORDER, world);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, world: &mut World<'_>) {
+        match timer {
+            Timer::NoAnswer(number) => {
+                let Some(mut dial) = self.dial.take_if(|d| d.number == number) else { return };
+                for leg in std::mem::take(&mut dial.legs) {
+                    self.release(leg, Cause::NO_ANSWER, None, world);
+                }
+                self.failed(dial, Cause::NO_ANSWER, None, world);
+            }
+            Timer::Setup => {
+                if self.legs.get(&self.origin).is_some_and(|l| l.state == State::Calling) {
+                    self.finish(Cause::TIMER, "system", world);
+                }
+            }
+            Timer::Heard(leg) => {
+                if self.connections.is_empty() && self.legs.contains_key(&leg) {
+                    self.leave(leg, Cause::NORMAL, world);
+                }
+            }
+            Timer::Longest => {
+                let limit = chrono::TimeDelta::from_std(LONGEST).unwrap_or_default();
+                if world.now - self.began >= limit {
+                    self.finish(Cause::TIMER, "system", world);
+                }
+            }
+        }
+    }
+
+    /// A service was asked for by code: the caller hears what came of it.
+    fn confirm(&mut self, tone: Tone, world: &mut World<'_>) {
+        let origin = self.origin;
+        if self.answer(origin, world).is_err() {
+            return self.finish(Cause::INCOMPATIBLE, "system", world);
+        }
+        world.media.hear(origin, Source::Tone(tone));
+        self.out.push(Effect::After(CONFIRM, Timer::Heard(origin)));
+    }
+
+    fn end_connection(
+        &mut self,
+        which: impl Fn(&Connection) -> bool,
+        cause: Cause,
+        by: &str,
+        now: DateTime<Utc>,
+    ) {
+        let (over, on): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.connections).into_iter().partition(|c| which(c));
+        self.connections = on;
+        for Connection { mut cdr, .. } in over {
+            cdr.ended = Some(now);
+            cdr.cause = Some(cause);
+            cdr.released_by = by.to_owned();
+            self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }));
+        }
+    }
+
+    fn release(&mut self, id: LegId, cause: Cause, status: Option<u16>, world: &mut World<'_>) {
+        self.out.push(Effect::Leg(id, LegCommand::Release { cause, status }));
+        self.forget(id, world);
+    }
+
+    fn forget(&mut self, id: LegId, world: &mut World<'_>) -> Option<Leg> {
+        world.media.close(id);
+        self.legs.remove(&id)
+    }
+
+    /// Ends everything.
+    fn finish(&mut self, cause: Cause, by: &str, world: &mut World<'_>) {
+        if let Some(mut dial) = self.dial.take() {
+            dial.cdr.ended = Some(world.now);
+            dial.cdr.cause = Some(cause);
+            dial.cdr.released_by = by.to_owned();
+            self.out
+                .push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: String::new() }));
+        }
+        self.end_connection(|_| true, cause, by, world.now);
+        for id in self.legs.keys().copied().collect::<Vec<_>>() {
+            self.release(id, cause, None, world);
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if !self.over {
+            self.over = true;
+            self.out.push(Effect::Done);
+        }
+    }
+
+    fn note(&mut self, text: String) {
+        self.out.push(Effect::Note(text));
+    }
+
+    /// As the board shows it.
+    pub fn view(&self) -> CallView {
+        let state = |s: State| match s {
+            State::Calling => "calling",
+            State::Trying => "trying",
+            State::Ringing => "ringing",
+            State::Talking => "talking",
+        };
+        let leg = |(id, l): (&LegId, &Leg)| LegView {
+            leg: *id,
+            iface: l.iface.clone(),
+            number: l.party.number.clone(),
+            state: state(l.state),
+            holds: l.holds,
+            quality: l.quality.clone(),
+        };
+        CallView {
+            call: self.address.to_string(),
+            domains: self.domains.clone(),
+            a: self.legs.get(&self.origin).map(|l| l.party.number.clone()).unwrap_or_default(),
+            b: self.b.clone(),
+            state: self.view_state,
+            since: self.began,
+            answered: self.connections.first().and_then(|c| c.cdr.answered),
+            legs: self.legs.iter().map(leg).collect(),
+            bridges: self.bridges.clone(),
+        }
+    }
+}

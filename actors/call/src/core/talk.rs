@@ -1,0 +1,343 @@
+//! What legs say, and who hears whom.
+
+use super::*;
+
+impl Call {
+    // ---- what legs say
+
+    pub(super) fn on_leg(&mut self, id: LegId, event: LegEvent, world: &mut World<'_>) {
+        if !self.legs.contains_key(&id) {
+            return;
+        }
+        match event {
+            LegEvent::Progress { status, sdp } => self.progress(id, status, sdp, world),
+            LegEvent::Answered { sdp } => self.answered(id, sdp, world),
+            LegEvent::Confirmed { sdp } => {
+                let late = self.legs.get_mut(&id).is_some_and(|l| std::mem::take(&mut l.offers_late));
+                if let Some(sdp) = sdp {
+                    let change = world.media.remote_answer(id, &sdp);
+                    self.changed(id, change, world);
+                } else if late {
+                    self.leave(id, Cause::PROTOCOL, world);
+                }
+            }
+            LegEvent::Offer { sdp: None } => {
+                let sdp = world.media.offer(id, Wish::default());
+                if let Some(leg) = self.legs.get_mut(&id) {
+                    leg.offers_late = true;
+                }
+                self.out.push(Effect::Leg(id, LegCommand::OfferAnswer(sdp.map_err(|_| 500))));
+            }
+            LegEvent::Offer { sdp: Some(sdp) } => {
+                let change = world.media.remote_offer(id, &sdp);
+                let answer =
+                    change.as_ref().map_err(|_| 488).and_then(|_| world.media.answer(id).map_err(|_| 488));
+                self.out.push(Effect::Leg(id, LegCommand::OfferAnswer(answer)));
+                self.changed(id, change, world);
+            }
+            LegEvent::OfferAnswered(Ok(Some(sdp))) => {
+                let change = world.media.remote_answer(id, &sdp);
+                self.changed(id, change, world);
+            }
+            LegEvent::OfferAnswered(_) => {}
+            LegEvent::Refer(refer) => self.refer(id, refer, world),
+            LegEvent::Key { key, millis } => self.key(id, key, millis, false, world),
+            LegEvent::Redirected { to } => self.redirected(id, &to, world),
+            LegEvent::Released { cause, status } => self.released(id, cause, status, world),
+        }
+    }
+
+    pub(super) fn changed(
+        &mut self,
+        id: LegId,
+        change: Result<Change, crate::MediaError>,
+        world: &mut World<'_>,
+    ) {
+        let Ok(change) = change else { return };
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if leg.holds != change.held {
+            leg.holds = change.held;
+            let text = format!("{id} {}", if change.held { "holds" } else { "retrieves" });
+            self.note(text);
+        }
+        let held = self.legs.values().any(|l| l.state == State::Talking && l.holds);
+        if self.dial.is_none() && self.chair.is_none() {
+            self.view_state = if held { "held" } else { "talking" };
+        }
+        if self.legs.get(&id).is_some_and(|l| l.state == State::Talking) {
+            self.reconnect(world);
+        }
+    }
+
+    pub(super) fn progress(&mut self, id: LegId, status: u16, sdp: Option<Bytes>, world: &mut World<'_>) {
+        let Some(mut dial) = self.dial.take() else { return };
+        if dial.legs.contains(&id) {
+            if let Some(leg) = self.legs.get_mut(&id) {
+                leg.state = State::Ringing;
+            }
+            let answered = self.legs.get(&dial.waiting).is_some_and(|l| l.state == State::Talking);
+            if let Some(sdp) = sdp
+                && dial.early.is_none()
+                && world.media.remote_answer(id, &sdp).is_ok()
+            {
+                dial.early = Some(id);
+                world.media.hear(dial.waiting, Source::Leg(id));
+                world.media.hear(id, Source::Leg(dial.waiting));
+                if !answered {
+                    self.early(dial.waiting, status, world);
+                }
+                dial.ringing = true;
+            } else if !dial.ringing && dial.early.is_none() && status == 180 {
+                dial.ringing = true;
+                match answered {
+                    // Somebody who is transferred hears that it rings.
+                    true => world.media.hear(dial.waiting, Source::Tone(Tone::Ringback)),
+                    false => {
+                        self.out
+                            .push(Effect::Leg(dial.waiting, LegCommand::Progress { status: 180, sdp: None }));
+                    }
+                }
+            }
+            if let Some(by) = dial.by {
+                self.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
+            }
+        }
+        self.dial = Some(dial);
+    }
+
+    /// Early media towards a caller: only where it has offered already.
+    pub(super) fn early(&mut self, id: LegId, status: u16, world: &mut World<'_>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if leg.offers_late {
+            self.out.push(Effect::Leg(id, LegCommand::Progress { status: 180, sdp: None }));
+            return;
+        }
+        if leg.early.is_none() {
+            leg.early = world.media.answer(id).ok();
+        }
+        let status = if status == 180 { 180 } else { 183 };
+        let sdp = leg.early.clone();
+        self.out.push(Effect::Leg(id, LegCommand::Progress { status, sdp }));
+    }
+
+    pub(super) fn answered(&mut self, id: LegId, sdp: Option<Bytes>, world: &mut World<'_>) {
+        let Some(mut dial) = self.dial.take_if(|d| d.legs.contains(&id)) else {
+            // It answered although it was given up.
+            return self.leave(id, Cause::ANSWERED_ELSEWHERE, world);
+        };
+        if let Some(sdp) = sdp
+            && let Err(e) = world.media.remote_answer(id, &sdp)
+        {
+            self.note(format!("{id} answers what we cannot take: {e}"));
+            self.dial = Some(dial);
+            self.release(id, Cause::INCOMPATIBLE, None, world);
+            return self.one_failed(id, Cause::INCOMPATIBLE, None, world);
+        }
+        for other in std::mem::take(&mut dial.legs).into_iter().filter(|l| *l != id) {
+            self.release(other, Cause::ANSWERED_ELSEWHERE, None, world);
+        }
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.state = State::Talking;
+        }
+        self.connect(dial, id, world);
+    }
+
+    /// The waiting party of a dial and another leg are connected.
+    pub(super) fn connect(&mut self, mut dial: Dial, id: LegId, world: &mut World<'_>) {
+        let waiting = dial.waiting;
+        dial.cdr.answered = Some(world.now);
+        self.out.push(Effect::Keep(RecordEvent::Answered { cdr: Box::new(dial.cdr.clone()) }));
+        if let Some(by) = dial.by {
+            self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 200 }));
+            if self.chair.is_none() {
+                self.end_connection(
+                    |c| c.legs.0 == by || c.legs.1 == by,
+                    Cause::NORMAL,
+                    "transfer",
+                    world.now,
+                );
+                self.release(by, Cause::NORMAL, None, world);
+            }
+        }
+        self.connections.push(Connection { cdr: dial.cdr, legs: (waiting, id), _bridges: dial.bridges });
+        if self.legs.get(&waiting).is_some_and(|l| l.state == State::Calling)
+            && let Err((cause, text)) = self.answer(waiting, world)
+        {
+            self.note(format!("the caller cannot be answered: {text}"));
+            return self.finish(cause, "system", world);
+        }
+        if self.chair.is_none() {
+            self.view_state = "talking";
+        }
+        self.out.push(Effect::After(LONGEST, Timer::Longest));
+        self.reconnect(world);
+    }
+
+    /// 200 to a leg that calls.
+    pub(super) fn answer(&mut self, id: LegId, world: &mut World<'_>) -> Result<(), (Cause, String)> {
+        let Some(leg) = self.legs.get_mut(&id) else { return Ok(()) };
+        let sdp = match (&leg.early, leg.offers_late) {
+            (Some(sdp), _) => Ok(sdp.clone()),
+            (None, true) => world.media.offer(id, Wish { like: None, ice: leg.ice }),
+            (None, false) => world.media.answer(id),
+        };
+        let sdp = sdp.map_err(|e| (Cause::INCOMPATIBLE, e.to_string()))?;
+        leg.state = State::Talking;
+        self.out.push(Effect::Leg(id, LegCommand::Answer { sdp }));
+        Ok(())
+    }
+
+    /// Says who hears whom.
+    pub(super) fn reconnect(&mut self, world: &mut World<'_>) {
+        let talking: Vec<(LegId, bool)> = self
+            .legs
+            .iter()
+            .filter(|(_, l)| l.state == State::Talking)
+            .map(|(id, l)| (*id, l.holds))
+            .collect();
+        let waits = self.dial.as_ref().map(|d| d.waiting);
+        for (id, holds) in &talking {
+            let other: Vec<&(LegId, bool)> = talking.iter().filter(|(o, _)| o != id).collect();
+            let source = match (other.as_slice(), self.chair) {
+                _ if *holds => Source::Silence,
+                ([], Some(_)) => Source::Tone(Tone::Confirm),
+                (_, Some(_)) => Source::Mix,
+                _ if waits == Some(*id) => Source::Music,
+                ([(o, false)], None) => Source::Leg(*o),
+                ([(_, true)], None) => Source::Music,
+                ([], None) => Source::Silence,
+                _ => Source::Mix,
+            };
+            world.media.hear(*id, source);
+        }
+    }
+
+    /// A key goes on to the others. One that came as events in RTP has gone already to those that take them so.
+    pub(super) fn key(&mut self, from: LegId, key: char, millis: u32, in_media: bool, world: &mut World<'_>) {
+        let others: Vec<LegId> = self
+            .legs
+            .iter()
+            .filter(|(id, l)| **id != from && l.state == State::Talking)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in others {
+            match world.media.takes_keys(id) {
+                true if in_media && world.media.takes_keys(from) => {}
+                true => world.media.key(id, key, millis),
+                // A party without events heard in-band tones as they are.
+                false if in_media && !world.media.takes_keys(from) => {}
+                false => self.out.push(Effect::Leg(id, LegCommand::Key { key, millis })),
+            }
+        }
+    }
+
+    pub(super) fn redirected(&mut self, id: LegId, to: &[String], world: &mut World<'_>) {
+        let number = to.first().cloned();
+        let Some(mut dial) = self.dial.take_if(|d| d.legs.contains(&id)) else { return };
+        dial.legs.retain(|l| *l != id);
+        let leg = self.forget(id, world);
+        let (Some(number), Some(leg)) = (number, leg) else {
+            return self.failed(dial, Cause::INTERWORKING, None, world);
+        };
+        // A phone that forwards by itself does so with its subscriber's rights.
+        let alias = leg.alias.clone().unwrap_or_default();
+        if !dial.legs.is_empty() || dial.diverted.len() >= DIVERSIONS || leg.alias.is_none() {
+            self.dial = Some(dial);
+            return self.one_failed(id, Cause::CHANGED, None, world);
+        }
+        dial.diverted.push(alias.clone());
+        dial.cdr.diverted = Some(alias);
+        dial.cdr.service = "forward".into();
+        dial.bridges.clear();
+        let caller = self.legs.get(&dial.waiting).map(|l| l.party.clone()).unwrap_or_default();
+        let query = Query {
+            domain: leg.domain.clone(),
+            iface: leg.iface.clone(),
+            context: leg.context.clone(),
+            a: Calling { digits: caller.number, ..Calling::default() },
+            b: Called { digits: number.clone(), ..Called::default() },
+            mode: Mode::Enblock,
+            at: world.now,
+            explain: false,
+        };
+        dial.to = Party { number, ..Party::default() };
+        self.follow(dial, &query, world);
+    }
+
+    pub(super) fn released(&mut self, id: LegId, cause: Cause, status: Option<u16>, world: &mut World<'_>) {
+        let dialled = self.dial.as_ref().is_some_and(|d| d.legs.contains(&id));
+        if dialled {
+            self.forget(id, world);
+            return self.one_failed(id, cause, status, world);
+        }
+        self.left(id, cause, world);
+    }
+
+    /// One leg of a dial is no more; when it was the last, the dial has failed.
+    pub(super) fn one_failed(&mut self, id: LegId, cause: Cause, status: Option<u16>, world: &mut World<'_>) {
+        let Some(mut dial) = self.dial.take() else { return };
+        dial.legs.retain(|l| *l != id);
+        if dial.early == Some(id) {
+            dial.early = None;
+        }
+        // Among several, busy tells the caller most.
+        if !matches!(dial.failure, Some((Cause::BUSY | Cause::REJECTED, _))) {
+            dial.failure = Some((cause, status));
+        }
+        if dial.legs.is_empty() {
+            let (cause, status) = dial.failure.unwrap_or((cause, status));
+            return self.failed(dial, cause, status, world);
+        }
+        self.dial = Some(dial);
+    }
+
+    /// A party has left a call that may go on without it.
+    pub(super) fn left(&mut self, id: LegId, cause: Cause, world: &mut World<'_>) {
+        let by = if id == self.origin { "a" } else { "b" };
+        if self.dial.as_ref().is_some_and(|d| d.waiting == id) {
+            if let Some(mut dial) = self.dial.take() {
+                for leg in std::mem::take(&mut dial.legs) {
+                    self.release(leg, Cause::NORMAL, None, world);
+                }
+                dial.cdr.ended = Some(world.now);
+                dial.cdr.cause = Some(cause);
+                dial.cdr.released_by = "a".into();
+                self.out.push(Effect::Keep(RecordEvent::Ended {
+                    cdr: Box::new(dial.cdr),
+                    ladder: String::new(),
+                }));
+                if let Some(by) = dial.by {
+                    self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 487 }));
+                }
+            }
+        } else if let Some(dial) = self.dial.as_mut()
+            && dial.by == Some(id)
+        {
+            // Who transfers may hang up and leave it to us.
+            dial.by = None;
+        }
+        self.end_connection(|c| c.legs.0 == id || c.legs.1 == id, cause, by, world.now);
+        self.forget(id, world);
+        if self.chair == Some(id) {
+            return self.finish(cause, by, world);
+        }
+        self.end_if_alone(cause, by, world);
+        if !self.over {
+            self.reconnect(world);
+        }
+    }
+
+    /// Sends a party away.
+    pub(super) fn leave(&mut self, id: LegId, cause: Cause, world: &mut World<'_>) {
+        self.out.push(Effect::Leg(id, LegCommand::Release { cause, status: None }));
+        self.left(id, cause, world);
+    }
+
+    /// A call of one party, that is no conference and dials nobody, is over.
+    pub(super) fn end_if_alone(&mut self, cause: Cause, by: &str, world: &mut World<'_>) {
+        let alone = self.legs.len() <= 1 && self.chair.is_none() && self.dial.is_none();
+        if alone || self.legs.is_empty() {
+            self.finish(cause, by, world);
+        }
+    }
+}

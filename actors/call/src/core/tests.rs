@@ -1,0 +1,369 @@
+//! Calls without SIP, RTP or clocks.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use domain::{
+    Registration,
+    routing::xml,
+    state::{Alias, Authentication, DomainEvent, DomainState, ServiceState, SipUser},
+};
+use kit::{Sealed, journal::Fold};
+use proptest::prelude::*;
+
+use super::*;
+
+const SDP: &[u8] = b"v=0\r\n";
+
+/// Whom each leg hears.
+#[derive(Default)]
+struct FakeMedia(BTreeMap<LegId, Source>);
+
+impl MediaSession for FakeMedia {
+    fn offer(&mut self, leg: LegId, _: Wish) -> Result<Bytes, crate::MediaError> {
+        self.0.entry(leg).or_insert(Source::Silence);
+        Ok(Bytes::from_static(SDP))
+    }
+    fn remote_offer(&mut self, leg: LegId, sdp: &Bytes) -> Result<Change, crate::MediaError> {
+        self.0.entry(leg).or_insert(Source::Silence);
+        Ok(Change { held: &sdp[..] == b"hold" })
+    }
+    fn answer(&mut self, _: LegId) -> Result<Bytes, crate::MediaError> {
+        Ok(Bytes::from_static(SDP))
+    }
+    fn remote_answer(&mut self, _: LegId, _: &Bytes) -> Result<Change, crate::MediaError> {
+        Ok(Change::default())
+    }
+    fn hear(&mut self, leg: LegId, source: Source) {
+        if let Some(heard) = self.0.get_mut(&leg) {
+            *heard = source;
+        }
+    }
+    fn takes_keys(&self, _: LegId) -> bool {
+        false
+    }
+    fn key(&mut self, _: LegId, _: char, _: u32) {}
+    fn close(&mut self, leg: LegId) {
+        self.0.remove(&leg);
+    }
+    fn detach(&mut self, leg: LegId) -> Option<MediaPart> {
+        self.0.remove(&leg);
+        None
+    }
+    fn attach(&mut self, leg: LegId, _: MediaPart) {
+        self.0.insert(leg, Source::Silence);
+    }
+}
+
+fn estate(contacts: &[(&str, usize)]) -> Picture {
+    let mut state = DomainState::default();
+    let all = "<context name=\"c\"><rule name=\"r\"><conditions><cdpn digits=\"%\"/></conditions>\
+               <result><local/></result></rule></context>";
+    state.apply(&DomainEvent::ContextImported { context: Box::new(xml::parse(all).expect("a context")) });
+    let mut registrations = imbl::OrdMap::new();
+    for (number, count) in contacts {
+        let iface = format!("{number}@d");
+        let user = SipUser {
+            iface: iface.clone(),
+            uid: (*number).into(),
+            group: "g".into(),
+            context: "c".into(),
+            authentication: Authentication::NoAuthentication,
+            login: String::new(),
+            password: Sealed(String::new()),
+            properties: [("core_forking".to_owned(), "true".to_owned())].into_iter().collect(),
+        };
+        let alias =
+            Alias { address: (*number).into(), group: "g".into(), iface: iface.clone(), properties: Default::default() };
+        state.apply(&DomainEvent::UsersDeclared { users: vec![user], aliases: vec![alias] });
+        let contact = |n: usize| Registration {
+            key: n.to_string(),
+            contact: format!("sip:{number}@h{n}"),
+            q: 1000,
+            ice: false,
+            call_id: String::new(),
+            cseq: 1,
+            path: vec![],
+            received: "udp 127.0.0.1:1".into(),
+            local: String::new(),
+            user_agent: String::new(),
+            expires: DateTime::UNIX_EPOCH + TimeDelta::days(9),
+        };
+        if *count > 0 {
+            registrations.insert(iface, Arc::new((0..*count).map(contact).collect::<Vec<_>>()));
+        }
+    }
+    let mut picture = Picture::default();
+    picture.domains.insert("d".into(), Arc::new(state));
+    picture.registrations.insert("d".into(), registrations);
+    picture
+}
+
+/// A service of a number, as an operator would switch it.
+fn serve(picture: &mut Picture, number: &str, service: Service, options: &[(&str, &str)]) {
+    let mut state = (*picture.domains["d"]).clone();
+    let options = options.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    state.apply(&DomainEvent::ServiceSet {
+        address: number.into(),
+        service: service.name().into(),
+        state: ServiceState { active: true, options },
+    });
+    picture.domains.insert("d".into(), Arc::new(state));
+}
+
+struct Play {
+    call: Call,
+    picture: Picture,
+    board: Board,
+    media: FakeMedia,
+    seconds: i64,
+    effects: Vec<Effect>,
+}
+
+const A: LegId = LegId(1);
+
+impl Play {
+    /// 100 calls this number.
+    fn new(picture: Picture, dialled: &str) -> Self {
+        let board = Board::default();
+        assert_eq!(board.next_leg(), A);
+        let incoming = Incoming {
+            leg: A,
+            domain: "d".into(),
+            origin: Origin::Subscriber { iface: "100@d".into() },
+            from: Party { number: "666".into(), name: "Alice".into(), restricted: false },
+            dialled: dialled.into(),
+            sdp: Some(Bytes::from_static(SDP)),
+            max_forwards: 70,
+            history: vec![],
+            uui: None,
+            ice: false,
+            replaces: None,
+            user_agent: String::new(),
+        };
+        let name = Address::new("domain/d/call/1").expect("a name");
+        let call = Call::new(name, incoming, DateTime::UNIX_EPOCH);
+        let mut play = Self { call, picture, board, media: FakeMedia::default(), seconds: 0, effects: vec![] };
+        play.step(|c, w| c.start(w));
+        play
+    }
+
+    fn step(&mut self, with: impl FnOnce(&mut Call, &mut World<'_>) -> Vec<Effect>) {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::seconds(self.seconds);
+        let mut world = World { now, picture: &self.picture, board: &self.board, media: &mut self.media };
+        self.effects.extend(with(&mut self.call, &mut world));
+    }
+
+    fn leg(&mut self, leg: LegId, event: LegEvent) {
+        self.step(|c, w| c.handle(Event::Leg(leg, event), w));
+    }
+
+    fn answers(&mut self, leg: LegId) {
+        self.leg(leg, LegEvent::Answered { sdp: Some(Bytes::from_static(SDP)) });
+    }
+
+    /// Legs called so far, with their numbers.
+    fn called(&self) -> Vec<(LegId, String)> {
+        let of = |e: &Effect| match e {
+            Effect::Leg(leg, LegCommand::Call(out)) => Some((*leg, out.to.number.clone())),
+            _ => None,
+        };
+        self.effects.iter().filter_map(of).collect()
+    }
+
+    /// What a leg was told, by label.
+    fn told(&self, leg: LegId) -> Vec<String> {
+        let of = |e: &Effect| match e {
+            Effect::Leg(l, LegCommand::Release { cause, .. }) if *l == leg => Some(format!("release {}", cause.0)),
+            Effect::Leg(l, LegCommand::Progress { status, .. }) if *l == leg => Some(status.to_string()),
+            Effect::Leg(l, command) if *l == leg => Some(<&'static str>::from(command).to_owned()),
+            _ => None,
+        };
+        self.effects.iter().filter_map(of).collect()
+    }
+
+    fn ended(&self) -> Vec<&Cdr> {
+        let of = |e| match e {
+            &Effect::Keep(RecordEvent::Ended { ref cdr, .. }) => Some(&**cdr),
+            _ => None,
+        };
+        self.effects.iter().filter_map(of).collect()
+    }
+
+    fn over(&self) -> bool {
+        self.effects.iter().any(|e| matches!(e, Effect::Done))
+    }
+}
+
+fn two() -> Picture {
+    estate(&[("100", 1), ("101", 1), ("102", 1)])
+}
+
+#[test]
+fn a_call_rings_is_answered_is_held_and_ends() {
+    let mut p = Play::new(two(), "101");
+    let (b, number) = p.called()[0].clone();
+    assert_eq!(number, "101");
+    p.leg(b, LegEvent::Progress { status: 180, sdp: None });
+    p.answers(b);
+    assert_eq!(p.told(A), ["180", "Answer"]);
+    let kept = p.effects.iter().position(|e| matches!(e, Effect::Keep(RecordEvent::Answered { .. })));
+    let told = p.effects.iter().position(|e| matches!(e, Effect::Leg(A, LegCommand::Answer { .. })));
+    assert!(kept < told, "the record is safe before the caller hears of it");
+    assert_eq!((&p.media.0[&A], &p.media.0[&b]), (&Source::Leg(b), &Source::Leg(A)));
+    p.leg(A, LegEvent::Offer { sdp: Some(Bytes::from_static(b"hold")) });
+    assert_eq!((&p.media.0[&A], &p.media.0[&b]), (&Source::Silence, &Source::Music));
+    p.leg(A, LegEvent::Offer { sdp: Some(Bytes::from_static(SDP)) });
+    assert_eq!(p.media.0[&b], Source::Leg(A));
+    p.seconds = 61;
+    p.leg(b, LegEvent::Released { cause: Cause::NORMAL, status: None });
+    assert!(p.over() && p.media.0.is_empty());
+    let cdr = p.ended()[0];
+    assert_eq!((cdr.seconds(), cdr.released_by.as_str(), cdr.cause), (61, "b", Some(Cause::NORMAL)));
+    assert_eq!((cdr.sides[0].a.as_str(), cdr.sides[0].b.as_str()), ("100", "101"), "not what From says");
+    assert_eq!(p.told(A), ["180", "Answer", "OfferAnswer", "OfferAnswer", "release 16"]);
+}
+
+#[test]
+fn of_several_phones_the_first_answer_wins_and_busy_counts_more_than_silence() {
+    let mut p = Play::new(estate(&[("100", 1), ("101", 3)]), "101");
+    let legs: Vec<LegId> = p.called().into_iter().map(|(l, _)| l).collect();
+    assert_eq!(legs.len(), 3);
+    p.answers(legs[1]);
+    assert_eq!(p.told(legs[0]).last().map(String::as_str), Some("release 26"));
+    assert_eq!(p.told(legs[2]).last().map(String::as_str), Some("release 26"));
+    p.answers(legs[2]);
+    assert_eq!(p.told(legs[2]).last().map(String::as_str), Some("release 26"), "too late");
+
+    let mut p = Play::new(estate(&[("100", 1), ("101", 2)]), "101");
+    let legs: Vec<LegId> = p.called().into_iter().map(|(l, _)| l).collect();
+    p.leg(legs[0], LegEvent::Released { cause: Cause::BUSY, status: Some(486) });
+    p.leg(legs[1], LegEvent::Released { cause: Cause::TIMER, status: Some(408) });
+    assert_eq!(p.told(A), ["release 17"]);
+    assert!(p.over());
+}
+
+#[test]
+fn forwardings_lead_on_and_end_when_they_go_round() {
+    let mut picture = two();
+    serve(&mut picture, "101", Service::Cfnr, &[("number", "102"), ("timeout", "10")]);
+    let mut p = Play::new(picture, "101");
+    let ten = |e: &Effect| matches!(e, Effect::After(t, Timer::NoAnswer(_)) if t.as_secs() == 10);
+    assert!(p.effects.iter().any(ten));
+    p.step(|c, w| c.handle(Event::Timer(Timer::NoAnswer(1)), w));
+    assert_eq!(p.called().iter().map(|(_, n)| n.as_str()).collect::<Vec<_>>(), ["101", "102"]);
+    assert_eq!(p.told(A), ["181"]);
+    let (c, _) = p.called()[1].clone();
+    p.answers(c);
+    p.leg(A, LegEvent::Released { cause: Cause::NORMAL, status: None });
+    let cdr = p.ended()[0];
+    assert_eq!((cdr.service.as_str(), cdr.diverted.as_deref()), ("forward", Some("101")));
+
+    let mut picture = two();
+    serve(&mut picture, "101", Service::Cfu, &[("number", "102")]);
+    serve(&mut picture, "102", Service::Cfu, &[("number", "101")]);
+    let p = Play::new(picture, "101");
+    assert!(p.over() && p.called().is_empty());
+
+    let mut picture = estate(&[("100", 1), ("101", 0), ("102", 1)]);
+    serve(&mut picture, "101", Service::Cfos, &[("number", "102")]);
+    assert_eq!(Play::new(picture, "101").called()[0].1, "102", "no phone is registered");
+    let mut picture = two();
+    serve(&mut picture, "101", Service::Dnd, &[]);
+    assert_eq!(Play::new(picture, "101").told(A), ["release 17"]);
+}
+
+#[test]
+fn a_transfer_connects_who_stays_and_a_failed_one_changes_nothing() {
+    for succeeds in [true, false] {
+        let mut p = Play::new(two(), "101");
+        let (b, _) = p.called()[0].clone();
+        p.answers(b);
+        p.leg(A, LegEvent::Refer(Refer::Number("102".into())));
+        let (c, number) = p.called()[1].clone();
+        assert_eq!((number.as_str(), &p.media.0[&b]), ("102", &Source::Music));
+        match succeeds {
+            true => {
+                p.answers(c);
+                assert_eq!((&p.media.0[&b], &p.media.0[&c]), (&Source::Leg(c), &Source::Leg(b)));
+                assert_eq!(p.told(A).last().map(String::as_str), Some("release 16"));
+                p.leg(c, LegEvent::Released { cause: Cause::NORMAL, status: None });
+                assert_eq!(p.ended().len(), 2, "a record for each connection");
+            }
+            false => {
+                p.leg(c, LegEvent::Released { cause: Cause::BUSY, status: Some(486) });
+                assert_eq!((&p.media.0[&b], &p.media.0[&A]), (&Source::Leg(A), &Source::Leg(b)));
+                p.leg(A, LegEvent::Released { cause: Cause::NORMAL, status: None });
+            }
+        }
+        assert!(p.over() && p.media.0.is_empty());
+    }
+}
+
+#[test]
+fn a_line_takes_as_many_calls_as_it_may() {
+    let mut picture = two();
+    serve(&mut picture, "101", Service::Ml, &[("limit", "1")]);
+    let mut p = Play::new(picture.clone(), "101");
+    let (b, _) = p.called()[0].clone();
+    p.answers(b);
+    assert_eq!(p.board.on_line("d", "101@d"), 1);
+    assert!(p.board.take_line("d", "101@d", 1).is_none());
+    p.leg(A, LegEvent::Released { cause: Cause::NORMAL, status: None });
+    assert_eq!((p.board.on_line("d", "101@d"), p.board.on_line("d", "100@d")), (0, 0));
+}
+
+proptest! {
+    /// Whatever happens in whatever order: once everybody has gone the call is over, nothing is heard any more, every
+    /// answered connection has its record, and no place is held.
+    #[test]
+    fn every_call_ends(steps in prop::collection::vec((0u8..10, 0usize..5), 0..40), services in 0u8..8) {
+        let mut picture = estate(&[("100", 1), ("101", 2), ("102", 1), ("103", 0)]);
+        if services & 1 != 0 { serve(&mut picture, "101", Service::Cfb, &[("number", "102")]); }
+        if services & 2 != 0 { serve(&mut picture, "102", Service::Cfu, &[("number", "103")]); }
+        if services & 4 != 0 { serve(&mut picture, "103", Service::Cfos, &[("number", "101")]); }
+        let mut p = Play::new(picture, "101");
+        for (what, which) in steps {
+            p.seconds += 1;
+            let mut legs = vec![A];
+            legs.extend(p.called().into_iter().map(|(l, _)| l));
+            let leg = legs[which % legs.len()];
+            let sdp = || Some(Bytes::from_static(SDP));
+            match what {
+                0 => p.leg(leg, LegEvent::Progress { status: 180, sdp: None }),
+                1 => p.leg(leg, LegEvent::Progress { status: 183, sdp: sdp() }),
+                2 | 3 => p.answers(leg),
+                4 => p.leg(leg, LegEvent::Offer { sdp: Some(Bytes::from_static(b"hold")) }),
+                5 => p.leg(leg, LegEvent::Released { cause: Cause::BUSY, status: Some(486) }),
+                6 => p.leg(leg, LegEvent::Refer(Refer::Number(["102", "103", "999"][which % 3].into()))),
+                7 => p.leg(leg, LegEvent::Redirected { to: vec!["102".into()] }),
+                8 => {
+                    let dials = p.call.dials;
+                    p.step(|c, w| c.handle(Event::Timer(Timer::NoAnswer(dials)), w));
+                }
+                _ => p.leg(leg, LegEvent::Key { key: '5', millis: 100 }),
+            }
+        }
+        let mut legs = vec![A];
+        legs.extend(p.called().into_iter().map(|(l, _)| l));
+        for leg in legs {
+            p.leg(leg, LegEvent::Released { cause: Cause::NORMAL, status: None });
+        }
+        // Somebody may still be dialled: nobody answers.
+        for _ in 0..8 {
+            let dials = p.call.dials;
+            p.step(|c, w| c.handle(Event::Timer(Timer::NoAnswer(dials)), w));
+            let legs: Vec<LegId> = p.called().into_iter().map(|(l, _)| l).collect();
+            for leg in legs {
+                p.leg(leg, LegEvent::Released { cause: Cause::NORMAL, status: None });
+            }
+        }
+        prop_assert!(p.over(), "{:?}", p.call.view());
+        prop_assert!(p.media.0.is_empty());
+        let answered = p.effects.iter().filter(|e| matches!(e, Effect::Keep(RecordEvent::Answered { .. }))).count();
+        prop_assert_eq!(p.ended().iter().filter(|c| c.answered.is_some()).count(), answered);
+        for iface in ["100@d", "101@d", "102@d", "103@d"] {
+            prop_assert_eq!(p.board.on_line("d", iface), 0, "{}", iface);
+        }
+    }
+}

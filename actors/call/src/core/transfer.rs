@@ -1,0 +1,161 @@
+//! Transfer, conference, and parties that move between calls.
+
+use super::*;
+
+impl Call {
+    // ---- transfer, and parties that move between calls
+
+    pub(super) fn refer(&mut self, by: LegId, refer: Refer, world: &mut World<'_>) {
+        let refuse = |me: &mut Self, status| me.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
+        let may = self.legs.get(&by).is_some_and(|l| match &l.alias {
+            Some(alias) => {
+                service::active(world.picture, world.now, &l.domain, alias, Service::Ctr).is_some()
+            }
+            None => true,
+        });
+        if !may {
+            return refuse(self, 403);
+        }
+        let stays: Vec<LegId> = self
+            .legs
+            .iter()
+            .filter(|(id, l)| **id != by && l.state == State::Talking)
+            .map(|(id, _)| *id)
+            .collect();
+        let stays = match (stays.as_slice(), self.chair, &refer) {
+            ([one], None, _) => *one,
+            // In a conference, a new party is brought in.
+            (_, Some(chair), Refer::Number(_)) if stays.len() + 1 < CONFERENCE => chair,
+            _ => return refuse(self, 400),
+        };
+        if self.dial.is_some() {
+            return refuse(self, 491);
+        }
+        match refer {
+            Refer::Number(number) => {
+                self.note(format!("transfer to {number}"));
+                let dial = self.new_dial(stays, Some(by), "transfer", world);
+                self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 100 }));
+                self.route(dial, number, world);
+                if self.chair.is_none() && self.dial.is_some() {
+                    world.media.hear(stays, Source::Music);
+                }
+            }
+            Refer::Leg(other) => self.give_away(stays, HandTo::LegOf(other), How::Replace(other), by, world),
+            Refer::Unknown => refuse(self, 481),
+        }
+    }
+
+    pub(super) fn give_away(&mut self, leg: LegId, to: HandTo, how: How, by: LegId, world: &mut World<'_>) {
+        let Some(party) = self.legs.remove(&leg) else { return };
+        let part = world.media.detach(leg);
+        self.out.push(Effect::HandOver { to, by, adopt: Box::new(Adopt { leg, party, part, how }) });
+    }
+
+    pub(super) fn handed_over(&mut self, by: LegId, done: bool, world: &mut World<'_>) {
+        if self.legs.contains_key(&by) {
+            let status = if done { 200 } else { 503 };
+            self.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
+            if done {
+                self.end_connection(
+                    |c| c.legs.0 == by || c.legs.1 == by,
+                    Cause::NORMAL,
+                    "transfer",
+                    world.now,
+                );
+                self.leave(by, Cause::NORMAL, world);
+            }
+        }
+        if done && self.legs.is_empty() {
+            self.end();
+        }
+    }
+
+    /// Takes a party back that nobody wanted.
+    pub fn take_back(&mut self, adopt: Adopt, world: &mut World<'_>) -> Vec<Effect> {
+        let Adopt { leg, party, part, how } = adopt;
+        if let Some(part) = part {
+            world.media.attach(leg, part);
+        }
+        let calling = party.state == State::Calling;
+        self.legs.insert(leg, party);
+        if calling {
+            let status = if how == How::Pickup { 404 } else { 481 };
+            self.release(leg, Cause::NO_ROUTE, Some(status), world);
+            self.end();
+        } else {
+            self.reconnect(world);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether a party may come here.
+    pub fn would_adopt(&self, how: How) -> bool {
+        let room = self.chair.is_none() || self.legs.len() < CONFERENCE;
+        !self.over
+            && room
+            && match how {
+                How::Replace(leg) => self.legs.contains_key(&leg),
+                How::Pickup => self.dial.as_ref().is_some_and(|d| d.by.is_none()),
+            }
+    }
+
+    pub(super) fn adopt(&mut self, adopt: Adopt, world: &mut World<'_>) {
+        let Adopt { leg, mut party, part, how } = adopt;
+        if let Some(part) = part {
+            world.media.attach(leg, part);
+        }
+        party.dial = None;
+        let calls = party.state == State::Calling;
+        self.legs.insert(leg, party);
+        self.note(format!("{leg} joins"));
+        match how {
+            How::Pickup => {
+                let Some(mut dial) = self.dial.take() else { return };
+                for other in std::mem::take(&mut dial.legs) {
+                    self.release(other, Cause::ANSWERED_ELSEWHERE, None, world);
+                }
+                dial.cdr.service = "pickup".into();
+                if self.answer(leg, world).is_ok() {
+                    self.connect(dial, leg, world);
+                }
+            }
+            How::Replace(replaced) => {
+                if calls && self.answer(leg, world).is_err() {
+                    return self.leave(leg, Cause::INCOMPATIBLE, world);
+                }
+                if self.chair == Some(replaced) {
+                    // Whoever is transferred to the conference's chair joins the conference.
+                    return self.reconnect(world);
+                }
+                for connection in &mut self.connections {
+                    let (a, b) = &mut connection.legs;
+                    if *a == replaced {
+                        *a = leg;
+                    }
+                    if *b == replaced {
+                        *b = leg;
+                    }
+                }
+                if let Some(dial) = self.dial.as_mut().filter(|d| d.waiting == replaced) {
+                    dial.waiting = leg;
+                }
+                if self.dial.as_ref().is_some_and(|d| d.legs.contains(&replaced)) {
+                    // It rang there; now it is answered here.
+                    if let Some(mut dial) = self.dial.take() {
+                        for other in std::mem::take(&mut dial.legs) {
+                            self.release(other, Cause::ANSWERED_ELSEWHERE, None, world);
+                        }
+                        return self.connect(dial, leg, world);
+                    }
+                }
+                if self.origin == replaced {
+                    self.origin = leg;
+                }
+                self.release(replaced, Cause::NORMAL, None, world);
+                self.view_state = if self.dial.is_some() { "ringing" } else { "talking" };
+                self.reconnect(world);
+            }
+        }
+    }
+}
