@@ -385,7 +385,7 @@ fn ten_million_random_datagrams_leave_the_node_answering() {
             let tortures = &tortures;
             scope.spawn(move || {
                 let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-                let mut noise = Noise(seed * 0x9E37_79B9_7F4A_7C15);
+                let mut noise = Noise(seed + 0x9E37_79B9_7F4A_7C15);
                 let mut datagram = Vec::with_capacity(4096);
                 for n in 0..EACH {
                     datagram.clear();

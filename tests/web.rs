@@ -230,6 +230,50 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     browser.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_seen_live_and_their_ladders_later() {
+    use support::phones::{self, Baresip};
+    let media = "[media]\nfirst_port = 62000\nlast_port = 62099\n";
+    let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{media}"), &[]);
+    node.ok("domain/declare voip.test");
+    let context = b"<context name=\"c\"><rule name=\"own\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
+    assert_eq!(node.ssh("domain/voip.test/routing/import ecss1 -", context).status, 0);
+    node.ok("domain/voip.test/sip/user/declare c g 10{0-1}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    let info: serde_json::Value =
+        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
+    let at = info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+    let dir = tempfile::tempdir().expect("a directory");
+    let tone = dir.path().join("tone.wav");
+    phones::tone(&tone, 600.0, 60);
+    let mut alice = Baresip::with(at, "100", "udp", "Geheim77", "", Some(&tone));
+    let bob = Baresip::with(at, "101", "udp", "Geheim77", ";answermode=auto", Some(&tone));
+    alice.says("200 OK");
+    bob.says("200 OK");
+    alice.types("/dial sip:101@voip.test");
+    alice.says("Call established");
+
+    let browser = Browser::open().await;
+    browser.log_in(&node, "admin", &node.password).await;
+    browser.shows("a[href='#calls']").await;
+    browser.client.goto(&format!("{}/#calls", node.web)).await.expect("gone there");
+    // Five seconds later the media plane tells how well each is heard, without a reload.
+    browser.reads("#calls", |t| t.contains("talking") && t.contains("100") && t.contains("PCM")).await;
+    browser.click("#calls td a").await;
+    browser
+        .reads("svg.ladder", |t| {
+            t.contains("INVITE") && t.contains("200 OK") && t.contains("route 100 -> 101")
+        })
+        .await;
+    alice.types("/hangup");
+    // The ladder grows while one looks.
+    browser.reads("svg.ladder", |t| t.contains("BYE")).await;
+    browser.client.goto(&format!("{}/#calls", node.web)).await.expect("gone there");
+    browser.reads("#records", |t| t.contains("101@voip.test") && t.contains("16")).await;
+    browser.click("#records td a").await;
+    browser.reads("svg.ladder", |t| t.contains("INVITE") && t.contains("BYE")).await;
+    browser.close().await;
+}
+
 fn post(node: &Node, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     node.http(

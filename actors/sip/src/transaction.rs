@@ -272,6 +272,15 @@ impl Transactions {
         self.send(flow, bytes);
     }
 
+    /// Nobody will answer this request any more; when it comes again, it is a new one.
+    pub fn abandon(&mut self, id: Id) {
+        if self.server.get(&id).is_some_and(|s| s.state == ServerState::Proceeding)
+            && let Some(server) = self.server.remove(&id)
+        {
+            self.keys.remove(&server.key);
+        }
+    }
+
     /// The ACK to a 2xx has come.
     pub fn acknowledged(&mut self, id: Id) {
         if let Some(server) = self.server.get_mut(&id).filter(|s| s.state == ServerState::Accepted) {

@@ -73,8 +73,12 @@ fn estate(contacts: &[(&str, usize)]) -> Picture {
             password: Sealed(String::new()),
             properties: [("core_forking".to_owned(), "true".to_owned())].into_iter().collect(),
         };
-        let alias =
-            Alias { address: (*number).into(), group: "g".into(), iface: iface.clone(), properties: Default::default() };
+        let alias = Alias {
+            address: (*number).into(),
+            group: "g".into(),
+            iface: iface.clone(),
+            properties: Default::default(),
+        };
         state.apply(&DomainEvent::UsersDeclared { users: vec![user], aliases: vec![alias] });
         let contact = |n: usize| Registration {
             key: n.to_string(),
@@ -143,7 +147,8 @@ impl Play {
         };
         let name = Address::new("domain/d/call/1").expect("a name");
         let call = Call::new(name, incoming, DateTime::UNIX_EPOCH);
-        let mut play = Self { call, picture, board, media: FakeMedia::default(), seconds: 0, effects: vec![] };
+        let mut play =
+            Self { call, picture, board, media: FakeMedia::default(), seconds: 0, effects: vec![] };
         play.step(|c, w| c.start(w));
         play
     }
@@ -174,7 +179,9 @@ impl Play {
     /// What a leg was told, by label.
     fn told(&self, leg: LegId) -> Vec<String> {
         let of = |e: &Effect| match e {
-            Effect::Leg(l, LegCommand::Release { cause, .. }) if *l == leg => Some(format!("release {}", cause.0)),
+            Effect::Leg(l, LegCommand::Release { cause, .. }) if *l == leg => {
+                Some(format!("release {}", cause.0))
+            }
             Effect::Leg(l, LegCommand::Progress { status, .. }) if *l == leg => Some(status.to_string()),
             Effect::Leg(l, command) if *l == leg => Some(<&'static str>::from(command).to_owned()),
             _ => None,

@@ -247,8 +247,7 @@ impl Agent {
     /// An answer that says the peer knows nothing of the dialog ends it (RFC 3261, 12.2.1.2).
     fn dialog_lives(&mut self, now: Now, leg: LegId, code: u16) {
         if matches!(code, 481 | 408) && self.legs.contains_key(&leg) {
-            self.release(now, leg, Cause::NETWORK_OUT_OF_ORDER, None);
-            self.gone(leg, Cause::NETWORK_OUT_OF_ORDER, Some(code));
+            self.give_up(now, leg, Cause::NETWORK_OUT_OF_ORDER, Some(code));
         }
     }
 
@@ -452,8 +451,7 @@ impl Agent {
     }
 
     fn refuse_unreachable(&mut self, now: Now, id: LegId) {
-        self.release(now, id, Cause::TIMER, Some(504));
-        self.gone(id, Cause::TIMER, Some(504));
+        self.give_up(now, id, Cause::TIMER, Some(504));
     }
 
     pub(super) fn session_due(&mut self, now: Now, id: LegId) {
@@ -464,8 +462,7 @@ impl Agent {
         if !ours {
             if since >= limit {
                 // Nobody has refreshed it (RFC 4028, 10).
-                self.release(now, id, Cause::TIMER, None);
-                return self.gone(id, Cause::TIMER, None);
+                return self.give_up(now, id, Cause::TIMER, None);
             }
             let at = leg.refreshed + limit;
             return self.alarm(at, id, Alarm::Session);

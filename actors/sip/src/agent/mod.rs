@@ -4,6 +4,8 @@
 mod command;
 mod dialog;
 mod leg;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cmp::Reverse,
@@ -146,6 +148,12 @@ impl Agent {
         self.forget(id);
     }
 
+    /// We end a leg: its call is told, and the peer, if it still listens.
+    fn give_up(&mut self, now: Now, id: LegId, cause: Cause, status: Option<u16>) {
+        self.event(id, LegEvent::Released { cause, status });
+        self.release(now, id, cause, status);
+    }
+
     fn forget(&mut self, id: LegId) {
         let Some(leg) = self.legs.get(&id) else { return };
         if leg.call.is_some() || !leg.early.iter().any(|e| matches!(e, LegEvent::Released { .. })) {
@@ -155,8 +163,12 @@ impl Agent {
             if let Some(client) = leg.invited {
                 self.purposes.remove(&client);
             }
-            let gone = self.legs.remove(&id);
-            if let Some(call) = gone.and_then(|l| l.call) {
+            let Some(gone) = self.legs.remove(&id) else { return };
+            let asked = [gone.update.map(|(t, _)| t), gone.refer.map(|(t, _)| t), gone.server];
+            for transaction in asked.into_iter().flatten() {
+                self.transactions.abandon(transaction);
+            }
+            if let Some(call) = gone.call {
                 self.leave(&call, id);
             }
         }
