@@ -134,7 +134,6 @@ impl Assembly {
             listen,
             digest,
             calls: self.calls.clone(),
-            written: call::Written::default(),
             health: self.health.clone(),
         };
         let child = sip::child(&settings)?;

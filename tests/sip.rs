@@ -359,6 +359,53 @@ fn every_torture_of_rfc_4475_gets_the_answer_it_asks_for() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[tokio::test]
+async fn a_websocket_speaks_sip_and_nothing_else() {
+    use futures::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+    let node = Node::start_with("[sip]\nlisten = \"127.0.0.1:0\"\nws = \"127.0.0.1:0\"\n", &[]);
+    node.ok("domain/declare voip.test");
+    node.ok("domain/voip.test/sip/user/declare ctx g 100@voip.test alias-as-user no_authentication login-as-user x");
+    let info: serde_json::Value =
+        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
+    let at = info["state"]["ws"].as_str().expect("an address").to_owned();
+    let open = |protocol: Option<&'static str>| {
+        let at = at.clone();
+        async move {
+            let mut request = format!("ws://{at}/").into_client_request().expect("a request");
+            if let Some(protocol) = protocol {
+                request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().expect("a value"));
+            }
+            let stream = tokio::net::TcpStream::connect(&at).await.expect("connected");
+            tokio_tungstenite::client_async(request, stream).await
+        }
+    };
+    assert!(open(None).await.is_err() && open(Some("chat")).await.is_err(), "RFC 7118 names the protocol");
+    let (mut socket, answer) = open(Some("sip")).await.expect("opened");
+    assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], "sip");
+    let register = "REGISTER sip:voip.test SIP/2.0\r\nVia: SIP/2.0/WS df7jal23ls0d.invalid;branch=z9hG4bKasudf\r\n\
+        From: <sip:100@voip.test>;tag=1\r\nTo: <sip:100@voip.test>\r\nCall-ID: ws\r\nCSeq: 1 REGISTER\r\nMax-Forwards: 70\r\n\
+        Contact: <sip:100@df7jal23ls0d.invalid;transport=ws>;+sip.ice\r\nContent-Length: 0\r\n\r\n";
+    socket.send(Message::text(register)).await.expect("sent");
+    let said =
+        socket.next().await.expect("an answer").expect("a frame").into_text().expect("text").to_string();
+    assert!(said.starts_with("SIP/2.0 200 OK") && said.contains("df7jal23ls0d.invalid"), "{said}");
+    let rows = registered(&node);
+    assert!(
+        rows[0]["registration"]["received"].as_str().is_some_and(|r| r.starts_with("ws 127.0.0.1:")),
+        "{rows:?}"
+    );
+    assert_eq!(rows[0]["registration"]["ice"], true);
+    socket.send(Message::text("garbage")).await.expect("sent");
+    socket
+        .send(Message::text(register.replace("CSeq: 1", "CSeq: 2").replace("asudf", "again")))
+        .await
+        .expect("sent");
+    let again =
+        socket.next().await.expect("an answer").expect("a frame").into_text().expect("text").to_string();
+    assert!(again.starts_with("SIP/2.0 200 OK"), "garbage does no harm: {again}");
+}
+
 /// Numbers that are the same in every run.
 struct Noise(u64);
 

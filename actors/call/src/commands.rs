@@ -96,8 +96,7 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             "seconds until cfnr forwards",
             "секунд до переадресации cfnr",
         )
-        .option("--limit", Kind::Number(1, 1000), "calls at once of ml", "одновременных вызовов ml")
-        .option("--password", Kind::Text, "of a teleconference room", "пароль комнаты"),
+        .option("--limit", Kind::Number(1, 1000), "calls at once of ml", "одновременных вызовов ml"),
         Command::change(
             "domain/{domain}/ss/{service}/deactivate",
             "deactivates a supplementary service for numbers",
@@ -249,7 +248,7 @@ async fn switch(s: &Services, call: &Call, active: bool) -> Result<Output, Comma
     if active && !s.estate.picture().allows(service.name(), s.node.clock().now()) {
         return Err(CommandError::Failed(format!("the licence does not grant {}", service.name())));
     }
-    let options: Vec<(String, String)> = ["--number", "--timeout", "--limit", "--password"]
+    let options: Vec<(String, String)> = ["--number", "--timeout", "--limit"]
         .iter()
         .filter_map(|o| Some((o.trim_start_matches('-').to_owned(), call.opt(o)?.to_owned())))
         .collect();
@@ -295,9 +294,7 @@ fn services(s: &Services, call: &Call) -> Result<Output, CommandError> {
         let Ok(service) = Service::from_str(name) else { continue };
         let active = service::active(&picture, now, domain, address, service);
         let known = state.services.get(address).and_then(|all| all.get(name));
-        let shown = |(n, v): (&String, &String)| {
-            if n == "password" { format!("{n}=******") } else { format!("{n}={v}") }
-        };
+        let shown = |(n, v): (&String, &String)| format!("{n}={v}");
         let options: Vec<String> = known.iter().flat_map(|k| k.options.iter()).map(shown).collect();
         table.row([name, if active.is_some() { "true" } else { "false" }, &options.join(" ")]);
         data.push(json!({ "service": name, "active": active.is_some(), "options": options }));

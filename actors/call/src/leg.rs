@@ -105,8 +105,6 @@ pub enum LegCommand {
     Transferred {
         status: u16,
     },
-    /// The party at the other end is another one now.
-    Identify(Party),
     /// A key pressed at the other end, for peers that take keys in signalling only.
     Key {
         key: char,

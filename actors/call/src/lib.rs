@@ -26,4 +26,4 @@ pub use leg::{
 };
 pub use media::{MediaError, MediaEvent, MediaPlane, MediaSession};
 pub use records::RecordsMsg;
-pub use tree::{Written, calls, records};
+pub use tree::{calls, records};

@@ -50,7 +50,6 @@ pub(crate) struct Records {
     snapshot: u64,
     waiting: Vec<Waiting>,
     writing: bool,
-    written: tokio::sync::broadcast::Sender<Arc<Cdr>>,
 }
 
 /// An answered call nobody will end any more.
@@ -66,14 +65,10 @@ fn orphan(cdr: &Cdr, now: DateTime<Utc>) -> RecordEvent {
 
 impl Records {
     /// Restores the stream. Calls still open belonged to a node that died: they have ended.
-    pub(crate) async fn restore(
-        journal: Arc<dyn Journal>,
-        written: tokio::sync::broadcast::Sender<Arc<Cdr>>,
-        now: DateTime<Utc>,
-    ) -> Result<Self, ExitReason> {
+    pub(crate) async fn restore(journal: Arc<dyn Journal>, now: DateTime<Utc>) -> Result<Self, ExitReason> {
         let (open, version) = restore::<OpenCalls>(&journal, NAME).await.map_err(ExitReason::error)?;
         let waiting = open.0.values().map(|cdr| (orphan(cdr, now), None)).collect();
-        Ok(Self { journal, open, version, snapshot: version, waiting, writing: false, written })
+        Ok(Self { journal, open, version, snapshot: version, waiting, writing: false })
     }
 
     fn write(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
@@ -100,10 +95,8 @@ impl Records {
             let outcome = appended.map(|version| {
                 for event in &events {
                     me.open.apply(event);
-                    if let RecordEvent::Ended { cdr, .. } = event {
+                    if matches!(event, RecordEvent::Ended { .. }) {
                         metrics::counter!("hypha_calls_ended_total").increment(1);
-                        // Nobody may be listening.
-                        let _ = me.written.send(Arc::new((**cdr).clone()));
                     }
                 }
                 me.version = version;

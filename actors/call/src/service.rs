@@ -36,8 +36,6 @@ pub enum Service {
     Cfos,
     /// Taking over a call that rings elsewhere (перехват).
     Pickup,
-    /// A conference room with a number and roles.
-    Teleconference,
 }
 
 impl Service {

@@ -8,29 +8,14 @@
 use std::{sync::Arc, time::Duration};
 
 use kit::{Address, AddressError, ChildSpec, Strategy, SupervisorSpec, journal::Journal};
-use tokio::sync::broadcast;
 
-use crate::{record::Cdr, records::Records};
-
-/// Records that a slow reader may be behind.
-const BEHIND: usize = 10_000;
-
-/// Where finished records are told of.
-#[derive(Clone)]
-pub struct Written(pub broadcast::Sender<Arc<Cdr>>);
-
-impl Default for Written {
-    fn default() -> Self {
-        Self(broadcast::channel(BEHIND).0)
-    }
-}
+use crate::records::Records;
 
 /// Keeps records; before whatever makes calls.
-pub fn records(journal: Arc<dyn Journal>, written: &Written) -> Result<ChildSpec, AddressError> {
-    let written = written.clone();
+pub fn records(journal: Arc<dyn Journal>) -> Result<ChildSpec, AddressError> {
     Ok(ChildSpec::worker(Address::new(crate::records::NAME)?, move |start| {
-        let (journal, written) = (journal.clone(), written.0.clone());
-        async move { Records::restore(journal, written, start.node.clock().now()).await }
+        let journal = journal.clone();
+        async move { Records::restore(journal, start.node.clock().now()).await }
     }))
 }
 

@@ -35,7 +35,6 @@ pub struct Settings {
     pub listen: Option<Listen>,
     pub digest: Offer,
     pub calls: call::Services,
-    pub written: call::Written,
     pub health: TrunksHealth,
 }
 
@@ -44,7 +43,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     let s = settings.clone();
     let spec = SupervisorSpec::new(Address::new("sip")?, Strategy::RestForOne)
         .intensity(5, Duration::from_secs(10))
-        .child(call::records(settings.journal.clone(), &settings.written)?)
+        .child(call::records(settings.journal.clone())?)
         .child(ChildSpec::worker(Address::new("sip/registrations")?, move |start| {
             let s = s.clone();
             let book = RegistrationsBook { estate: s.estate };

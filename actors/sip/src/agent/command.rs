@@ -44,7 +44,6 @@ impl Agent {
             LegCommand::Offer { sdp } => self.offer(now, id, sdp),
             LegCommand::OfferAnswer(answer) => self.answer_offer(now, id, answer),
             LegCommand::Transferred { status } => self.transferred(now, id, status),
-            LegCommand::Identify(party) => drop(party),
             LegCommand::Key { key, millis } => self.send_key(now, id, key, millis),
             LegCommand::Release { cause, status } => self.release(now, id, cause, status),
         }
