@@ -30,8 +30,13 @@ idle_seconds = 3600
 [sip]
 # SIP over UDP and TCP. Loopback until you choose otherwise.
 listen = "127.0.0.1:5060"
-# SIP over WebSocket (RFC 7118), such as "127.0.0.1:5062"; empty: none.
+# SIP over TLS, such as "127.0.0.1:5061", and over WebSocket (RFC 7118) without and with TLS; empty: none.
+tls = ""
 ws = ""
+wss = ""
+# Certificate (chain) and key for TLS, files in PEM; they are read again when the SIP endpoint starts again.
+certificate = ""
+key = ""
 # Digest algorithms offered to phones: md5, sha-256, or both (RFC 8760; phones that know only MD5 may give up on both).
 digest = "md5"
 
@@ -116,7 +121,13 @@ pub struct CoconConfig {
 pub struct SipConfig {
     pub listen: SocketAddr,
     #[serde(with = "perhaps")]
+    pub tls: Option<SocketAddr>,
+    #[serde(with = "perhaps")]
     pub ws: Option<SocketAddr>,
+    #[serde(with = "perhaps")]
+    pub wss: Option<SocketAddr>,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
     pub digest: sip::Offer,
 }
 
@@ -272,7 +283,11 @@ impl Default for Config {
             },
             sip: SipConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 5060)),
+                tls: None,
                 ws: None,
+                wss: None,
+                certificate: PathBuf::new(),
+                key: PathBuf::new(),
                 digest: sip::Offer::Md5,
             },
             media: MediaConfig {

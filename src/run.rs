@@ -20,7 +20,7 @@ use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
     boot::{Assembly, Parts, end_of},
-    config::{Config, MediaConfig, TokenConfig},
+    config::{Config, MediaConfig, SipConfig, TokenConfig},
     log,
     metrics::Metrics,
     systemd,
@@ -77,7 +77,7 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
         .with_domains()?
-        .with_sip(Some(sip::Listen { plain: config.sip.listen, ws: config.sip.ws }), config.sip.digest)?;
+        .with_sip(Some(listen(&config.sip)), config.sip.digest)?;
     let (bound, mut listening) = tokio::sync::watch::channel(None);
     let front = Front {
         listen: config.cocon.listen,
@@ -152,6 +152,17 @@ pub fn token(config: &TokenConfig) -> Option<Pkcs11Token> {
         label: config.key.clone(),
         pin_file: config.pin_file.clone(),
     })
+}
+
+fn listen(config: &SipConfig) -> sip::Listen {
+    sip::Listen {
+        plain: config.listen,
+        tls: config.tls,
+        ws: config.ws,
+        wss: config.wss,
+        certificate: config.certificate.clone(),
+        key: config.key.clone(),
+    }
 }
 
 fn media(config: &MediaConfig) -> Result<media::Plane, media::PlaneError> {

@@ -359,6 +359,58 @@ fn every_torture_of_rfc_4475_gets_the_answer_it_asks_for() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[test]
+fn a_phone_registers_over_tls_and_calls_come_to_it_on_its_connection() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-keyout", &file("key.pem"), "-out", &file("cert.pem")])
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.expect("openssl runs; ops/test installs it").success());
+    let doors = format!(
+        "[sip]\nlisten = \"127.0.0.1:0\"\ntls = \"127.0.0.1:0\"\ncertificate = \"{}\"\nkey = \"{}\"\n\
+         [media]\nfirst_port = 62100\nlast_port = 62199\n",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    let node = Node::start_with(&doors, &[]);
+    node.ok("domain/declare voip.test");
+    let all = b"<context name=\"ctx\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
+    assert_eq!(node.ssh("domain/voip.test/routing/import ecss1 -", all).status, 0);
+    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-1}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    let info: serde_json::Value =
+        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
+    let tls = info["state"]["tls"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+    let tone = dir.path().join("tone.wav");
+    support::phones::tone(&tone, 700.0, 60);
+    let bob = Baresip::with(tls, "101", "tls", "Geheim77", ";answermode=auto", Some(&tone));
+    bob.says("200 OK");
+    let rows = registered(&node);
+    assert!(
+        rows[0]["registration"]["received"].as_str().is_some_and(|r| r.starts_with("tls 127.0.0.1:")),
+        "{rows:?}"
+    );
+    let mut alice = Baresip::with(sip(&node), "100", "udp", "Geheim77", "", Some(&tone));
+    alice.says("200 OK");
+    alice.types("/dial sip:101@voip.test");
+    alice.says("Call established");
+    alice.types("/hangup");
+    until("the call has ended", || node.ok("domain/voip.test/call/list").contains("elements: 0"));
+}
+
 #[tokio::test]
 async fn a_websocket_speaks_sip_and_nothing_else() {
     use futures::{SinkExt, StreamExt};

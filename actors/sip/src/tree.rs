@@ -50,7 +50,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
             async move { Ledger::restore_named(book, s.journal, &start).await }
         }))
         .child(ChildSpec::worker(Address::new("sip/expiry")?, move |_| async move { Ok(Expiry) }));
-    let Some(listen) = settings.listen else { return Ok(spec.into_child()) };
+    let Some(listen) = settings.listen.clone() else { return Ok(spec.into_child()) };
     let s = settings.clone();
     // Nonces and counts of failures outlive a restart of the sockets.
     let mut key = [0; 32];
@@ -65,7 +65,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
             authenticator: authenticator.clone(),
             throttle: Arc::clone(&throttle),
         };
-        let (calls, health) = (s.calls.clone(), s.health.clone());
+        let (calls, health, listen) = (s.calls.clone(), s.health.clone(), listen.clone());
         async move { EndpointActor::bind(registrar, calls, health, listen).await }
     });
     Ok(spec.child(endpoint).child(call::calls()?).into_child())

@@ -22,6 +22,7 @@ use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Notify, mpsc},
 };
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) use register::Registrar;
 use register::{Answer, warned};
@@ -43,11 +44,24 @@ const AT_ONCE: usize = 10_000;
 const BATCH: usize = 64;
 
 /// Where SIP comes in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Listen {
     /// UDP and TCP.
     pub plain: SocketAddr,
+    pub tls: Option<SocketAddr>,
     pub ws: Option<SocketAddr>,
+    pub wss: Option<SocketAddr>,
+    /// PEM files for TLS.
+    pub certificate: std::path::PathBuf,
+    pub key: std::path::PathBuf,
+}
+
+/// A socket that takes streams of one kind.
+struct Door {
+    transport: Transport,
+    listener: TcpListener,
+    local: SocketAddr,
+    tls: Option<TlsAcceptor>,
 }
 
 /// Everything on the actor's thread that its tasks share.
@@ -74,10 +88,9 @@ struct Shared {
 /// The actor; it ends with its sockets, and they with it.
 pub(crate) struct EndpointActor {
     shared: Rc<RefCell<Shared>>,
-    tcp: Option<TcpListener>,
-    ws: Option<TcpListener>,
+    doors: Vec<Door>,
     local: SocketAddr,
-    ws_local: Option<SocketAddr>,
+    locals: HashMap<Transport, SocketAddr>,
 }
 
 impl EndpointActor {
@@ -99,17 +112,32 @@ impl EndpointActor {
         socket.bind(&listen.plain.into()).map_err(|e| failed(&e))?;
         let udp = UdpSocket::from_std(socket.into()).map_err(|e| failed(&e))?;
         let local = udp.local_addr().map_err(|e| failed(&e))?;
-        let tcp = TcpListener::bind(local).await.map_err(|e| failed(&e))?;
-        let ws = match listen.ws {
-            Some(ws) => Some(TcpListener::bind(ws).await.map_err(|e| failed(&e))?),
-            None => None,
-        };
-        let ws_local = ws.as_ref().and_then(|w| w.local_addr().ok());
+        let wanted = [
+            (Transport::Tcp, Some(local)),
+            (Transport::Tls, listen.tls),
+            (Transport::Ws, listen.ws),
+            (Transport::Wss, listen.wss),
+        ];
+        let mut doors = Vec::new();
+        for (transport, at) in wanted.into_iter().filter_map(|(t, at)| Some((t, at?))) {
+            let failed = |e: &dyn std::fmt::Display| {
+                ExitReason::Error(format!("cannot listen for SIP over {} on {at}: {e}", transport.upper()))
+            };
+            let tls = match transport {
+                Transport::Tls | Transport::Wss => Some(acceptor(&listen).map_err(|e| failed(&e))?),
+                _ => None,
+            };
+            let listener = TcpListener::bind(at).await.map_err(|e| failed(&e))?;
+            let local = listener.local_addr().map_err(|e| failed(&e))?;
+            doors.push(Door { transport, listener, local, tls });
+        }
+        let locals: HashMap<Transport, SocketAddr> = doors.iter().map(|d| (d.transport, d.local)).collect();
+        let own = locals.clone();
         let salt = rand::rng().next_u64();
-        let locals = Box::new(move |transport, peer| named(local, ws_local, transport, peer));
+        let named = Box::new(move |transport, peer| named(*own.get(&transport).unwrap_or(&local), peer));
         let shared = Rc::new_cyclic(|myself| {
             RefCell::new(Shared {
-                agent: Agent::new(salt, locals),
+                agent: Agent::new(salt, named),
                 registrar,
                 calls,
                 trunks: invite::Trunks::default(),
@@ -126,16 +154,12 @@ impl EndpointActor {
                 myself: myself.clone(),
             })
         });
-        Ok(Self { shared, tcp: Some(tcp), ws, local, ws_local })
+        Ok(Self { shared, doors, local, locals })
     }
 }
 
 /// How we name ourselves: the address we listen on; where that is all of them, the one the peer sees.
-fn named(local: SocketAddr, ws: Option<SocketAddr>, transport: Transport, peer: SocketAddr) -> String {
-    let own = match transport {
-        Transport::Ws | Transport::Wss => ws.unwrap_or(local),
-        _ => local,
-    };
+fn named(own: SocketAddr, peer: SocketAddr) -> String {
     if !own.ip().is_unspecified() {
         return own.to_string();
     }
@@ -413,8 +437,31 @@ fn closed(weak: &Weak<RefCell<Shared>>, transport: Transport, peer: SocketAddr, 
     }
 }
 
+/// The certificate and key of the configuration.
+fn acceptor(listen: &Listen) -> Result<TlsAcceptor, String> {
+    use tokio_rustls::rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
+    let of = |file: &std::path::Path, e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
+    if listen.certificate.as_os_str().is_empty() || listen.key.as_os_str().is_empty() {
+        return Err("TLS wants [sip] certificate and key".into());
+    }
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&listen.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|e| of(&listen.certificate, &e))?;
+    let key = PrivateKeyDer::from_pem_file(&listen.key).map_err(|e| of(&listen.key, &e))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|c| c.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|e| of(&listen.certificate, &e))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
 /// Takes connections until the socket fails.
-async fn accept(listener: TcpListener, weak: Weak<RefCell<Shared>>, transport: Transport) -> std::io::Error {
+async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::Error {
+    let Door { transport, listener, tls, .. } = door;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -429,12 +476,24 @@ async fn accept(listener: TcpListener, weak: Weak<RefCell<Shared>>, transport: T
         let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
         let Some((id, out)) = shared.borrow_mut().open(transport, peer) else { continue };
         drop(shared);
-        let weak = weak.clone();
+        let (weak, tls) = (weak.clone(), tls.clone());
         actix::spawn(async move {
             let flow = Flow { transport, peer, connection: id };
-            match transport {
-                Transport::Ws => stream::serve_web(stream, out, |bytes| got(&weak, &bytes, flow)).await,
-                _ => stream::serve(stream, out, |bytes| got(&weak, &bytes, flow)).await,
+            let take = |bytes: Bytes| got(&weak, &bytes, flow);
+            match (tls, transport) {
+                (None, Transport::Ws) => stream::serve_web(stream, out, take).await,
+                (None, _) => stream::serve(stream, out, take).await,
+                (Some(tls), _) => {
+                    let shaken = tokio::time::timeout(stream::HANDSHAKE, tls.accept(stream)).await;
+                    match shaken {
+                        Ok(Ok(sealed)) if transport == Transport::Wss => {
+                            stream::serve_web(sealed, out, take).await;
+                        }
+                        Ok(Ok(sealed)) => stream::serve(sealed, out, take).await,
+                        // Whoever does not speak TLS is nobody to tell.
+                        _ => {}
+                    }
+                }
             }
             closed(&weak, transport, peer, id);
         });
@@ -539,8 +598,7 @@ impl Actor for EndpointActor {
     const MAILBOX: u32 = 100_000;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        let Some(tcp) = self.tcp.take() else { return Err(ExitReason::Normal) };
-        tracing::info!(local = %self.local, ws = ?self.ws_local, "SIP over UDP and TCP");
+        tracing::info!(udp = %self.local, streams = ?self.locals, "SIP");
         let weak = Rc::downgrade(&self.shared);
         let (udp, wake) = {
             let shared = self.shared.borrow();
@@ -548,9 +606,8 @@ impl Actor for EndpointActor {
         };
         let failed = |e: std::io::Error| Err(ExitReason::Error(format!("a SIP socket failed: {e}")));
         cx.spawn(datagrams(udp, weak.clone()), move |_, e, _| failed(e));
-        cx.spawn(accept(tcp, weak.clone(), Transport::Tcp), move |_, e, _| failed(e));
-        if let Some(ws) = self.ws.take() {
-            cx.spawn(accept(ws, weak.clone(), Transport::Ws), move |_, e, _| failed(e));
+        for door in self.doors.drain(..) {
+            cx.spawn(accept(door, weak.clone()), move |_, e, _| failed(e));
         }
         cx.spawn(neighbours(weak.clone()), |_, (), _| Ok(()));
         cx.spawn(timers(weak, wake), |_, (), _| Ok(()));
@@ -591,7 +648,9 @@ impl Actor for EndpointActor {
         let (legs, transactions) = shared.agent.sizes();
         serde_json::json!({
             "listen": self.local,
-            "ws": self.ws_local,
+            "tls": self.locals.get(&Transport::Tls),
+            "ws": self.locals.get(&Transport::Ws),
+            "wss": self.locals.get(&Transport::Wss),
             "legs": legs,
             "transactions": transactions,
             "streams": shared.streams.len(),
