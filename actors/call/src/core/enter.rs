@@ -16,8 +16,9 @@ impl Call {
                 let Some(user) = domain.users.get(iface) else {
                     return refuse(Cause::REJECTED, "no such subscriber");
                 };
-                let alias = domain.aliases.values().find(|a| a.iface == *iface && a.address == user.user());
-                let alias = alias.or_else(|| domain.aliases.values().find(|a| a.iface == *iface));
+                // Nearly always the alias has the user's name; else it is looked for.
+                let own = domain.aliases.get(user.user()).filter(|a| a.iface == *iface);
+                let alias = own.or_else(|| domain.aliases.values().find(|a| a.iface == *iface));
                 let number = alias.map_or(user.user(), |a| a.address.as_str()).to_owned();
                 let party = Party { number: number.clone(), ..from.clone() };
                 (iface.clone(), user.context.clone(), Some(number), party)

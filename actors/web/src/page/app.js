@@ -370,8 +370,8 @@ function drawLadder(lines) {
   for (const l of lines) for (const w of [l.from, l.to]) if (!who.includes(w)) who.push(w);
   // The call in the middle of its legs, the peers outside.
   const rank = (w) => (w === "call" ? 2 : w === "media" ? 3 : w.startsWith("leg ") ? 1 : 0);
-  const left = who.filter((w) => rank(w) < 2).filter((w, i, all) => i < all.length / 2 || rank(w) === 1 && i === 0);
-  const right = who.filter((w) => rank(w) < 2 && !left.includes(w)).reverse();
+  const left = who.filter((w) => rank(w) < 2).filter((_, i, all) => i < all.length / 2);
+  const right = who.filter((w) => rank(w) < 2 && !left.includes(w));
   const order = [...left, ...who.filter((w) => rank(w) >= 2), ...right];
   const step = 190, row = 30, top = 50;
   const x = (w) => 110 + order.indexOf(w) * step;
@@ -385,7 +385,7 @@ function drawLadder(lines) {
   lines.forEach((l, i) => {
     const y = top + i * row;
     const at = new Date(l.at);
-    svg.append(ns("text", { x: 4, y: y + 4, "font-size": 11, "fill-opacity": 0.7, fill: "currentColor" }, `${at.toLocaleTimeString()}.${String(at.getMilliseconds()).padStart(3, "0")}`));
+    svg.append(ns("text", { x: 4, y: y + 4, "font-size": 11, "fill-opacity": 0.7, fill: "currentColor" }, `${at.toTimeString().slice(0, 8)}.${String(at.getMilliseconds()).padStart(3, "0")}`));
     const [a, b] = [x(l.from), x(l.to)];
     if (a === b) {
       svg.append(ns("text", { x: a + 6, y: y + 4, "font-size": 12, fill: "currentColor" }, l.text));
