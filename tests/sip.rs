@@ -411,6 +411,60 @@ fn a_phone_registers_over_tls_and_calls_come_to_it_on_its_connection() {
     until("the call has ended", || node.ok("domain/voip.test/call/list").contains("elements: 0"));
 }
 
+#[test]
+fn a_subscriber_writes_to_a_number_and_hears_what_came_of_it() {
+    let node = estate("md5");
+    let all = b"<context name=\"ctx\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
+    assert_eq!(node.ssh("domain/voip.test/routing/import ecss1 -", all).status, 0);
+    node.ok("domain/voip.test/sip/user/declare ctx g 20{0-1}@voip.test alias-as-user no_authentication login-as-user x");
+    let to = sip(&node);
+    let open = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set");
+        socket
+    };
+    let (writer, reader) = (open(), open());
+    let read = |socket: &UdpSocket| {
+        let mut buffer = [0; 65_535];
+        let (length, _) = socket.recv_from(&mut buffer).expect("a datagram");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let at = reader.local_addr().expect("an address");
+    let register = format!(
+        "REGISTER sip:voip.test SIP/2.0\r\nVia: SIP/2.0/UDP {at};rport;branch=z9hG4bKr\r\nFrom: <sip:201@voip.test>;tag=1\r\n\
+         To: <sip:201@voip.test>\r\nCall-ID: r\r\nCSeq: 1 REGISTER\r\nMax-Forwards: 70\r\nContact: <sip:201@{at}>\r\nContent-Length: 0\r\n\r\n"
+    );
+    reader.send_to(register.as_bytes(), to).expect("sent");
+    assert!(read(&reader).starts_with("SIP/2.0 200"));
+    let write = |number: &str, text: &str| {
+        let message = format!(
+            "MESSAGE sip:{number}@voip.test SIP/2.0\r\nVia: SIP/2.0/UDP x;rport;branch=z9hG4bK{number}{}\r\nFrom: <sip:200@voip.test>;tag=1\r\n\
+             To: <sip:{number}@voip.test>\r\nCall-ID: m{number}\r\nCSeq: 1 MESSAGE\r\nMax-Forwards: 70\r\nContent-Type: text/plain\r\n\
+             Content-Length: {}\r\n\r\n{text}",
+            text.len(),
+            text.len()
+        );
+        writer.send_to(message.as_bytes(), to).expect("sent");
+    };
+    write("201", "Привет");
+    let got = read(&reader);
+    assert!(got.starts_with(&format!("MESSAGE sip:201@{at} SIP/2.0")) && got.ends_with("Привет"), "{got}");
+    assert!(got.contains("From: <sip:200@voip.test>;tag="), "{got}");
+    let lines = got
+        .split("\r\n")
+        .filter(|l| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|n| l.starts_with(n)));
+    let answer = format!(
+        "SIP/2.0 202 Accepted\r\n{}\r\nContent-Length: 0\r\n\r\n",
+        lines.collect::<Vec<_>>().join("\r\n")
+    );
+    reader.send_to(answer.as_bytes(), to).expect("sent");
+    assert!(read(&writer).starts_with("SIP/2.0 202"));
+    write("200", "nobody is registered there");
+    assert!(read(&writer).starts_with("SIP/2.0 480"));
+    write("201", &"x".repeat(1301));
+    assert!(read(&writer).starts_with("SIP/2.0 413"));
+}
+
 #[tokio::test]
 async fn a_websocket_speaks_sip_and_nothing_else() {
     use futures::{SinkExt, StreamExt};

@@ -2,6 +2,7 @@
 //! runs on the actor's thread.
 
 mod invite;
+mod message;
 mod register;
 pub mod stream;
 
@@ -73,6 +74,8 @@ struct Shared {
     health: TrunksHealth,
     /// Trunks whose neighbours have been asked how they are.
     asked: HashMap<Id, (String, String)>,
+    /// Messages that were sent on, with who waits for the answer.
+    messages: HashMap<Id, (Id, Box<Message>)>,
     udp: Arc<UdpSocket>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
@@ -143,6 +146,7 @@ impl EndpointActor {
                 trunks: invite::Trunks::default(),
                 health,
                 asked: HashMap::new(),
+                messages: HashMap::new(),
                 udp: Arc::new(udp),
                 streams: HashMap::new(),
                 by_peer: HashMap::new(),
@@ -205,6 +209,10 @@ impl Shared {
                     }
                     Output::Request(id, message, flow) => self.request(id, message, flow),
                     Output::Answer(id, answer) => {
+                        if let Some((asker, message)) = self.messages.remove(&id) {
+                            let code = answer.as_ref().and_then(|a| a.code()).unwrap_or(408);
+                            self.respond(asker, &message, (code, vec![]));
+                        }
                         if let Some((domain, trunk)) = self.asked.remove(&id) {
                             let said = answer.as_ref().and_then(|a| a.code());
                             let text = said.map_or_else(|| "no answer".to_owned(), |c| c.to_string());
@@ -290,6 +298,7 @@ impl Shared {
         }
         let answer = match message.method() {
             Some(Method::Invite) => return self.invite(id, message, flow),
+            Some(Method::Message) => return self.message(id, message, flow),
             Some(Method::Register) => return self.register(id, message, flow),
             Some(Method::Options) => (
                 200,
