@@ -76,7 +76,6 @@ struct Phone {
 impl Phone {
     fn new(node: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        socket.set_read_timeout(Some(PATIENCE)).expect("set");
         Self { socket, node, cseq: 0 }
     }
 
@@ -92,10 +91,17 @@ impl Phone {
              From: <sip:{user}@{domain}>;tag=1\r\nTo: <sip:{user}@{domain}>\r\nCall-ID: {port}\r\n\
              CSeq: {cseq} REGISTER\r\nMax-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n"
         );
-        self.socket.send_to(text.as_bytes(), self.node).expect("sent");
+        // As a phone does, it asks again when nothing comes.
+        self.socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
         let mut buffer = [0; 8192];
-        let n = self.socket.recv(&mut buffer).expect("an answer");
-        String::from_utf8_lossy(&buffer[..n]).into_owned()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.socket.send_to(text.as_bytes(), self.node).expect("sent");
+            match self.socket.recv(&mut buffer) {
+                Ok(n) => return String::from_utf8_lossy(&buffer[..n]).into_owned(),
+                Err(e) => assert!(Instant::now() < deadline, "no answer: {e}"),
+            }
+        }
     }
 }
 
@@ -221,11 +227,7 @@ fn garbage_leaves_the_node_answering() {
         datagram.truncate(1 + (state >> 32) as usize % seed.len());
         let _ = socket.send_to(&datagram, at);
     }
-    until("the node answers again", || {
-        let mut phone = Phone::new(at);
-        phone.socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
-        phone.register("100", "").starts_with("SIP/2.0 401")
-    });
+    assert!(Phone::new(at).register("100", "").starts_with("SIP/2.0 401"), "the node answers again");
     assert!(
         node.ok("node/crash/list").contains("elements: 0") || !node.ok("node/crash/list").contains("sip/")
     );
@@ -510,59 +512,4 @@ async fn a_websocket_speaks_sip_and_nothing_else() {
     let again =
         socket.next().await.expect("an answer").expect("a frame").into_text().expect("text").to_string();
     assert!(again.starts_with("SIP/2.0 200 OK"), "garbage does no harm: {again}");
-}
-
-/// Numbers that are the same in every run.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-#[test]
-fn ten_million_random_datagrams_leave_the_node_answering() {
-    const EACH: u64 = 5_000_000;
-    let node = estate("md5");
-    let to = sip(&node);
-    let tortures: Vec<Vec<u8>> = TORTURES
-        .iter()
-        .map(|(name, _)| std::fs::read(format!("fixtures/rfc4475/{name}.dat")).expect("a message"))
-        .collect();
-    std::thread::scope(|scope| {
-        for seed in [1u64, 2] {
-            let tortures = &tortures;
-            scope.spawn(move || {
-                let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-                let mut noise = Noise(seed + 0x9E37_79B9_7F4A_7C15);
-                let mut datagram = Vec::with_capacity(4096);
-                for n in 0..EACH {
-                    datagram.clear();
-                    if n % 100 == 0 {
-                        // Something like a message, with a few bytes changed.
-                        datagram.extend(&tortures[(noise.next() % tortures.len() as u64) as usize]);
-                        for _ in 0..noise.next() % 8 {
-                            let at = (noise.next() % datagram.len() as u64) as usize;
-                            datagram[at] = noise.next() as u8;
-                        }
-                    } else {
-                        for _ in 0..1 + noise.next() % 12 {
-                            datagram.extend(noise.next().to_le_bytes());
-                        }
-                    }
-                    // The system may have no room for it now.
-                    let _ = socket.send_to(&datagram, to);
-                }
-            });
-        }
-    });
-    let mut phone = Phone::new(to);
-    let answer = phone.register("100", "Contact: <sip:100@127.0.0.1>\r\n");
-    assert!(answer.starts_with("SIP/2.0 401"), "{answer}");
-    assert!(node.resident() < 1 << 30, "{} bytes", node.resident());
-    assert!(!node.ok("node/crash/list").contains("sip/"), "nothing crashed");
 }
