@@ -546,3 +546,81 @@ pub fn reason(code: u16) -> &'static str {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Message, ParseError> {
+        Message::parse(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_message_is_read_in_all_its_spellings() {
+        let m = parse(
+            "INVITE sip:b@h SIP/2.0\r\nv : SIP / 2.0 / UDP  h:5070 ;branch=z9hG4bKx;rport\r\nf: \"A\" <sip:a@h>;tag=7\r\n\
+             t: <sip:b@h>\r\ni: c\r\nCSeq:  9\r\n  INVITE\r\nREQUIRE: a, 100rel\r\nX-Own: y\r\nl: 3\r\n\r\nabcd",
+        )
+        .expect("a message");
+        assert_eq!((m.method(), m.uri(), m.cseq()), (Some(&Method::Invite), "sip:b@h", Some((9, "INVITE"))));
+        assert_eq!((m.tag(&Name::From), m.tag(&Name::To), m.call_id()), (Some("7"), None, "c"));
+        assert!(m.lists(&Name::Require, "100REL") && !m.lists(&Name::Require, "timer"));
+        let via = m.via().expect("a Via");
+        assert_eq!(
+            (via.transport, via.sent_by, via.port(), via.branch()),
+            ("UDP", "h:5070", Some(5070), Some("z9hG4bKx"))
+        );
+        assert_eq!(via.parameter("rport"), Some(""));
+        assert_eq!(&m.body[..], b"abc", "what follows is not its own");
+        assert_eq!(m.header(&Name::Other("X-Own".into())).map(|v| v.to_string()), Some("y".into()));
+        assert_eq!(parse("SIP/2.0 486 Busy Here\r\n\r\n").expect("a response").code(), Some(486));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_could_be_read() {
+        let broken = |text: &str| match parse(text) {
+            Err(ParseError::Malformed(m, what)) => (m.call_id().to_owned(), what),
+            other => panic!("{other:?}"),
+        };
+        let with = |line: &str| broken(&format!("BYE sip:b@h SIP/2.0\r\nCall-ID: c\r\n{line}\r\n\r\n"));
+        assert_eq!(with("Content-Length: 5"), ("c".into(), "the body is shorter than Content-Length"));
+        assert_eq!(with("Content-Length: -1"), ("c".into(), "Content-Length is no number"));
+        assert_eq!(with("l: 0\r\nContent-Length: 1"), ("c".into(), "two values of Content-Length"));
+        assert_eq!(with("no colon here"), ("c".into(), "a header line has no colon"));
+        assert!(matches!(parse("BYE sip:b@h SIP/3.0\r\n\r\n"), Err(ParseError::Version(_))));
+        for hopeless in ["", "\r\n\r\n", "hello", "SIP/2.0 99 x\r\n\r\n", "BYE sip:b@h HTTP/1.1\r\n\r\n"] {
+            assert!(matches!(parse(hopeless), Err(ParseError::Hopeless(_))), "{hopeless:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::parse(&data.into());
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            code in prop::option::of(100u16..700),
+            headers in prop::collection::vec(("[A-Za-z][A-Za-z-]{0,12}", "[!-~]([ -~]{0,20}[!-~])?"), 0..12),
+            body in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut m = match code {
+                Some(code) => Message::response(code),
+                None => Message::request(Method::Options, "sip:a@b"),
+            };
+            for (name, value) in headers {
+                let name = Name::known(&name).unwrap_or(Name::Other(name.into()));
+                if name != Name::ContentLength {
+                    m.push(name, value);
+                }
+            }
+            m.body = body.into();
+            let mut again = Message::parse(&m.to_bytes()).expect("our own");
+            again.headers.retain(|(n, _)| *n != Name::ContentLength);
+            prop_assert_eq!(again, m);
+        }
+    }
+}
