@@ -3,8 +3,6 @@
 use super::*;
 
 impl Call {
-    // ---- dialling
-
     pub(super) fn new_dial(
         &mut self,
         waiting: LegId,
@@ -50,19 +48,14 @@ impl Call {
     /// Routes a dial from its caller: the waiting party, or who transfers it.
     pub(super) fn route(&mut self, mut dial: Dial, number: String, world: &mut World<'_>) {
         let Some(from) = self.legs.get(&dial.by.unwrap_or(dial.waiting)) else { return };
-        let apri = if from.party.restricted { Apri::Restricted } else { Apri::Allowed };
-        let query = Query {
-            domain: from.domain.clone(),
-            iface: from.iface.clone(),
-            context: from.context.clone(),
-            a: Calling { digits: from.party.number.clone(), apri, ..Calling::default() },
-            b: Called { digits: number.clone(), ..Called::default() },
-            mode: Mode::Enblock,
-            at: world.now,
-            explain: false,
-        };
+        let query = query(&from.domain, &from.iface, &from.context, &from.party, &number, world.now);
         dial.to = Party { number, ..Party::default() };
         self.follow(dial, &query, world);
+    }
+
+    /// Whom a dial calls for: the waiting party, or who transfers it.
+    pub(super) fn caller(&self, dial: &Dial) -> Party {
+        self.legs.get(&dial.by.unwrap_or(dial.waiting)).map(|l| l.party.clone()).unwrap_or_default()
     }
 
     pub(super) fn follow(&mut self, mut dial: Dial, query: &Query, world: &mut World<'_>) {
@@ -106,7 +99,7 @@ impl Call {
         let from = Party {
             number: trace.a.digits.clone(),
             restricted: trace.a.apri != Apri::Allowed,
-            ..self.legs.get(&dial.by.unwrap_or(dial.waiting)).map(|l| l.party.clone()).unwrap_or_default()
+            ..self.caller(&dial)
         };
         dial.to.number.clone_from(&trace.b.digits);
         match trace.outcome {
@@ -114,8 +107,7 @@ impl Call {
             Outcome::External { domain, trunk, .. } => {
                 let (to, target) =
                     (dial.to.clone(), Target::Trunk { domain: domain.clone(), trunk: trunk.clone() });
-                let leg = Leg { alias: None, ..blank(&domain, &trunk, to) };
-                self.launch(dial, vec![(leg, target)], from, NO_ANSWER, world);
+                self.launch(dial, vec![(blank(&domain, &trunk, to), target)], from, NO_ANSWER, world);
             }
             Outcome::Local { domain, alias, iface } => self.deliver(dial, from, domain, alias, iface, world),
         }
@@ -140,8 +132,7 @@ impl Call {
             return self.failed(dial, Cause::BUSY, None, world);
         }
         if from.restricted || has(Service::Clip).is_none() {
-            let party = Party { restricted: true, ..Party::default() };
-            from = party;
+            from = Party { restricted: true, ..Party::default() };
         }
         let now = world.now;
         let known = world.picture.registrations.get(&domain).and_then(|all| all.get(&iface));
@@ -179,12 +170,9 @@ impl Call {
                 (leg, Target::Contact { domain, iface, contact: Box::new(contact) })
             })
             .collect();
-        let patience =
-            has(Service::Cfnr).and_then(|s| s.options.get("timeout")?.parse().ok()).map(Duration::from_secs);
-        let patience = patience.unwrap_or(if has(Service::Cfnr).is_some() {
-            Duration::from_secs(20)
-        } else {
-            NO_ANSWER
+        let patience = has(Service::Cfnr).map_or(NO_ANSWER, |s| {
+            let told = s.options.get("timeout").and_then(|t| t.parse().ok());
+            told.map_or(FORWARD_AFTER, Duration::from_secs)
         });
         self.launch(dial, legs, from, patience, world);
     }
@@ -197,7 +185,7 @@ impl Call {
         patience: Duration,
         world: &mut World<'_>,
     ) {
-        for (mut leg, target) in targets {
+        for (leg, target) in targets {
             let id = world.board.next_leg();
             let wish = Wish { like: Some(dial.waiting), ice: leg.ice };
             let sdp = match world.media.offer(id, wish) {
@@ -208,7 +196,6 @@ impl Call {
                     continue;
                 }
             };
-            leg.dial = Some(dial.number);
             let outgoing = Outgoing {
                 target,
                 from: from.clone(),
@@ -258,20 +245,9 @@ impl Call {
         if dial.by.is_none() {
             self.out.push(Effect::Leg(dial.waiting, LegCommand::Progress { status: 181, sdp: None }));
         }
-        let caller =
-            self.legs.get(&dial.by.unwrap_or(dial.waiting)).map(|l| l.party.clone()).unwrap_or_default();
-        let apri = if caller.restricted { Apri::Restricted } else { Apri::Allowed };
         // The caller stays the calling party; the way is the diverting subscriber's.
-        let query = Query {
-            domain,
-            iface: user.iface.clone(),
-            context: user.context.clone(),
-            a: Calling { digits: caller.number, apri, ..Calling::default() },
-            b: Called { digits: number.clone(), ..Called::default() },
-            mode: Mode::Enblock,
-            at: world.now,
-            explain: false,
-        };
+        let caller = self.caller(&dial);
+        let query = query(&domain, &user.iface, &user.context, &caller, &number, world.now);
         dial.to = Party { number, ..Party::default() };
         dial.bridges.clear();
         self.follow(dial, &query, world);
@@ -296,15 +272,12 @@ impl Call {
 
     pub(super) fn failed_for_good(
         &mut self,
-        mut dial: Dial,
+        dial: Dial,
         cause: Cause,
         status: Option<u16>,
         world: &mut World<'_>,
     ) {
-        dial.cdr.ended = Some(world.now);
-        dial.cdr.cause = Some(cause);
-        dial.cdr.released_by = "b".into();
-        self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: String::new() }));
+        self.close_record(dial.cdr, cause, "b", world.now);
         self.dial = None;
         let status = status.unwrap_or(cause.status());
         if let Some(by) = dial.by {
@@ -328,6 +301,28 @@ impl Call {
     }
 }
 
+/// What routing is asked for a call by this party, on the way of that interface.
+pub(super) fn query(
+    domain: &str,
+    iface: &str,
+    context: &str,
+    caller: &Party,
+    number: &str,
+    at: DateTime<Utc>,
+) -> Query {
+    let apri = if caller.restricted { Apri::Restricted } else { Apri::Allowed };
+    Query {
+        domain: domain.to_owned(),
+        iface: iface.to_owned(),
+        context: context.to_owned(),
+        a: Calling { digits: caller.number.clone(), apri, ..Calling::default() },
+        b: Called { digits: number.to_owned(), ..Called::default() },
+        mode: Mode::Enblock,
+        at,
+        explain: false,
+    }
+}
+
 pub(super) fn blank(domain: &str, iface: &str, party: Party) -> Leg {
     Leg {
         state: State::Trying,
@@ -341,7 +336,6 @@ pub(super) fn blank(domain: &str, iface: &str, party: Party) -> Leg {
         early: None,
         user_agent: String::new(),
         ice: false,
-        dial: None,
         quality: None,
         _line: None,
     }

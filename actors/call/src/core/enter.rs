@@ -1,10 +1,11 @@
 //! A call comes in: who calls, and whether a code or a number was dialled.
 
-use super::{dial::limit, *};
+use super::{
+    dial::{blank, limit},
+    *,
+};
 
 impl Call {
-    // ---- coming in
-
     pub(super) fn enter(&mut self, incoming: Incoming, world: &mut World<'_>) -> Result<(), (Cause, String)> {
         let refuse = |cause: Cause, text: &str| Err((cause, text.to_owned()));
         let Incoming { leg, domain: name, origin, from, dialled, sdp, .. } = &incoming;
@@ -46,19 +47,13 @@ impl Call {
         };
         let origin_leg = Leg {
             state: State::Calling,
-            party,
-            domain: name.clone(),
-            iface,
             alias: alias.clone(),
             context,
-            holds: false,
             offers_late: sdp.is_none(),
-            early: None,
             user_agent: incoming.user_agent.clone(),
             ice: incoming.ice,
-            dial: None,
-            quality: None,
             _line: line,
+            ..blank(name, &iface, party)
         };
         self.legs.insert(*leg, origin_leg);
         if let Some(sdp) = sdp {

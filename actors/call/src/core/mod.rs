@@ -36,6 +36,8 @@ use crate::{
 
 /// How long a phone may ring.
 const NO_ANSWER: Duration = Duration::from_secs(120);
+/// How long it may ring before cfnr forwards, where nothing was said.
+const FORWARD_AFTER: Duration = Duration::from_secs(20);
 /// How long setting up may take in all.
 const SETUP: Duration = Duration::from_secs(300);
 /// Diversions one after another; more is a loop between subscribers.
@@ -169,8 +171,6 @@ pub struct Leg {
     early: Option<Bytes>,
     user_agent: String,
     ice: bool,
-    /// The dial it belongs to; the origin has none.
-    dial: Option<u32>,
     quality: Option<Quality>,
     _line: Option<Held>,
 }
@@ -296,9 +296,7 @@ impl Call {
         match timer {
             Timer::NoAnswer(number) => {
                 let Some(mut dial) = self.dial.take_if(|d| d.number == number) else { return };
-                for leg in std::mem::take(&mut dial.legs) {
-                    self.release(leg, Cause::NO_ANSWER, None, world);
-                }
+                self.release_dialled(&mut dial, Cause::NO_ANSWER, world);
                 self.failed(dial, Cause::NO_ANSWER, None, world);
             }
             Timer::Setup => {
@@ -340,17 +338,29 @@ impl Call {
         let (over, on): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.connections).into_iter().partition(|c| which(c));
         self.connections = on;
-        for Connection { mut cdr, .. } in over {
-            cdr.ended = Some(now);
-            cdr.cause = Some(cause);
-            cdr.released_by = by.to_owned();
-            self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }));
+        for Connection { cdr, .. } in over {
+            self.close_record(cdr, cause, by, now);
         }
+    }
+
+    /// A record is complete; its ladder follows when the last message has been seen.
+    fn close_record(&mut self, mut cdr: Cdr, cause: Cause, by: &str, now: DateTime<Utc>) {
+        cdr.ended = Some(now);
+        cdr.cause = Some(cause);
+        cdr.released_by = by.to_owned();
+        self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }));
     }
 
     fn release(&mut self, id: LegId, cause: Cause, status: Option<u16>, world: &mut World<'_>) {
         self.out.push(Effect::Leg(id, LegCommand::Release { cause, status }));
         self.forget(id, world);
+    }
+
+    /// Gives up whoever still rings for a dial.
+    fn release_dialled(&mut self, dial: &mut Dial, cause: Cause, world: &mut World<'_>) {
+        for leg in std::mem::take(&mut dial.legs) {
+            self.release(leg, cause, None, world);
+        }
     }
 
     fn forget(&mut self, id: LegId, world: &mut World<'_>) -> Option<Leg> {
@@ -360,12 +370,8 @@ impl Call {
 
     /// Ends everything.
     fn finish(&mut self, cause: Cause, by: &str, world: &mut World<'_>) {
-        if let Some(mut dial) = self.dial.take() {
-            dial.cdr.ended = Some(world.now);
-            dial.cdr.cause = Some(cause);
-            dial.cdr.released_by = by.to_owned();
-            self.out
-                .push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(dial.cdr), ladder: String::new() }));
+        if let Some(dial) = self.dial.take() {
+            self.close_record(dial.cdr, cause, by, world.now);
         }
         self.end_connection(|_| true, cause, by, world.now);
         for id in self.legs.keys().copied().collect::<Vec<_>>() {

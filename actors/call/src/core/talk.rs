@@ -296,16 +296,8 @@ impl Call {
         let by = if id == self.origin { "a" } else { "b" };
         if self.dial.as_ref().is_some_and(|d| d.waiting == id) {
             if let Some(mut dial) = self.dial.take() {
-                for leg in std::mem::take(&mut dial.legs) {
-                    self.release(leg, Cause::NORMAL, None, world);
-                }
-                dial.cdr.ended = Some(world.now);
-                dial.cdr.cause = Some(cause);
-                dial.cdr.released_by = "a".into();
-                self.out.push(Effect::Keep(RecordEvent::Ended {
-                    cdr: Box::new(dial.cdr),
-                    ladder: String::new(),
-                }));
+                self.release_dialled(&mut dial, Cause::NORMAL, world);
+                self.close_record(dial.cdr, cause, "a", world.now);
                 if let Some(by) = dial.by {
                     self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 487 }));
                 }

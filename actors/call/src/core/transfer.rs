@@ -3,8 +3,6 @@
 use super::*;
 
 impl Call {
-    // ---- transfer, and parties that move between calls
-
     pub(super) fn refer(&mut self, by: LegId, refer: Refer, world: &mut World<'_>) {
         let refuse = |me: &mut Self, status| me.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
         let may = self.legs.get(&by).is_some_and(|l| match &l.alias {
@@ -101,20 +99,17 @@ impl Call {
     }
 
     pub(super) fn adopt(&mut self, adopt: Adopt, world: &mut World<'_>) {
-        let Adopt { leg, mut party, part, how } = adopt;
+        let Adopt { leg, party, part, how } = adopt;
         if let Some(part) = part {
             world.media.attach(leg, part);
         }
-        party.dial = None;
         let calls = party.state == State::Calling;
         self.legs.insert(leg, party);
         self.note(format!("{leg} joins"));
         match how {
             How::Pickup => {
                 let Some(mut dial) = self.dial.take() else { return };
-                for other in std::mem::take(&mut dial.legs) {
-                    self.release(other, Cause::ANSWERED_ELSEWHERE, None, world);
-                }
+                self.release_dialled(&mut dial, Cause::ANSWERED_ELSEWHERE, world);
                 dial.cdr.service = "pickup".into();
                 if self.answer(leg, world).is_ok() {
                     self.connect(dial, leg, world);
@@ -143,9 +138,7 @@ impl Call {
                 if self.dial.as_ref().is_some_and(|d| d.legs.contains(&replaced)) {
                     // It rang there; now it is answered here.
                     if let Some(mut dial) = self.dial.take() {
-                        for other in std::mem::take(&mut dial.legs) {
-                            self.release(other, Cause::ANSWERED_ELSEWHERE, None, world);
-                        }
+                        self.release_dialled(&mut dial, Cause::ANSWERED_ELSEWHERE, world);
                         return self.connect(dial, leg, world);
                     }
                 }
