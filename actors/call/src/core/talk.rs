@@ -1,6 +1,6 @@
 //! What legs say, and who hears whom.
 
-use super::*;
+use super::{dial::query, *};
 
 impl Call {
     // ---- what legs say
@@ -133,9 +133,8 @@ impl Call {
             self.release(id, Cause::INCOMPATIBLE, None, world);
             return self.one_failed(id, Cause::INCOMPATIBLE, None, world);
         }
-        for other in std::mem::take(&mut dial.legs).into_iter().filter(|l| *l != id) {
-            self.release(other, Cause::ANSWERED_ELSEWHERE, None, world);
-        }
+        dial.legs.retain(|l| *l != id);
+        self.release_dialled(&mut dial, Cause::ANSWERED_ELSEWHERE, world);
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.state = State::Talking;
         }
@@ -249,17 +248,8 @@ impl Call {
         dial.cdr.diverted = Some(alias);
         dial.cdr.service = "forward".into();
         dial.bridges.clear();
-        let caller = self.legs.get(&dial.waiting).map(|l| l.party.clone()).unwrap_or_default();
-        let query = Query {
-            domain: leg.domain.clone(),
-            iface: leg.iface.clone(),
-            context: leg.context.clone(),
-            a: Calling { digits: caller.number, ..Calling::default() },
-            b: Called { digits: number.clone(), ..Called::default() },
-            mode: Mode::Enblock,
-            at: world.now,
-            explain: false,
-        };
+        let caller = self.caller(&dial);
+        let query = query(&leg.domain, &leg.iface, &leg.context, &caller, &number, world.now);
         dial.to = Party { number, ..Party::default() };
         self.follow(dial, &query, world);
     }

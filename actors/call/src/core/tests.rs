@@ -281,6 +281,22 @@ fn forwardings_lead_on_and_end_when_they_go_round() {
 }
 
 #[test]
+fn a_number_that_is_withheld_stays_so_where_a_phone_redirects_the_call() {
+    let mut picture = two();
+    serve(&mut picture, "100", Service::Clir, &[]);
+    let mut p = Play::new(picture, "101");
+    let (b, _) = p.called()[0].clone();
+    p.leg(b, LegEvent::Redirected { to: vec!["102".into()] });
+    let shown = |e: &Effect| match e {
+        Effect::Leg(_, LegCommand::Call(out)) => Some((out.to.number.clone(), out.from.clone())),
+        _ => None,
+    };
+    let shown: Vec<(String, Party)> = p.effects.iter().filter_map(shown).collect();
+    let nobody = Party { restricted: true, ..Party::default() };
+    assert_eq!(shown, [("101".to_owned(), nobody.clone()), ("102".to_owned(), nobody)]);
+}
+
+#[test]
 fn a_transfer_connects_who_stays_and_a_failed_one_changes_nothing() {
     for succeeds in [true, false] {
         let mut p = Play::new(two(), "101");
