@@ -71,14 +71,6 @@ impl Board {
         self.0.calls.remove(call);
     }
 
-    pub fn len(&self) -> usize {
-        self.0.calls.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.calls.is_empty()
-    }
-
     /// Calls a domain takes part in, the oldest first.
     pub fn of_domain(&self, domain: &str) -> Vec<CallView> {
         let mut all: Vec<CallView> =
@@ -105,10 +97,6 @@ impl Board {
 
     pub fn ladder(&self, call: &Address) -> Option<Ladder> {
         self.0.calls.get(call).map(|e| e.value().1.clone())
-    }
-
-    pub fn view(&self, call: &Address) -> Option<CallView> {
-        self.0.calls.get(call).map(|e| e.value().0.lock().view())
     }
 
     /// Calls of an interface now.

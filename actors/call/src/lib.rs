@@ -25,5 +25,5 @@ pub use leg::{
     Incoming, LegCommand, LegEvent, LegId, Origin, Outgoing, Party, Refer, SIGNALLING, SignalMsg, Target,
 };
 pub use media::{MediaError, MediaEvent, MediaPlane, MediaSession};
-pub use records::RecordsMsg;
+pub use records::{NAME as RECORDS, RecordsMsg};
 pub use tree::{calls, records};

@@ -21,7 +21,8 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 /// Events between two snapshots.
 const SNAPSHOT: u64 = 5_000;
 
-pub(crate) const NAME: &str = "call/records";
+/// The actor's name, and its stream's.
+pub const NAME: &str = "call/records";
 
 pub(crate) fn address() -> Result<Address, ExitReason> {
     Address::new(NAME).map_err(ExitReason::error)

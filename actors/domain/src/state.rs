@@ -361,6 +361,14 @@ impl DomainState {
         self.users.get(name_or_uid).or_else(|| self.users.get(self.uids.get(name_or_uid)?))
     }
 
+    /// The number under which a subscriber calls: the alias of its own name, else one of its interface, else its name.
+    pub fn number_of<'s>(&'s self, user: &'s SipUser) -> &'s str {
+        // Nearly always the alias has the user's name; else it is looked for.
+        let own = self.aliases.get(user.user()).filter(|a| a.iface == user.iface);
+        let alias = own.or_else(|| self.aliases.values().find(|a| a.iface == user.iface));
+        alias.map_or(user.user(), |a| a.address.as_str())
+    }
+
     /// The context a call from this number starts in: its interface's.
     pub fn context_of(&self, alias: &str) -> Option<&str> {
         Some(&self.users.get(&self.aliases.get(alias)?.iface)?.context)

@@ -202,11 +202,6 @@ impl Plane {
         let ports = Arc::new(Ports { address: settings.address, fresh: Mutex::new(free), used });
         Ok(Self { ports, threads: Arc::new(threads), turn: Arc::default() })
     }
-
-    /// Pairs of ports that are free.
-    pub fn free_ports(&self) -> usize {
-        self.ports.fresh.lock().len() + self.ports.used.iter().map(|u| u.lock().len()).sum::<usize>()
-    }
 }
 
 impl MediaPlane for Plane {

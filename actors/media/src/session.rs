@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -285,10 +285,6 @@ impl Session {
         self.parties.remove(&leg);
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.parties.is_empty()
-    }
-
     pub fn agree(&mut self, leg: LegId, agreed: Agreed) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
         if party.agreed.as_ref().is_none_or(|a| a.remote != agreed.remote) {
@@ -547,11 +543,6 @@ impl Session {
             let bytes = report(party, elapsed, now);
             self.out.push(Out::Rtcp(*id, to, bytes));
         }
-    }
-
-    /// Where a leg's packets come from, once some have.
-    pub fn heard_from(&self, leg: LegId) -> Option<IpAddr> {
-        Some(self.parties.get(&leg)?.latched?.ip())
     }
 }
 

@@ -63,6 +63,22 @@ impl std::fmt::Display for Flow {
     }
 }
 
+/// What [`Flow`] shows, read: a registration keeps where it came from so.
+impl std::str::FromStr for Flow {
+    type Err = FlowError;
+
+    fn from_str(text: &str) -> Result<Self, FlowError> {
+        let (transport, peer) = text.split_once(' ').ok_or(FlowError)?;
+        let (transport, peer) = (transport.parse().ok(), peer.parse().ok());
+        let (transport, peer) = transport.zip(peer).ok_or(FlowError)?;
+        Ok(Self { transport, peer, connection: 0 })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a transport and an address are wanted, as in \"udp 127.0.0.1:5060\"")]
+pub struct FlowError;
+
 /// Number of a transaction.
 pub type Id = u64;
 
@@ -296,7 +312,18 @@ impl Transactions {
 
     /// The branch of the next request, for its `Via`.
     pub fn next_branch(&self) -> String {
-        format!("{COOKIE}{:x}.{:x}", self.next, self.salt ^ self.next.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        format!("{COOKIE}{:x}.{:x}", self.next, self.check(self.next))
+    }
+
+    fn check(&self, id: Id) -> u64 {
+        self.salt ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    /// The number in a branch of ours.
+    pub fn id_of(&self, branch: &str) -> Option<Id> {
+        let (number, check) = branch.strip_prefix(COOKIE)?.split_once('.')?;
+        let id = Id::from_str_radix(number, 16).ok()?;
+        (u64::from_str_radix(check, 16).ok()? == self.check(id)).then_some(id)
     }
 
     /// Sends a request whose `Via` holds [`Transactions::next_branch`].
@@ -344,13 +371,7 @@ impl Transactions {
 
     /// Takes a response; its request, when it is news (for an INVITE every 2xx is: several may have answered).
     pub fn answered(&mut self, now: Instant, response: &Message) -> Option<Id> {
-        let via = response.via()?;
-        let (number, salt) = via.branch()?.strip_prefix(COOKIE)?.split_once('.')?;
-        let id = Id::from_str_radix(number, 16).ok()?;
-        let expected = self.salt ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        if u64::from_str_radix(salt, 16).ok()? != expected {
-            return None;
-        }
+        let id = self.id_of(response.via()?.branch()?)?;
         let (_, method) = response.cseq()?;
         let key = (id, method == "CANCEL");
         let code = response.code()?;
@@ -705,6 +726,16 @@ mod tests {
             None,
             "an ACK to a 2xx"
         );
+    }
+
+    #[test]
+    fn a_flow_is_read_as_it_is_shown() {
+        for text in ["udp 127.0.0.1:5060", "tls [::1]:5061", "wss 10.0.0.1:443"] {
+            assert_eq!(text.parse::<Flow>().map(|f| f.to_string()), Ok(text.to_owned()));
+        }
+        for bad in ["", "udp", "udp 127.0.0.1", "sctp 127.0.0.1:1"] {
+            assert_eq!(bad.parse::<Flow>(), Err(FlowError));
+        }
     }
 
     #[test]

@@ -17,10 +17,7 @@ impl Call {
                 let Some(user) = domain.users.get(iface) else {
                     return refuse(Cause::REJECTED, "no such subscriber");
                 };
-                // Nearly always the alias has the user's name; else it is looked for.
-                let own = domain.aliases.get(user.user()).filter(|a| a.iface == *iface);
-                let alias = own.or_else(|| domain.aliases.values().find(|a| a.iface == *iface));
-                let number = alias.map_or(user.user(), |a| a.address.as_str()).to_owned();
+                let number = domain.number_of(user).to_owned();
                 let party = Party { number: number.clone(), ..from.clone() };
                 (iface.clone(), user.context.clone(), Some(number), party)
             }

@@ -5,8 +5,8 @@ use call::{Cause, Ladder, LegCommand, LegId, Outgoing, Party};
 use kit::Address;
 
 use super::{
-    Agent, Alarm, Now, Output, Purpose, half,
-    leg::{ALLOW, Leg, MIN_SE, Reliable, SESSION, SUPPORTED, State, reply},
+    Agent, Alarm, Now, Output, Purpose,
+    leg::{ALLOW, Beginning, Leg, MIN_SE, Reliable, SESSION, SUPPORTED, State, reply},
 };
 use crate::{
     transaction::{Flow, T1},
@@ -52,49 +52,27 @@ impl Agent {
 
     /// Calls somebody.
     pub fn call(&mut self, now: Now, id: LegId, call: &Address, ladder: &Ladder, out: &Outgoing, way: Way) {
-        let tag = self.tag(id);
         let flow = way.flow;
         let uri = |party: &Party| format!("sip:{}@{}", escape_user(&party.number), out.domain);
         let from = match (out.from.restricted, out.from.number.is_empty()) {
             (true, _) | (_, true) => "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned(),
             _ => format!("{}<{}>", display(&out.from.name), uri(&out.from)),
         };
-        let leg = Leg {
+        let mut leg = Leg::new(Beginning {
             id,
-            call: Some(call.clone()),
-            early: Vec::new(),
-            ladder: ladder.clone(),
             state: State::Calling,
             flow,
             call_id: format!("{:x}.{:x}@hypha", id.0, self.check(id) ^ self.salt).into(),
-            local: format!("{from};tag={tag}").into(),
-            local_tag: tag,
+            local: &from,
+            local_tag: self.tag(id),
             remote: format!("<{}>", uri(&out.to)).into(),
-            remote_tag: None,
             target: way.uri.into(),
             routes: way.routes.into_iter().map(Into::into).collect(),
-            cseq: 0,
-            remote_cseq: None,
-            server: None,
-            request: None,
-            unacknowledged: None,
-            client: None,
-            invited: None,
-            update: None,
-            ack: None,
-            give_up: None,
-            rseq: 0,
-            reliable: None,
-            wants_reliable: false,
-            refer: None,
-            referring: false,
-            session: None,
-            refreshed: now.at,
-            peer_updates: false,
-            peer_timer: false,
-            sdp: Some(out.sdp.clone()),
-            offering: None,
-        };
+            ladder,
+            now: now.at,
+        });
+        leg.call = Some(call.clone());
+        leg.sdp = Some(out.sdp.clone());
         self.legs.insert(id, leg);
         self.join(call, id);
         let (via, contact) = (self.via(flow), self.contact(flow));
@@ -189,21 +167,17 @@ impl Agent {
         let mut response = reply(request, 200, Some(&leg.local_tag));
         leg.unacknowledged = Some(transaction);
         leg.ladder.add(now.wall, id, leg.flow, "200 OK");
-        let mut due = None;
-        if let Some((seconds, ours)) = leg.session {
+        let session = leg.session;
+        if let Some((seconds, ours)) = session {
             let refresher = if ours { "uas" } else { "uac" };
             response.push(Name::SessionExpires, format!("{seconds};refresher={refresher}"));
             if leg.peer_timer {
                 response.push(Name::Require, "timer");
             }
-            due = Some(
-                now.at
-                    + if ours { half(seconds) } else { std::time::Duration::from_secs(u64::from(seconds)) },
-            );
         }
         self.invites.remove(&transaction);
-        if let Some(at) = due {
-            self.alarm(at, id, Alarm::Session);
+        if let Some(session) = session {
+            self.alarm_session(now, id, session);
         }
         let contact = self.contact(flow);
         let response = response

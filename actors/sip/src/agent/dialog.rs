@@ -185,8 +185,7 @@ impl Agent {
     }
 
     fn refer(&mut self, now: Now, id: LegId, transaction: Id, message: Message) {
-        let to = message.header(&Name::ReferTo).and_then(|v| address::list(v).ok()?.into_iter().next());
-        let Some(to) = to else {
+        let Some(to) = message.address(&Name::ReferTo) else {
             return self.respond(now, transaction, &reply(&message, 400, None));
         };
         let busy = self.legs.get(&id).is_none_or(|l| l.refer.is_some() || l.referring);
@@ -290,12 +289,10 @@ impl Agent {
                 leg.refreshed = now.at;
                 // The 2xx says who refreshes; `uac` are we.
                 leg.session = session(message).map(|(seconds, uas)| (seconds, !uas));
-                let next = leg
-                    .session
-                    .map(|(s, ours)| now.at + if ours { half(s) } else { Duration::from_secs(u64::from(s)) });
+                let session = leg.session;
                 let given_up = leg.give_up;
-                if let Some(at) = next {
-                    self.alarm(at, id, Alarm::Session);
+                if let Some(session) = session {
+                    self.alarm_session(now, id, session);
                 }
                 self.acknowledge_2xx(now, id, message);
                 match given_up {
@@ -347,8 +344,7 @@ impl Agent {
 
     /// ACK and BYE to a dialog we do not want.
     fn hang_up_stranger(&mut self, now: Now, message: &Message) {
-        let target = message.header(&Name::Contact).and_then(|c| address::list(c).ok()?.into_iter().next());
-        let Some(target) = target else { return };
+        let Some(target) = message.address(&Name::Contact) else { return };
         let peer = Uri::parse(&target.uri)
             .ok()
             .and_then(|u| format!("{}:{}", u.host, u.port.unwrap_or(5060)).parse().ok());

@@ -20,7 +20,7 @@ pub(crate) const ALLOW: &str =
 pub(crate) const SUPPORTED: &str = "100rel, timer, replaces, path, norefersub";
 /// What a session is refreshed within, and the least anybody may ask for, seconds (RFC 4028).
 pub(super) const SESSION: u32 = 1800;
-pub(super) const MIN_SE: u32 = 90;
+pub(crate) const MIN_SE: u32 = 90;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -89,7 +89,64 @@ pub(super) struct Leg {
     pub offering: Option<Id>,
 }
 
+/// What a leg begins with; [`Leg::new`] adds what every leg begins with.
+pub(super) struct Beginning<'b> {
+    pub id: LegId,
+    pub state: State,
+    pub flow: Flow,
+    pub call_id: ByteString,
+    /// `From` or `To` of ours, without the tag.
+    pub local: &'b str,
+    pub local_tag: String,
+    pub remote: ByteString,
+    pub target: ByteString,
+    pub routes: Vec<ByteString>,
+    pub ladder: &'b Ladder,
+    pub now: Instant,
+}
+
 impl Leg {
+    pub fn new(of: Beginning<'_>) -> Self {
+        let Beginning { id, state, flow, call_id, local, local_tag, remote, target, routes, ladder, now } =
+            of;
+        Self {
+            id,
+            call: None,
+            early: Vec::new(),
+            ladder: ladder.clone(),
+            state,
+            flow,
+            call_id,
+            local: format!("{local};tag={local_tag}").into(),
+            local_tag,
+            remote,
+            remote_tag: None,
+            target,
+            routes,
+            cseq: 0,
+            remote_cseq: None,
+            server: None,
+            request: None,
+            unacknowledged: None,
+            client: None,
+            invited: None,
+            update: None,
+            ack: None,
+            give_up: None,
+            rseq: 0,
+            reliable: None,
+            wants_reliable: false,
+            refer: None,
+            referring: false,
+            session: None,
+            refreshed: now,
+            peer_updates: false,
+            peer_timer: false,
+            sdp: None,
+            offering: None,
+        }
+    }
+
     /// A request in the dialog.
     pub fn request(&mut self, method: Method, via: String, contact: Option<&str>) -> Message {
         self.cseq += 1;
@@ -117,10 +174,8 @@ impl Leg {
 
     /// Where the peer wants further requests.
     pub fn retarget(&mut self, message: &Message) {
-        if let Some(contact) = message.header(&Name::Contact)
-            && let Some(first) = address::list(contact).ok().and_then(|all| all.into_iter().next())
-        {
-            self.target = first.uri.into();
+        if let Some(contact) = message.address(&Name::Contact) {
+            self.target = contact.uri.into();
         }
     }
 

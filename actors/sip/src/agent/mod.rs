@@ -22,8 +22,8 @@ use kit::Address;
 
 pub use command::Way;
 pub use leg::reply;
-pub(crate) use leg::{ALLOW, SUPPORTED};
-use leg::{Leg, State};
+pub(crate) use leg::{ALLOW, MIN_SE, SUPPORTED};
+use leg::{Beginning, Leg, State};
 
 use crate::{
     transaction::{self, Arrival, Flow, Id, Transactions, Transport},
@@ -236,13 +236,13 @@ impl Agent {
         }
         let ours = message.tag(&Name::To).map(|tag| self.leg_of(tag));
         match ours {
-            Some(Some(leg)) if self.legs.get(&leg).is_some_and(|l| l.same_dialog(&message)) => {
-                if let Some(l) = self.legs.get(&leg) {
-                    l.ladder.add(now.wall, l.flow, leg, method.as_str());
+            Some(leg) => match leg.and_then(|l| self.legs.get(&l)).filter(|l| l.same_dialog(&message)) {
+                Some(l) => {
+                    l.ladder.add(now.wall, l.flow, l.id, method.as_str());
+                    self.in_dialog(now, l.id, id, message, flow);
                 }
-                self.in_dialog(now, leg, id, message, flow);
-            }
-            Some(_) => self.respond(now, id, &reply(&message, 481, None)),
+                None => self.respond(now, id, &reply(&message, 481, None)),
+            },
             None => self.out.push(Output::Request(id, Box::new(message), flow)),
         }
     }
@@ -323,45 +323,27 @@ impl Agent {
         ladder: &Ladder,
     ) {
         let trying = reply(&message, 100, None);
-        let tag = self.tag(leg);
         let header = |name| message.header(&name).cloned().unwrap_or_default();
-        let peer_timer = message.lists(&Name::Supported, "timer");
-        let mut new = Leg {
+        let mut new = Leg::new(Beginning {
             id: leg,
-            call: None,
-            early: Vec::new(),
-            ladder: ladder.clone(),
             state: State::Incoming,
             flow,
             call_id: message.call_id().into(),
-            local: format!("{};tag={tag}", header(Name::To)).into(),
-            local_tag: tag,
+            local: &header(Name::To),
+            local_tag: self.tag(leg),
             remote: header(Name::From),
-            remote_tag: message.tag(&Name::From).map(str::to_owned),
             target: ByteString::new(),
             routes: leg::routes(&message, &Name::RecordRoute),
-            cseq: 0,
-            remote_cseq: message.cseq().map(|(n, _)| n),
-            server: Some(id),
-            request: None,
-            unacknowledged: None,
-            client: None,
-            invited: None,
-            update: None,
-            ack: None,
-            give_up: None,
-            rseq: 0,
-            reliable: None,
-            wants_reliable: message.lists(&Name::Require, "100rel"),
-            refer: None,
-            referring: false,
-            session: session(&message),
-            refreshed: now.at,
-            peer_updates: message.lists(&Name::Allow, "UPDATE"),
-            peer_timer,
-            sdp: None,
-            offering: None,
-        };
+            ladder,
+            now: now.at,
+        });
+        new.remote_tag = message.tag(&Name::From).map(str::to_owned);
+        new.remote_cseq = message.cseq().map(|(n, _)| n);
+        new.server = Some(id);
+        new.wants_reliable = message.lists(&Name::Require, "100rel");
+        new.session = session(&message);
+        new.peer_updates = message.lists(&Name::Allow, "UPDATE");
+        new.peer_timer = message.lists(&Name::Supported, "timer");
         new.retarget(&message);
         ladder.add(now.wall, new.flow, leg, "INVITE");
         new.request = Some(message);
@@ -403,8 +385,14 @@ impl Agent {
         }
     }
 
-    pub fn leg_exists(&self, leg: LegId) -> bool {
-        self.legs.contains_key(&leg)
+    /// Ends a leg that has no call, and will have none.
+    pub fn refuse(&mut self, now: Now, leg: LegId, cause: Cause) {
+        if let Some(l) = self.legs.get_mut(&leg) {
+            // What happened meanwhile is nobody's news.
+            l.early.clear();
+        }
+        self.release(now, leg, cause, None);
+        self.collect();
     }
 
     // ---- time and transport
@@ -433,13 +421,17 @@ impl Agent {
     /// Bytes for a stream could not be sent at all.
     pub fn undeliverable(&mut self, data: &Bytes) {
         let Ok(message) = Message::parse(data) else { return };
-        let branch = message.via().and_then(|v| v.branch().map(str::to_owned));
-        let id =
-            branch.and_then(|b| u64::from_str_radix(b.strip_prefix("z9hG4bK")?.split('.').next()?, 16).ok());
+        let id = message.via().and_then(|v| self.transactions.id_of(v.branch()?));
         if let (Some(id), true) = (id, message.code().is_none()) {
             self.transactions.undeliverable(id);
             self.collect();
         }
+    }
+
+    /// Looks after the session's time: half of it where we refresh, all of it where the peer does.
+    fn alarm_session(&mut self, now: Now, leg: LegId, (seconds, ours): (u32, bool)) {
+        let after = if ours { half(seconds) } else { Duration::from_secs(u64::from(seconds)) };
+        self.alarm(now.at + after, leg, Alarm::Session);
     }
 
     fn alarm(&mut self, at: Instant, leg: LegId, alarm: Alarm) {
@@ -495,7 +487,7 @@ fn stamp(message: &mut Message, flow: Flow) -> Flow {
 }
 
 /// What a request says about the session's time: seconds, and whether we refresh it.
-fn session(message: &Message) -> Option<(u32, bool)> {
+pub(crate) fn session(message: &Message) -> Option<(u32, bool)> {
     let value = message.header(&Name::SessionExpires)?;
     let seconds = value.split(';').next()?.trim().parse().ok()?;
     let ours = value.split(';').skip(1).any(|p| p.trim().eq_ignore_ascii_case("refresher=uas"));

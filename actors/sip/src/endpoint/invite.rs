@@ -6,18 +6,18 @@ use std::{
 };
 
 use call::{Incoming, LegId, Origin, Outgoing, Party, Target};
-use domain::{Picture, state::DomainState, state::TrunkKind};
+use domain::{Picture, Registration, state::DomainState, state::TrunkKind};
 use imbl::OrdMap;
 
 use super::register::{Answer, Registrar, user_agent, warned};
 use crate::{
-    agent::Way,
+    agent::{MIN_SE, Way, session},
     health::TrunksHealth,
     transaction::{Flow, Transport},
     wire::{
         address,
         message::{Message, Name},
-        uri::Uri,
+        uri::{Uri, escape_user},
     },
 };
 
@@ -65,6 +65,18 @@ impl Trunks {
         Some(SocketAddr::new(ip, *port))
     }
 
+    /// To a number behind a trunk.
+    pub fn way(&self, picture: &Picture, domain: &str, trunk: &str, number: &str) -> Option<Way> {
+        let peer = self.peer(picture, domain, trunk)?;
+        let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
+        Some(Way {
+            flow,
+            uri: format!("sip:{}@{peer}", escape_user(number)),
+            routes: Vec::new(),
+            trusted: true,
+        })
+    }
+
     /// What names were found to be; a name that cannot be found now keeps what it was.
     pub fn resolve(&mut self, found: HashMap<String, IpAddr>) {
         let before = self.resolved.clone();
@@ -96,12 +108,9 @@ pub(super) fn incoming(
     replaces: Option<LegId>,
 ) -> Result<Incoming, Answer> {
     let picture = registrar.estate.picture();
-    let now = registrar.node.clock().now();
     let bad = |text: &str| warned(400, text);
     let uri = Uri::parse(request.uri()).map_err(|_| bad("the Request-URI is no URI"))?;
-    let from = request.header(&Name::From).ok_or_else(|| bad("there is no From"))?;
-    let from = address::list(from).map_err(|_| bad("From is no address"))?.into_iter().next();
-    let from = from.ok_or_else(|| bad("From is no address"))?;
+    let from = request.address(&Name::From).ok_or_else(|| bad("From is no address"))?;
     let from_uri = Uri::parse(&from.uri).map_err(|_| bad("From is no URI"))?;
     let content = request.content_type();
     if !request.body.is_empty() && content.as_deref() != Some("application/sdp") {
@@ -110,8 +119,7 @@ pub(super) fn incoming(
     if request.header(&Name::ContentEncoding).is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
         return Err((415, vec![(Name::Accept, "application/sdp".into())]));
     }
-    // What is no number reaches nobody; routing says so.
-    let dialled = Some(digits(&uri)).filter(|d| !d.is_empty()).unwrap_or_else(|| uri.number());
+    let dialled = dialled(&uri);
     if dialled.is_empty() {
         return Err(warned(484, "nobody is called"));
     }
@@ -121,24 +129,14 @@ pub(super) fn incoming(
     let (domain, origin, from) = match trunks.from(&picture, flow.peer) {
         Some((domain, trunk)) => {
             // A trusted neighbour's assertion is better than what From shows.
-            let asserted = request
-                .header(&Name::AssertedIdentity)
-                .and_then(|v| address::list(v).ok()?.into_iter().next());
-            let shown = asserted.unwrap_or(from);
+            let shown = request.address(&Name::AssertedIdentity).unwrap_or(from);
             let number = Uri::parse(&shown.uri).map(|u| digits(&u)).unwrap_or_default();
             (domain, Origin::Trunk { name: trunk }, Party { number, name: shown.name, restricted })
         }
         None => {
-            let realm = from_uri.host.to_owned();
-            let Some(domain) = picture.domains.get(&realm) else {
-                return Err(warned(403, "calls come from subscribers and from trunks"));
-            };
-            let iface = format!("{}@{realm}", from_uri.user.unwrap_or_default());
-            let user = domain.users.get(&iface);
-            registrar.authenticate(request, &realm, &iface, user, flow.peer.ip(), now)?;
-            if user.is_none() {
-                return Err(warned(403, "no such subscriber"));
-            }
+            let strangers = "calls come from subscribers and from trunks";
+            let (realm, _, user) = registrar.subscriber(&picture, request, flow, &from_uri, strangers)?;
+            let (realm, iface) = (realm.to_owned(), user.iface.clone());
             if uri.is_sip() && uri.host != realm && picture.domains.contains_key(uri.host) {
                 return Err(warned(404, "another domain is reached by its numbers, over a bridge"));
             }
@@ -146,14 +144,12 @@ pub(super) fn incoming(
             (realm, Origin::Subscriber { iface }, party)
         }
     };
-    let min_se =
-        request.header(&Name::SessionExpires).and_then(|v| v.split(';').next()?.trim().parse::<u32>().ok());
-    if min_se.is_some_and(|s| s < 90) {
-        return Err((422, vec![(Name::MinSe, "90".into())]));
+    if session(request).is_some_and(|(seconds, _)| seconds < MIN_SE) {
+        return Err((422, vec![(Name::MinSe, MIN_SE.to_string())]));
     }
     let history = request.all(&Name::HistoryInfo).filter_map(|v| address::list(v).ok()).flatten();
     let history = history.filter_map(|a| Uri::parse(&a.uri).ok().map(|u| u.number())).collect();
-    let contact = request.header(&Name::Contact).and_then(|c| address::list(c).ok()?.into_iter().next());
+    let contact = request.address(&Name::Contact);
     Ok(Incoming {
         leg,
         domain,
@@ -170,6 +166,11 @@ pub(super) fn incoming(
     })
 }
 
+/// Digits dialled. What is no number stays as it is: it reaches nobody, and routing says so.
+pub(super) fn dialled(uri: &Uri<'_>) -> String {
+    Some(digits(uri)).filter(|d| !d.is_empty()).unwrap_or_else(|| uri.number())
+}
+
 /// The number of a URI as routing takes it: without the plus of an international one; nothing for a name.
 fn digits(uri: &Uri<'_>) -> String {
     let number = uri.number();
@@ -181,20 +182,14 @@ fn digits(uri: &Uri<'_>) -> String {
 /// How a target is reached.
 pub(super) fn way(trunks: &Trunks, health: &TrunksHealth, picture: &Picture, out: &Outgoing) -> Option<Way> {
     match &out.target {
-        Target::Contact { contact, .. } => {
-            let (transport, peer) = contact.received.split_once(' ')?;
-            let transport: Transport = transport.parse().ok()?;
-            let flow = Flow { transport, peer: peer.parse().ok()?, connection: 0 };
-            Some(Way { flow, uri: contact.contact.clone(), routes: contact.path.clone(), trusted: false })
-        }
-        Target::Trunk { domain, trunk } => {
-            if health.is_down(domain, trunk) {
-                return None;
-            }
-            let peer = trunks.peer(picture, domain, trunk)?;
-            let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
-            let uri = format!("sip:{}@{peer}", crate::wire::uri::escape_user(&out.to.number));
-            Some(Way { flow, uri, routes: Vec::new(), trusted: true })
-        }
+        Target::Contact { contact, .. } => to_contact(contact),
+        Target::Trunk { domain, trunk } if health.is_down(domain, trunk) => None,
+        Target::Trunk { domain, trunk } => trunks.way(picture, domain, trunk, &out.to.number),
     }
+}
+
+/// To a phone, back the way its registration came.
+pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
+    let flow = contact.received.parse().ok()?;
+    Some(Way { flow, uri: contact.contact.clone(), routes: contact.path.clone(), trusted: false })
 }

@@ -7,10 +7,12 @@ use domain::routing::{
 
 use super::{
     Shared,
+    invite::{dialled, to_contact},
     register::{Answer, warned},
 };
 use crate::{
-    transaction::{Flow, Id, Transport},
+    agent::Way,
+    transaction::{Flow, Id},
     wire::{
         address,
         message::{Message, Method, Name},
@@ -37,51 +39,34 @@ impl Shared {
         }
         let hops: u8 = message.header(&Name::MaxForwards).and_then(|m| m.parse().ok()).unwrap_or(70);
         let hops = hops.checked_sub(1).ok_or((483, vec![]))?;
-        let from = message.header(&Name::From).and_then(|f| address::list(f).ok()?.into_iter().next());
-        let from = from.ok_or_else(|| bad("From is no address"))?;
+        let from = message.address(&Name::From).ok_or_else(|| bad("From is no address"))?;
         let sender = Uri::parse(&from.uri).map_err(|_| bad("From is no URI"))?;
         let to = Uri::parse(message.uri()).map_err(|_| bad("the Request-URI is no URI"))?;
         let (picture, now) = (self.registrar.estate.picture(), self.now());
-        let realm = sender.host.to_owned();
-        let domain =
-            picture.domains.get(&realm).ok_or_else(|| warned(403, "messages come from subscribers"))?;
-        let iface = format!("{}@{realm}", sender.user.unwrap_or_default());
-        let user = domain.users.get(&iface);
-        self.registrar.authenticate(message, &realm, &iface, user, flow.peer.ip(), now.wall)?;
-        let user = user.ok_or_else(|| warned(403, "no such subscriber"))?;
-        let own = domain.aliases.get(user.user()).filter(|a| a.iface == iface);
-        let number = own.map_or(user.user(), |a| a.address.as_str()).to_owned();
+        let strangers = "messages come from subscribers";
+        let (realm, domain, user) = self.registrar.subscriber(&picture, message, flow, &sender, strangers)?;
         let query = Query {
-            domain: realm.clone(),
-            iface,
+            domain: realm.to_owned(),
+            iface: user.iface.clone(),
             context: user.context.clone(),
-            a: Calling { digits: number, ..Calling::default() },
-            b: Called { digits: to.number(), ..Called::default() },
+            a: Calling { digits: domain.number_of(user).to_owned(), ..Calling::default() },
+            b: Called { digits: dialled(&to), ..Called::default() },
             mode: Mode::Enblock,
             at: now.wall,
             explain: false,
         };
         let trace = route::route(&picture, &query);
-        let (place, uri, to_flow, routes) = match &trace.outcome {
+        let (place, Way { flow, uri, routes, .. }) = match &trace.outcome {
             Outcome::Refused { cause, .. } => return Err((call::Cause::from(*cause).status(), vec![])),
             Outcome::Local { domain, iface, .. } => {
                 let all = picture.registrations.get(domain).and_then(|d| d.get(iface));
                 let live = all.iter().flat_map(|c| c.iter()).filter(|c| c.expires > now.wall);
-                let contact = live.max_by_key(|c| (c.q, c.expires)).ok_or((480, vec![]))?;
-                let (transport, peer) = contact.received.split_once(' ').ok_or((480, vec![]))?;
-                let transport: Transport = transport.parse().map_err(|_| (480, vec![]))?;
-                let peer = peer.parse().map_err(|_| (480, vec![]))?;
-                (
-                    domain,
-                    contact.contact.clone(),
-                    Flow { transport, peer, connection: 0 },
-                    contact.path.clone(),
-                )
+                let contact = live.max_by_key(|c| (c.q, c.expires));
+                (domain, contact.and_then(to_contact).ok_or((480, vec![]))?)
             }
             Outcome::External { domain, trunk, .. } => {
-                let peer = self.trunks.peer(&picture, domain, trunk).ok_or((502, vec![]))?;
-                let uri = format!("sip:{}@{peer}", escape_user(&trace.b.digits));
-                (domain, uri, Flow { transport: Transport::Udp, peer, connection: 0 }, Vec::new())
+                let way = self.trunks.way(&picture, domain, trunk, &trace.b.digits);
+                (domain, way.ok_or((502, vec![]))?)
             }
         };
         let (tag, call) = (self.registrar.node.random_id(), self.registrar.node.random_id());
@@ -89,7 +74,7 @@ impl Shared {
         let content = message.header(&Name::ContentType).cloned().unwrap_or_else(|| "text/plain".into());
         let from = format!("{name}<sip:{}@{place}>;tag={tag:x}", escape_user(&trace.a.digits));
         let to = format!("<sip:{}@{place}>", escape_user(&trace.b.digits));
-        Ok(self.agent.send(now, to_flow, |via, _| {
+        Ok(self.agent.send(now, flow, |via, _| {
             let mut out = Message::request(Method::Message, uri).with(Name::Via, via);
             routes.into_iter().for_each(|r| out.push(Name::Route, r));
             out.push(Name::MaxForwards, hops.to_string());

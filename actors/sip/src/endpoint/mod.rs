@@ -359,11 +359,8 @@ impl Shared {
                 Ok(call) => shared.agent.assign(leg, &call),
                 Err(e) => {
                     tracing::error!(error = %e, "a call did not start");
-                    let (now, nobody) = (shared.now(), calls.node.random_id());
-                    if let Ok(nobody) = Address::new(format!("call/none/{nobody:x}")) {
-                        let release = LegCommand::Release { cause: call::Cause::CONGESTION, status: None };
-                        shared.agent.command(now, leg, &nobody, release);
-                    }
+                    let now = shared.now();
+                    shared.agent.refuse(now, leg, call::Cause::CONGESTION);
                 }
             }
             shared.flush();
@@ -641,7 +638,7 @@ impl Actor for EndpointActor {
                 let now = shared.now();
                 shared.agent.abandon(now, &call);
                 if crashed {
-                    let records = Address::new("call/records").map_err(ExitReason::error)?;
+                    let records = Address::new(call::RECORDS).map_err(ExitReason::error)?;
                     if let Ok(records) = cx.lookup::<RecordsMsg>(&records) {
                         let _ = records.tell(RecordsMsg::Lost { call });
                     }

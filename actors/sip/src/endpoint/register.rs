@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use bytestring::ByteString;
 use chrono::{DateTime, Utc};
-use domain::{Estate, Picture, state::Authentication, state::SipUser};
+use domain::{
+    Estate, Picture,
+    state::{Authentication, DomainState, SipUser},
+};
 use kit::{
     Address, Node, Vault,
     journal::Origin,
@@ -64,9 +67,7 @@ impl Registrar {
         let Some(domain) = picture.domains.get(&realm).cloned() else {
             return Err(warned(404, "there is no such domain here"));
         };
-        let to = request.header(&Name::To).ok_or_else(|| bad("there is no To"))?;
-        let to = address::list(to).map_err(|e| bad(&format!("To: {e}")))?;
-        let to = to.first().ok_or_else(|| bad("To is no URI"))?;
+        let to = request.address(&Name::To).ok_or_else(|| bad("To is no address"))?;
         let to = Uri::parse(&to.uri).map_err(|_| bad("To is no URI"))?;
         let iface = format!("{}@{realm}", to.user.unwrap_or_default());
         if to.host != realm {
@@ -92,6 +93,24 @@ impl Registrar {
         let origin = Origin { who: iface.clone(), from: format!("sip {flow}") };
         self.change(RegistrationCommand::Register(Box::new(register)), origin).await?;
         Ok(self.registered(request, &realm, &iface, now))
+    }
+
+    /// The subscriber a request comes from, once it has proved so, with its domain. `strangers` is said to others.
+    pub(super) fn subscriber<'p>(
+        &self,
+        picture: &'p Picture,
+        request: &Message,
+        flow: Flow,
+        from: &Uri<'_>,
+        strangers: &str,
+    ) -> Result<(&'p str, &'p DomainState, &'p SipUser), Answer> {
+        let known = picture.domains.get_key_value(from.host);
+        let (realm, domain) = known.ok_or_else(|| warned(403, strangers))?;
+        let iface = format!("{}@{realm}", from.user.unwrap_or_default());
+        let user = domain.users.get(&iface);
+        let now = self.node.clock().now();
+        self.authenticate(request, realm, &iface, user, flow.peer.ip(), now)?;
+        Ok((realm, domain, user.ok_or_else(|| warned(403, "no such subscriber"))?))
     }
 
     /// Whether a request comes from the subscriber it says; the answer otherwise.

@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
+use super::address::{self, Address};
+
 /// Largest message taken, bytes; a datagram cannot be larger.
 pub const MAX_MESSAGE: usize = 65_535;
 /// Header lines of one message at most.
@@ -285,6 +287,11 @@ impl Message {
         Some(text)
     }
 
+    /// The first address of a header.
+    pub fn address(&self, name: &Name) -> Option<Address> {
+        address::list(self.header(name)?).ok()?.into_iter().next()
+    }
+
     /// Whether a list of tokens holds this one (`Require`, `Supported`, `Allow`).
     pub fn lists(&self, name: &Name, token: &str) -> bool {
         self.all(name).any(|line| line.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
@@ -329,7 +336,7 @@ impl Message {
     /// `SIP/2.0/UDP host:port` and the parameters of the topmost `Via`.
     pub fn via(&self) -> Option<Via<'_>> {
         let line = self.header(&Name::Via)?;
-        Via::parse(super::address::pieces(line, ',').ok()?.first()?)
+        Via::parse(address::pieces(line, ',').ok()?.first()?)
     }
 
     /// The body's type without its parameters, in lower case.

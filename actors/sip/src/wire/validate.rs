@@ -2,7 +2,7 @@
 
 use super::{
     address,
-    message::{Message, Method, Name, is_token},
+    message::{Message, Name, is_token},
     uri::Uri,
 };
 
@@ -96,9 +96,4 @@ fn uri(text: &str) -> Result<(), Fault> {
         return Err(bad("the Request-URI holds headers"));
     }
     Ok(())
-}
-
-/// Whether a method is one this node knows.
-pub fn known(method: &Method) -> bool {
-    !matches!(method, Method::Other(_))
 }
