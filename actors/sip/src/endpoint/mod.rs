@@ -106,22 +106,10 @@ impl EndpointActor {
         let failed = |e: &dyn std::fmt::Display| {
             ExitReason::Error(format!("cannot listen for SIP on {}: {e}", listen.plain))
         };
-        let domain = socket2::Domain::for_address(listen.plain);
-        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).map_err(|e| failed(&e))?;
-        // The system may grant less; that costs retransmissions in a burst, nothing else.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-        let _ = socket.set_send_buffer_size(RECEIVE_BUFFER);
-        socket.set_nonblocking(true).map_err(|e| failed(&e))?;
-        socket.bind(&listen.plain.into()).map_err(|e| failed(&e))?;
-        let udp = UdpSocket::from_std(socket.into()).map_err(|e| failed(&e))?;
+        let (udp, tcp) = plain(listen.plain).await.map_err(|e| failed(&e))?;
         let local = udp.local_addr().map_err(|e| failed(&e))?;
-        let wanted = [
-            (Transport::Tcp, Some(local)),
-            (Transport::Tls, listen.tls),
-            (Transport::Ws, listen.ws),
-            (Transport::Wss, listen.wss),
-        ];
-        let mut doors = Vec::new();
+        let wanted = [(Transport::Tls, listen.tls), (Transport::Ws, listen.ws), (Transport::Wss, listen.wss)];
+        let mut doors = vec![Door { transport: Transport::Tcp, listener: tcp, local, tls: None }];
         for (transport, at) in wanted.into_iter().filter_map(|(t, at)| Some((t, at?))) {
             let failed = |e: &dyn std::fmt::Display| {
                 ExitReason::Error(format!("cannot listen for SIP over {} on {at}: {e}", transport.upper()))
@@ -160,6 +148,30 @@ impl EndpointActor {
         });
         Ok(Self { shared, doors, local, locals })
     }
+}
+
+/// UDP and TCP on one port. Where any port will do, one is sought that is free for both.
+async fn plain(listen: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = if listen.port() == 0 { 32 } else { 1 };
+    loop {
+        tries -= 1;
+        let udp = datagram_socket(listen)?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {}
+            tcp => return Ok((udp, tcp?)),
+        }
+    }
+}
+
+fn datagram_socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(listen);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+    // The system may grant less; that costs retransmissions in a burst, nothing else.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_send_buffer_size(RECEIVE_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 /// How we name ourselves: the address we listen on; where that is all of them, the one the peer sees.
@@ -662,5 +674,24 @@ impl Actor for EndpointActor {
             "streams": shared.streams.len(),
             "calls_watched": shared.watched.len(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn any_port_is_one_that_is_free_for_both() {
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            // Ports that only TCP holds are met sooner or later.
+            held.push(TcpListener::bind(any).await.expect("a port"));
+            let (udp, tcp) = plain(any).await.expect("two sockets");
+            assert_eq!(udp.local_addr().expect("bound"), tcp.local_addr().expect("bound"));
+        }
+        let taken = held[0].local_addr().expect("bound");
+        assert!(plain(taken).await.is_err(), "a port that was asked for is that one or none");
     }
 }
