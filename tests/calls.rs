@@ -9,15 +9,8 @@ use std::{
 
 use support::{
     Node,
-    phones::{self, Baresip, Linphone, PATIENCE, Sipp},
+    phones::{self, PATIENCE, Sipp, SoftPhone},
 };
-
-/// Where the node's SIP is.
-fn sip(node: &Node) -> SocketAddr {
-    let info: serde_json::Value =
-        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
-    info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address")
-}
 
 /// Media ports of this process's tests: each node has its own.
 fn media_ports() -> String {
@@ -27,37 +20,54 @@ fn media_ports() -> String {
     format!("[media]\nfirst_port = {first}\nlast_port = {}\n", first + 99)
 }
 
-const ALL_LOCAL: &str = r#"<?xml version="1.0"?>
-<context name="ctx"><rule name="all"><conditions><cdpn digits="%"/></conditions><result><local/></result></rule></context>
-"#;
-
 fn estate() -> Node {
     let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}", media_ports()), &[]);
     node.ok("domain/declare voip.test");
-    let imported = node.ssh("domain/voip.test/routing/import ecss1 -", ALL_LOCAL.as_bytes());
-    assert_eq!(imported.status, 0, "{imported:?}");
+    node.route_all("voip.test", "<local/>");
     node.ok("domain/voip.test/sip/user/declare ctx g 10{0-5}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
     node
 }
 
-fn json(node: &Node, command: &str) -> Vec<serde_json::Value> {
-    serde_json::from_str(&node.ok(&format!("{command} --json"))).expect("rows")
-}
-
 fn calls(node: &Node) -> Vec<serde_json::Value> {
-    json(node, "domain/voip.test/call/list")
+    node.rows("domain/voip.test/call/list")
 }
 
 fn cdrs(node: &Node) -> Vec<serde_json::Value> {
-    json(node, "domain/voip.test/cdr/list")
+    node.rows("domain/voip.test/cdr/list")
 }
 
-fn until(what: &str, done: impl FnMut() -> bool) {
-    until_within(PATIENCE, what, done);
+/// What a call's legs and actors said to each other, now or in the past.
+fn ladder(node: &Node, call: &serde_json::Value) -> String {
+    node.ok(&format!("domain/voip.test/call/ladder {}", id(call)))
 }
 
-fn until_within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
+/// The last part of a call's name, by which commands know it.
+fn id(call: &serde_json::Value) -> String {
+    call.as_str().and_then(|c| c.rsplit('/').next()).expect("its identity").to_owned()
+}
+
+/// An operator ends the oldest call.
+fn end(node: &Node) {
+    node.ok(&format!("domain/voip.test/call/end {} --force", id(&calls(node)[0]["call"])));
+    until("the call has ended", || calls(node).is_empty());
+}
+
+/// Until so many seconds of audio have come from each party of the only call that holds nobody, as the media plane tells.
+fn talked(node: &Node, seconds: u64) {
+    let all = |c: &serde_json::Value| {
+        let legs = c["legs"].as_array().cloned().unwrap_or_default();
+        legs.iter()
+            .filter(|l| l["holds"] == false)
+            .all(|l| l["quality"]["received"].as_u64().is_some_and(|r| r >= seconds * 50))
+    };
+    until("everybody has been heard", || {
+        let calls = calls(node);
+        calls.len() == 1 && all(&calls[0])
+    });
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(100));
@@ -67,23 +77,20 @@ fn until_within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) 
 #[test]
 fn two_phones_talk_both_ways_without_gaps() {
     let node = estate();
-    let at = sip(&node);
+    let at = node.sip();
     let dir = tempfile::tempdir().expect("a directory");
     let (low, high) = (dir.path().join("low.wav"), dir.path().join("high.wav"));
     phones::tone(&low, 440.0, 60);
     phones::tone(&high, 1000.0, 60);
-    let mut alice = Baresip::with(at, "100", "udp", "Geheim77", "", Some(&low));
-    let bob = Baresip::with(at, "101", "tcp", "Geheim77", ";answermode=auto", Some(&high));
+    let mut alice = SoftPhone::baresip(at, "100", "udp", "Geheim77", "", Some(&low));
+    let bob = SoftPhone::baresip(at, "101", "tcp", "Geheim77", ";answermode=auto", Some(&high));
     alice.says("200 OK");
     bob.says("200 OK");
     alice.types("/dial sip:101@voip.test");
     alice.says("Call established");
     until("the call is shown", || calls(&node).iter().any(|c| c["state"] == "talking"));
-    std::thread::sleep(Duration::from_secs(4));
-    let ladder = node.ok(&format!(
-        "domain/voip.test/call/ladder {}",
-        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
-    ));
+    talked(&node, 4);
+    let ladder = ladder(&node, &calls(&node)[0]["call"]);
     assert!(
         ladder.contains("INVITE") && ladder.contains("route 100 -> 101") && ladder.contains("200 OK"),
         "{ladder}"
@@ -106,24 +113,21 @@ fn two_phones_talk_both_ways_without_gaps() {
     assert_eq!((&cdr["side"]["a"], &cdr["side"]["b"]), (&"100".into(), &"101".into()), "{cdr}");
     assert!(cdr["seconds"].as_i64().is_some_and(|s| s >= 4) && cdr["cdr"]["cause"] == 16, "{cdr}");
     // The same ladder, from the journal.
-    let past = node.ok(&format!(
-        "domain/voip.test/call/ladder {}",
-        cdr["cdr"]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
-    ));
+    let past = self::ladder(&node, &cdr["cdr"]["call"]);
     assert!(past.contains("INVITE") && past.contains("BYE"), "{past}");
 }
 
 /// Registered, with a tone of its own, answering by itself.
-fn answering(at: SocketAddr, dir: &std::path::Path, user: &str, frequency: f32) -> Baresip {
+fn answering(at: SocketAddr, dir: &std::path::Path, user: &str, frequency: f32) -> SoftPhone {
     let file = dir.join(format!("{user}.wav"));
     phones::tone(&file, frequency, 60);
-    let phone = Baresip::with(at, user, "udp", "Geheim77", ";answermode=auto", Some(&file));
+    let phone = SoftPhone::baresip(at, user, "udp", "Geheim77", ";answermode=auto", Some(&file));
     phone.says("200 OK");
     phone
 }
 
 /// The newest recording holds this tone for two seconds on end.
-fn hears(phone: &Baresip, frequency: f32) -> bool {
+fn hears(phone: &SoftPhone, frequency: f32) -> bool {
     phone.recordings().iter().any(|recording| {
         let heard = phones::heard(&phones::samples(recording), frequency);
         heard.windows(20).any(|w| w.iter().all(|h| *h))
@@ -137,7 +141,7 @@ fn states(node: &Node) -> Vec<String> {
 #[test]
 fn a_phone_holds_and_transfers_blindly() {
     let node = estate();
-    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
     let mut alice = answering(at, dir.path(), "100", 500.0);
     let bob = answering(at, dir.path(), "101", 800.0);
     let carol = answering(at, dir.path(), "102", 1200.0);
@@ -145,7 +149,8 @@ fn a_phone_holds_and_transfers_blindly() {
     alice.says("Call established");
     alice.types("/hold");
     until("held", || states(&node) == ["held"]);
-    std::thread::sleep(Duration::from_secs(1));
+    // The phone's two ACKs and ours: it is ready for the next.
+    until("acknowledged", || ladder(&node, &calls(&node)[0]["call"]).matches("ACK").count() == 3);
     alice.types("/resume");
     until("retrieved", || states(&node) == ["talking"]);
     alice.types("/transfer sip:102@voip.test");
@@ -154,13 +159,9 @@ fn a_phone_holds_and_transfers_blindly() {
             c["state"] == "talking" && c["b"] == "102" && c["legs"].as_array().is_some_and(|l| l.len() == 2)
         })
     });
-    std::thread::sleep(Duration::from_secs(3));
+    talked(&node, 3);
     drop(alice);
-    node.ok(&format!(
-        "domain/voip.test/call/end {} --force",
-        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
-    ));
-    until("the call has ended", || calls(&node).is_empty());
+    end(&node);
     until("bob hears carol", || hears(&bob, 1200.0));
     until("carol hears bob", || hears(&carol, 800.0));
     until("two records", || cdrs(&node).len() == 2);
@@ -170,26 +171,25 @@ fn a_phone_holds_and_transfers_blindly() {
 #[test]
 fn a_phone_transfers_after_asking() {
     let node = estate();
-    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
     let bob = answering(at, dir.path(), "101", 800.0);
     let carol = answering(at, dir.path(), "102", 1200.0);
-    let mut alice = Linphone::start(at, "100", "Geheim77");
-    until("registered", || json(&node, "domain/voip.test/sip/user/registered").len() == 3);
+    let mut alice = SoftPhone::linphone(at, "100", "Geheim77");
+    until("registered", || node.rows("domain/voip.test/sip/user/registered").len() == 3);
     alice.types("call sip:101@voip.test");
     until("the first call", || states(&node) == ["talking"]);
     alice.types("pause 1");
     until("held", || states(&node) == ["held"]);
+    alice.says("is now paused");
     alice.types("call sip:102@voip.test");
+    alice.says("for call 2 (audio)");
     until("the second call", || states(&node) == ["held", "talking"]);
     alice.types("transfer 1 --to-call 2");
     until("one call is left", || calls(&node).len() == 1 && calls(&node)[0]["state"] == "talking");
-    std::thread::sleep(Duration::from_secs(3));
+    talked(&node, 3);
     drop(alice);
     assert_eq!(states(&node), ["talking"]);
-    node.ok(&format!(
-        "domain/voip.test/call/end {} --force",
-        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
-    ));
+    end(&node);
     until("bob hears carol", || hears(&bob, 1200.0));
     until("carol hears bob", || hears(&carol, 800.0));
 }
@@ -198,29 +198,27 @@ fn a_phone_transfers_after_asking() {
 fn three_phones_confer_and_each_hears_the_others() {
     let node = estate();
     node.ok("domain/voip.test/ss/conference/activate 100");
-    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
     let bob = answering(at, dir.path(), "101", 800.0);
     let carol = answering(at, dir.path(), "102", 1200.0);
     let dave = answering(at, dir.path(), "103", 1700.0);
-    let mut alice = Linphone::start(at, "100", "Geheim77");
-    until("registered", || json(&node, "domain/voip.test/sip/user/registered").len() == 4);
+    let mut alice = SoftPhone::linphone(at, "100", "Geheim77");
+    until("registered", || node.rows("domain/voip.test/sip/user/registered").len() == 4);
     alice.types("call sip:*71%23@voip.test");
     until("the conference", || states(&node) == ["conference"]);
+    alice.types("pause");
+    alice.says("is now paused");
     for (number, of, call) in [("101", 2, 2), ("102", 3, 3), ("103", 4, 4)] {
-        alice.types("pause");
-        std::thread::sleep(Duration::from_millis(500));
         alice.types(&format!("call sip:{number}@voip.test"));
+        alice.says(&format!("for call {call} (audio)"));
         until("a call to add", || states(&node).iter().any(|s| s == "talking"));
         alice.types(&format!("transfer {call} --to-call 1"));
         until("joined", || {
             calls(&node).len() == 1 && calls(&node)[0]["legs"].as_array().is_some_and(|l| l.len() == of)
         });
     }
-    std::thread::sleep(Duration::from_secs(4));
-    node.ok(&format!(
-        "domain/voip.test/call/end {} --force",
-        calls(&node)[0]["call"].as_str().and_then(|c| c.rsplit('/').next()).expect("its identity")
-    ));
+    talked(&node, 4);
+    end(&node);
     let tones = [800.0, 1200.0, 1700.0];
     for (i, phone) in [&bob, &carol, &dave].into_iter().enumerate() {
         for (j, tone) in tones.iter().enumerate().filter(|(j, _)| i != *j) {
@@ -245,16 +243,17 @@ fn multisorm(trunk: u16) -> Node {
 
 #[test]
 fn a_trunk_calls_in_and_is_called_across_the_bridges_of_the_multisorm_estate() {
-    let trunk = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+    let trunk = phones::free_port();
     let node = multisorm(trunk);
-    let at = sip(&node);
+    let at = node.sip();
     let dir = tempfile::tempdir().expect("a directory");
     let tone = dir.path().join("tone.wav");
     phones::tone(&tone, 600.0, 60);
-    let inside = Baresip::with(at, "300001@local.voip", "udp", "300001", ";answermode=auto", Some(&tone));
+    let inside =
+        SoftPhone::baresip(at, "300001@local.voip", "udp", "300001", ";answermode=auto", Some(&tone));
     inside.says("200 OK");
     let in_call = Sipp::at(trunk, "trunk_in.xml", at, &["-s", "73832710001", "-m", "1"]);
-    let of = |domain: &str| json(&node, &format!("domain/{domain}/call/list"));
+    let of = |domain: &str| node.rows(&format!("domain/{domain}/call/list"));
     until("both domains see the call", || {
         ["central_voip", "local.voip"].iter().all(|d| of(d).iter().any(|c| c["state"] == "talking"))
     });
@@ -271,7 +270,7 @@ fn a_trunk_calls_in_and_is_called_across_the_bridges_of_the_multisorm_estate() {
         on_bridge("c2l").lines().any(|l| l.contains("calls") && l.contains('0'))
     });
     let record =
-        |domain: &str| json(&node, &format!("domain/{domain}/cdr/list")).first().cloned().unwrap_or_default();
+        |domain: &str| node.rows(&format!("domain/{domain}/cdr/list")).first().cloned().unwrap_or_default();
     until("both domains have its record", || {
         ["central_voip", "local.voip"]
             .iter()
@@ -281,7 +280,7 @@ fn a_trunk_calls_in_and_is_called_across_the_bridges_of_the_multisorm_estate() {
     assert_eq!(record("local.voip")["side"]["to"], "300001@local.voip");
 
     let out_call = Sipp::at(trunk, "trunk_out.xml", at, &["-m", "1"]);
-    let mut outside = Baresip::with(at, "200100@voip.local", "udp", "200100", "", Some(&tone));
+    let mut outside = SoftPhone::baresip(at, "200100@voip.local", "udp", "200100", "", Some(&tone));
     outside.says("200 OK");
     outside.types("/dial sip:73832123456@voip.local");
     outside.says("Call established");
@@ -295,8 +294,8 @@ fn a_trunk_calls_in_and_is_called_across_the_bridges_of_the_multisorm_estate() {
 #[test]
 fn a_call_whose_actor_is_killed_ends_for_both_and_no_other_does() {
     let node = estate();
-    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
-    let mut phones: Vec<Baresip> =
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
+    let mut phones: Vec<SoftPhone> =
         (0..4).map(|i| answering(at, dir.path(), &format!("10{i}"), 500.0 + 300.0 * i as f32)).collect();
     phones[0].types("/dial sip:101@voip.test");
     phones[2].types("/dial sip:103@voip.test");
@@ -316,14 +315,14 @@ fn a_call_whose_actor_is_killed_ends_for_both_and_no_other_does() {
 #[test]
 fn a_node_that_dies_writes_a_record_for_every_answered_call() {
     let mut node = estate();
-    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
     let mut alice = answering(at, dir.path(), "100", 500.0);
     let _bob = answering(at, dir.path(), "101", 800.0);
     alice.types("/dial sip:101@voip.test");
     until("talking", || states(&node) == ["talking"]);
     node.kill();
     node.restart();
-    assert_eq!(json(&node, "domain/voip.test/sip/user/registered").len(), 2);
+    assert_eq!(node.rows("domain/voip.test/sip/user/registered").len(), 2);
     until("its record", || cdrs(&node).len() == 1);
     let cdr = &cdrs(&node)[0]["cdr"];
     assert!(cdr["answered"].is_string() && cdr["cause"] == 41 && cdr["released_by"] == "system", "{cdr}");
@@ -335,12 +334,12 @@ fn a_node_that_dies_writes_a_record_for_every_answered_call() {
 #[test]
 fn services_lead_calls_elsewhere_by_command_and_by_code() {
     let node = estate();
-    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
     let mut alice = answering(at, dir.path(), "100", 500.0);
     let mut bob = answering(at, dir.path(), "101", 800.0);
     let carol = answering(at, dir.path(), "102", 1200.0);
     let _ = &carol;
-    let reaches = |alice: &mut Baresip, number: &str| {
+    let reaches = |alice: &mut SoftPhone, number: &str| {
         alice.types("/dial sip:101@voip.test");
         until(&format!("the call is with {number}"), || {
             calls(&node).iter().any(|c| c["state"] == "talking" && c["b"] == number)
@@ -365,7 +364,7 @@ fn services_lead_calls_elsewhere_by_command_and_by_code() {
     bob.types("/dial sip:*26%23@voip.test");
     bob.says("Call established");
     let active = |service: &str| {
-        json(&node, "domain/voip.test/ss/list 101")
+        node.rows("domain/voip.test/ss/list 101")
             .iter()
             .any(|s| s["service"] == service && s["active"] == true)
     };
@@ -392,11 +391,11 @@ fn services_lead_calls_elsewhere_by_command_and_by_code() {
 fn a_call_that_rings_is_picked_up_elsewhere_and_forks_ring_together() {
     let node = estate();
     node.ok("domain/voip.test/ss/pickup/activate 102");
-    let (at, dir) = (sip(&node), tempfile::tempdir().expect("a directory"));
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
     let tone = dir.path().join("tone.wav");
     phones::tone(&tone, 900.0, 60);
     let quiet = |user: &str| {
-        let phone = Baresip::with(at, user, "udp", "Geheim77", "", Some(&tone));
+        let phone = SoftPhone::baresip(at, user, "udp", "Geheim77", "", Some(&tone));
         phone.says("200 OK");
         phone
     };
@@ -414,9 +413,9 @@ fn a_call_that_rings_is_picked_up_elsewhere_and_forks_ring_together() {
     until("its record", || cdrs(&node).iter().any(|c| c["cdr"]["service"] == "pickup"));
 
     // Two phones of one subscriber: with core_forking both ring, the first answer wins.
-    let second = Baresip::with(at, "101", "tcp", "Geheim77", ";answermode=auto", Some(&tone));
+    let second = SoftPhone::baresip(at, "101", "tcp", "Geheim77", ";answermode=auto", Some(&tone));
     second.says("200 OK");
-    until("two contacts", || json(&node, "domain/voip.test/sip/user/registered 101@voip.test").len() == 2);
+    until("two contacts", || node.rows("domain/voip.test/sip/user/registered 101@voip.test").len() == 2);
     node.ok("domain/voip.test/iface/user-set sip1 g 101@voip.test core_forking true");
     alice.types("/dial sip:101@voip.test");
     alice.says("Call established");

@@ -3,7 +3,7 @@
 mod support;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     time::{Duration, Instant},
 };
 
@@ -25,9 +25,7 @@ impl Noise {
 fn ten_million_random_datagrams_leave_the_node_answering() {
     const EACH: u64 = 5_000_000;
     let node = Node::start_with("[sip]\nlisten = \"127.0.0.1:0\"\n", &[]);
-    let info: serde_json::Value =
-        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
-    let to: SocketAddr = info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+    let to = node.sip();
     let files = std::fs::read_dir("fixtures/rfc4475").expect("the messages").flatten();
     let mut files: Vec<_> =
         files.map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "dat")).collect();

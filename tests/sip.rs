@@ -8,16 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Node, phones::Baresip};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where the node's SIP is.
-fn sip(node: &Node) -> SocketAddr {
-    let info: serde_json::Value =
-        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
-    info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address")
-}
+use support::{
+    Node,
+    phones::{self, PATIENCE, SoftPhone},
+};
 
 fn estate(digest: &str) -> Node {
     let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\ndigest = \"{digest}\"\n"), &[]);
@@ -41,12 +35,12 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 #[test]
 fn phones_register_over_udp_and_tcp_and_stay_registered_over_kill_9() {
     let mut node = estate("md5");
-    let at = sip(&node);
-    let udp = Baresip::start(at, "100", "udp", "Geheim77");
+    let at = node.sip();
+    let udp = SoftPhone::silent(at, "100", "udp", "Geheim77");
     udp.says("200 OK");
-    let tcp = Baresip::start(at, "101", "tcp", "Geheim77");
+    let tcp = SoftPhone::silent(at, "101", "tcp", "Geheim77");
     tcp.says("200 OK");
-    let wrong = Baresip::start(at, "102", "udp", "falsch");
+    let wrong = SoftPhone::silent(at, "102", "udp", "falsch");
     wrong.says("403 Forbidden");
     let rows = registered(&node);
     let ifaces: Vec<_> = rows.iter().map(|r| r["interface"].as_str().unwrap_or_default()).collect();
@@ -108,7 +102,7 @@ impl Phone {
 #[test]
 fn what_is_wrong_with_a_registration_is_said() {
     let node = estate("both");
-    let mut phone = Phone::new(sip(&node));
+    let mut phone = Phone::new(node.sip());
     let status = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
     let challenged = phone.register("100", "Contact: <sip:100@127.0.0.1>\r\n");
     assert_eq!(status(&challenged), "401");
@@ -156,7 +150,7 @@ fn elph_clients_are_counted_and_the_one_too_many_is_refused() {
     let node = estate("md5");
     node.ok("domain/voip.test/sip/user/declare ctx g 20{0-1}@voip.test alias-as-user no_authentication login-as-user x");
     node.ok("domain/voip.test/properties/restrictions/set elph\\member\\limit 1");
-    let at = sip(&node);
+    let at = node.sip();
     let elph = |user: &str, phone: &mut Phone| {
         let more = format!("User-Agent: Elph-desktop 2.1.1+6\r\nContact: <sip:{user}@127.0.0.1>\r\n");
         phone.register(user, &more)
@@ -179,7 +173,7 @@ fn elph_clients_are_counted_and_the_one_too_many_is_refused() {
 #[test]
 fn who_guesses_passwords_has_to_wait() {
     let node = estate("md5");
-    let at = sip(&node);
+    let at = node.sip();
     let dir = tempfile::tempdir().expect("a directory");
     let scenario = dir.path().join("guess.xml");
     std::fs::write(&scenario, include_str!("support/register.xml")).expect("written");
@@ -211,7 +205,7 @@ fn who_guesses_passwords_has_to_wait() {
 #[test]
 fn garbage_leaves_the_node_answering() {
     let node = estate("md5");
-    let at = sip(&node);
+    let at = node.sip();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let seed = b"REGISTER sip:voip.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1\r\nCSeq: 1 REGISTER\r\nTo: <sip:1@voip.test>\r\n\r\n";
@@ -313,7 +307,7 @@ const TORTURES: &[(&str, &[u16])] = &[
 fn every_torture_of_rfc_4475_gets_the_answer_it_asks_for() {
     let node = estate("md5");
     node.ok("domain/declare example.com");
-    let to = sip(&node);
+    let to = node.sip();
     let files = std::fs::read_dir("fixtures/rfc4475").expect("the messages").flatten();
     let all = files.filter(|f| f.path().extension().is_some_and(|e| e == "dat")).count();
     assert_eq!(all, TORTURES.len(), "each message has its expectation");
@@ -390,22 +384,19 @@ fn a_phone_registers_over_tls_and_calls_come_to_it_on_its_connection() {
     );
     let node = Node::start_with(&doors, &[]);
     node.ok("domain/declare voip.test");
-    let all = b"<context name=\"ctx\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
-    assert_eq!(node.ssh("domain/voip.test/routing/import ecss1 -", all).status, 0);
+    node.route_all("voip.test", "<local/>");
     node.ok("domain/voip.test/sip/user/declare ctx g 10{0-1}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
-    let info: serde_json::Value =
-        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
-    let tls = info["state"]["tls"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+    let tls = node.sip_over("tls");
     let tone = dir.path().join("tone.wav");
-    support::phones::tone(&tone, 700.0, 60);
-    let bob = Baresip::with(tls, "101", "tls", "Geheim77", ";answermode=auto", Some(&tone));
+    phones::tone(&tone, 700.0, 60);
+    let bob = SoftPhone::baresip(tls, "101", "tls", "Geheim77", ";answermode=auto", Some(&tone));
     bob.says("200 OK");
     let rows = registered(&node);
     assert!(
         rows[0]["registration"]["received"].as_str().is_some_and(|r| r.starts_with("tls 127.0.0.1:")),
         "{rows:?}"
     );
-    let mut alice = Baresip::with(sip(&node), "100", "udp", "Geheim77", "", Some(&tone));
+    let mut alice = SoftPhone::baresip(node.sip(), "100", "udp", "Geheim77", "", Some(&tone));
     alice.says("200 OK");
     alice.types("/dial sip:101@voip.test");
     alice.says("Call established");
@@ -416,10 +407,9 @@ fn a_phone_registers_over_tls_and_calls_come_to_it_on_its_connection() {
 #[test]
 fn a_subscriber_writes_to_a_number_and_hears_what_came_of_it() {
     let node = estate("md5");
-    let all = b"<context name=\"ctx\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
-    assert_eq!(node.ssh("domain/voip.test/routing/import ecss1 -", all).status, 0);
+    node.route_all("voip.test", "<local/>");
     node.ok("domain/voip.test/sip/user/declare ctx g 20{0-1}@voip.test alias-as-user no_authentication login-as-user x");
-    let to = sip(&node);
+    let to = node.sip();
     let open = || {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -474,9 +464,7 @@ async fn a_websocket_speaks_sip_and_nothing_else() {
     let node = Node::start_with("[sip]\nlisten = \"127.0.0.1:0\"\nws = \"127.0.0.1:0\"\n", &[]);
     node.ok("domain/declare voip.test");
     node.ok("domain/voip.test/sip/user/declare ctx g 100@voip.test alias-as-user no_authentication login-as-user x");
-    let info: serde_json::Value =
-        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
-    let at = info["state"]["ws"].as_str().expect("an address").to_owned();
+    let at = node.sip_over("ws").to_string();
     let open = |protocol: Option<&'static str>| {
         let at = at.clone();
         async move {

@@ -2,37 +2,29 @@
 
 mod support;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use support::{
+    Node,
+    phones::{self, Sipp},
 };
-
-use support::{Node, phones::Sipp};
-
-const OUT: &str = "<context name=\"ctx\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions>\
-                   <result><external><trunk value=\"out\"/></external></result></rule></context>";
 
 #[test]
 fn a_steady_load_leaves_nothing_behind() {
-    let caller =
-        std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
-    let callee =
-        std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+    let caller = phones::free_port();
+    let callee = phones::free_port();
     let node = Node::start_with(
         "[sip]\nlisten = \"127.0.0.1:0\"\n[media]\nfirst_port = 60000\nlast_port = 61999\n",
         &[],
     );
     node.ok("domain/declare load");
-    assert_eq!(node.ssh("domain/load/routing/import ecss1 -", OUT.as_bytes()).status, 0);
+    node.route_all("load", "<external><trunk value=\"out\"/></external>");
     for (name, port) in [("in", caller), ("out", callee)] {
         node.ok(&format!(
             "domain/load/trunk/sip/declare ctx g {name} set static 127.0.0.1 {port} sip-proxy 5060"
         ));
     }
-    let info = || -> serde_json::Value {
-        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON")
-    };
-    let at: SocketAddr = info()["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+    let at = node.sip();
     let load = |rate: u32, seconds: u32| {
         let callee = Sipp::built_in("uas", callee, at, &[]);
         let calls = (rate * seconds).to_string();
@@ -48,7 +40,7 @@ fn a_steady_load_leaves_nothing_behind() {
     let state = || {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
-            let state = info()["state"].clone();
+            let state = node.endpoint();
             // Neighbours that are silent now are still being asked how they are.
             let few = state["transactions"].as_u64().is_some_and(|t| t < 20);
             if few && state["legs"] == 0 && state["calls_watched"] == 0 {

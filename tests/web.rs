@@ -232,21 +232,18 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_seen_live_and_their_ladders_later() {
-    use support::phones::{self, Baresip};
+    use support::phones::{self, SoftPhone};
     let media = "[media]\nfirst_port = 62000\nlast_port = 62099\n";
     let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{media}"), &[]);
     node.ok("domain/declare voip.test");
-    let context = b"<context name=\"c\"><rule name=\"own\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
-    assert_eq!(node.ssh("domain/voip.test/routing/import ecss1 -", context).status, 0);
-    node.ok("domain/voip.test/sip/user/declare c g 10{0-1}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
-    let info: serde_json::Value =
-        serde_json::from_str(&node.ok("node/actor/info sip/endpoint --json")).expect("JSON");
-    let at = info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+    node.route_all("voip.test", "<local/>");
+    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-1}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    let at = node.sip();
     let dir = tempfile::tempdir().expect("a directory");
     let tone = dir.path().join("tone.wav");
     phones::tone(&tone, 600.0, 60);
-    let mut alice = Baresip::with(at, "100", "udp", "Geheim77", "", Some(&tone));
-    let bob = Baresip::with(at, "101", "udp", "Geheim77", ";answermode=auto", Some(&tone));
+    let mut alice = SoftPhone::baresip(at, "100", "udp", "Geheim77", "", Some(&tone));
+    let bob = SoftPhone::baresip(at, "101", "udp", "Geheim77", ";answermode=auto", Some(&tone));
     alice.says("200 OK");
     bob.says("200 OK");
     alice.types("/dial sip:101@voip.test");

@@ -117,6 +117,37 @@ impl Node {
         answer(child.wait_with_output().expect("it ends"))
     }
 
+    /// The rows a command answers with.
+    pub fn rows(&self, line: &str) -> Vec<serde_json::Value> {
+        serde_json::from_str(&self.ok(&format!("{line} --json"))).expect("rows")
+    }
+
+    /// What the SIP endpoint says of itself.
+    pub fn endpoint(&self) -> serde_json::Value {
+        let info: serde_json::Value =
+            serde_json::from_str(&self.ok("node/actor/info sip/endpoint --json")).expect("JSON");
+        info["state"].clone()
+    }
+
+    /// Where SIP comes in over `listen` (UDP and TCP), `tls`, `ws` or `wss`.
+    pub fn sip_over(&self, door: &str) -> SocketAddr {
+        self.endpoint()[door].as_str().and_then(|a| a.parse().ok()).expect("an address")
+    }
+
+    pub fn sip(&self) -> SocketAddr {
+        self.sip_over("listen")
+    }
+
+    /// A context `ctx` of one rule: every number, with this result.
+    pub fn route_all(&self, domain: &str, result: &str) {
+        let context = format!(
+            "<context name=\"ctx\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions>\
+             <result>{result}</result></rule></context>"
+        );
+        let imported = self.ssh(&format!("domain/{domain}/routing/import ecss1 -"), context.as_bytes());
+        assert_eq!(imported.status, 0, "{imported:?}");
+    }
+
     /// Resident memory, bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");

@@ -11,20 +11,44 @@ use std::{
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A baresip of its own directory; it ends with the test.
-pub struct Baresip {
+/// A phone with a directory of its own that is typed to and read; it ends with the test.
+pub struct SoftPhone {
+    name: &'static str,
     child: Child,
     lines: mpsc::Receiver<String>,
     dir: tempfile::TempDir,
 }
 
-impl Baresip {
-    pub fn start(node: SocketAddr, user: &str, transport: &str, password: &str) -> Self {
-        Self::with(node, user, transport, password, "", None)
+/// A port that nobody has now.
+pub fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port()
+}
+
+/// A port whose successor is free too: baresip takes that one for TLS.
+fn free_pair() -> u16 {
+    use std::{
+        net::TcpListener,
+        sync::atomic::{AtomicU16, Ordering::Relaxed},
+    };
+    // Phones of one program never ask for the same pair, however soon one follows another.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 41_000 + (std::process::id() % 50) as u16 * 400;
+    let pairs = std::iter::repeat_with(|| first + (NEXT.fetch_add(1, Relaxed) % 200) * 2);
+    let free = |p: &u16| {
+        let both = [*p, p + 1].map(|p| TcpListener::bind(("127.0.0.1", p)));
+        both.iter().all(Result::is_ok) && UdpSocket::bind(("127.0.0.1", *p)).is_ok()
+    };
+    pairs.take(1000).find(free).expect("two ports beside each other")
+}
+
+impl SoftPhone {
+    /// A baresip that only registers.
+    pub fn silent(node: SocketAddr, user: &str, transport: &str, password: &str) -> Self {
+        Self::baresip(node, user, transport, password, "", None)
     }
 
     /// With more parameters of the account, and a file that it says.
-    pub fn with(
+    pub fn baresip(
         node: SocketAddr,
         user: &str,
         transport: &str,
@@ -32,8 +56,7 @@ impl Baresip {
         more: &str,
         says: Option<&Path>,
     ) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        let (dir, free) = (tempfile::tempdir().expect("a directory"), free_pair());
         let domain = if user.contains('@') { "" } else { "@voip.test" };
         let account = format!(
             "<sip:{user}{domain};transport={transport}>;auth_pass={password};\
@@ -49,18 +72,37 @@ impl Baresip {
         );
         std::fs::write(dir.path().join("accounts"), account).expect("written");
         std::fs::write(dir.path().join("config"), config).expect("written");
-        let mut child = Command::new("baresip")
-            .args(["-4", "-s", "-f"])
-            .arg(dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("baresip runs; ops/test installs it");
+        let mut command = Command::new("baresip");
+        command.args(["-4", "-s", "-f"]).arg(dir.path());
+        Self::run("baresip", command, dir)
+    }
+
+    /// A linphone, for what baresip cannot: attended transfer.
+    pub fn linphone(node: SocketAddr, user: &str, password: &str) -> Self {
+        let (dir, free) = (tempfile::tempdir().expect("a directory"), free_port());
+        let config = format!(
+            "[sip]\nsip_port={free}\nsip_tcp_port=-1\nsip_tls_port=-1\ndefault_proxy=0\n\
+             register_only_when_network_is_up=0\n[rtp]\naudio_rtp_port=-1\n\
+             [proxy_0]\nreg_proxy=<sip:{node}>\nreg_route=<sip:{node};lr>\nreg_identity=sip:{user}@voip.test\n\
+             reg_expires=600\nreg_sendregister=1\npublish=0\n\
+             [auth_info_0]\nusername={user}\npasswd={password}\nrealm=voip.test\ndomain=voip.test\n"
+        );
+        std::fs::write(dir.path().join("rc"), config).expect("written");
+        std::fs::create_dir_all(dir.path().join(".local/share/linphone")).expect("made");
+        let mut command = Command::new("linphonec");
+        command.arg("-c").arg(dir.path().join("rc")).env("HOME", dir.path());
+        let mut phone = Self::run("linphonec", command, dir);
+        phone.types("soundcard use files");
+        phone
+    }
+
+    fn run(name: &'static str, mut command: Command, dir: tempfile::TempDir) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}; ops/test installs it"));
         let (said, lines) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().expect("a pipe"));
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| said.send(l)));
-        Self { child, lines, dir }
+        Self { name, child, lines, dir }
     }
 
     /// Types a command of its menu.
@@ -79,10 +121,10 @@ impl Baresip {
             }
             seen.push(line);
         }
-        panic!("baresip does not say {wanted:?}: {seen:#?}");
+        panic!("{} does not say {wanted:?}: {seen:#?}", self.name);
     }
 
-    /// What it heard: recordings of decoded audio.
+    /// What a baresip heard: recordings of decoded audio.
     pub fn recordings(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.dir.path()).expect("its directory");
         let mut all: Vec<PathBuf> =
@@ -92,7 +134,7 @@ impl Baresip {
     }
 }
 
-impl Drop for Baresip {
+impl Drop for SoftPhone {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -147,7 +189,7 @@ pub struct Sipp {
 impl Sipp {
     /// `arguments` follow the scenario's; calls to be made, where it makes them, are among them.
     pub fn start(scenario: &str, node: SocketAddr, arguments: &[&str]) -> Self {
-        let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        let port = free_port();
         Self::at(port, scenario, node, arguments)
     }
 
@@ -194,69 +236,6 @@ impl Sipp {
 }
 
 impl Drop for Sipp {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A linphone of its own directory, for what baresip cannot: attended transfer.
-pub struct Linphone {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    _dir: tempfile::TempDir,
-}
-
-impl Linphone {
-    pub fn start(node: SocketAddr, user: &str, password: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let free = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
-        let config = format!(
-            "[sip]\nsip_port={free}\nsip_tcp_port=-1\nsip_tls_port=-1\ndefault_proxy=0\n\
-             register_only_when_network_is_up=0\n[rtp]\naudio_rtp_port=-1\n\
-             [proxy_0]\nreg_proxy=<sip:{node}>\nreg_route=<sip:{node};lr>\nreg_identity=sip:{user}@voip.test\n\
-             reg_expires=600\nreg_sendregister=1\npublish=0\n\
-             [auth_info_0]\nusername={user}\npasswd={password}\nrealm=voip.test\ndomain=voip.test\n"
-        );
-        std::fs::write(dir.path().join("rc"), config).expect("written");
-        std::fs::create_dir_all(dir.path().join(".local/share/linphone")).expect("made");
-        let mut child = Command::new("linphonec")
-            .arg("-c")
-            .arg(dir.path().join("rc"))
-            .env("HOME", dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("linphonec runs; ops/test installs it");
-        let (said, lines) = mpsc::channel();
-        let out = BufReader::new(child.stdout.take().expect("a pipe"));
-        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| said.send(l)));
-        let mut phone = Self { child, lines, _dir: dir };
-        phone.types("soundcard use files");
-        phone
-    }
-
-    pub fn types(&mut self, command: &str) {
-        let input = self.child.stdin.as_mut().expect("a pipe");
-        writeln!(input, "{command}").and_then(|()| input.flush()).expect("typed");
-    }
-
-    /// Reads what it says until a text comes.
-    pub fn says(&self, wanted: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if line.contains(wanted) {
-                return;
-            }
-            seen.push(line);
-        }
-        panic!("linphone does not say {wanted:?}: {seen:#?}");
-    }
-}
-
-impl Drop for Linphone {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
