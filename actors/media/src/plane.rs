@@ -5,15 +5,12 @@
 //! thread tells the call what it must know through its mailbox.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap, VecDeque},
-    net::{IpAddr, SocketAddr, UdpSocket as StdSocket},
-    rc::{Rc, Weak},
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,21 +20,18 @@ use call::{
 };
 use kit::Mailbox;
 use parking_lot::Mutex;
-use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle};
+use tokio::sync::mpsc;
 
 use crate::{
+    ports::{Pair, Ports},
     sdp::{self, Codec, Direction, Local, Remote},
-    session::{Agreed, Out, Session},
+    session::Agreed,
     sound,
+    thread::{Command, serve},
 };
 
 /// Commands that may wait for a thread.
 const WAITING: usize = 65_536;
-/// Between two reports to a peer.
-const REPORT: Duration = Duration::from_secs(5);
-const TICK: Duration = Duration::from_millis(20);
-/// Largest packet taken, bytes.
-const MTU: usize = 2048;
 
 /// What the plane is made of.
 #[derive(Debug, Clone)]
@@ -58,112 +52,6 @@ pub enum PlaneError {
     Music(std::path::PathBuf, sound::SoundError),
     #[error("media ports {0}-{1} are no range of pairs")]
     Ports(u16, u16),
-}
-
-/// Pairs of ports. A pair that was bound once stays bound: the longest unused is taken first, so that late packets of an
-/// ended call meet nobody, and setting a call up costs no socket.
-struct Ports {
-    address: IpAddr,
-    /// Not bound yet.
-    fresh: Mutex<VecDeque<u16>>,
-    /// By the thread that reads them.
-    used: Vec<Mutex<VecDeque<(StdSocket, StdSocket, u16)>>>,
-}
-
-/// A pair of sockets; it is given back when nobody has it any more.
-struct Pair {
-    sockets: Option<(StdSocket, StdSocket)>,
-    port: u16,
-    /// The thread that reads it.
-    thread: AtomicUsize,
-    ports: Arc<Ports>,
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        if let (Some((rtp, rtcp)), Some(used)) =
-            (self.sockets.take(), self.ports.used.get(self.thread.load(Relaxed)))
-        {
-            used.lock().push_back((rtp, rtcp, self.port));
-        }
-    }
-}
-
-/// Pairs that rest before one of them is taken again, while there are fresh ones.
-const RESTING: usize = 64;
-
-impl Ports {
-    fn take(self: &Arc<Self>, thread: usize) -> Result<Arc<Pair>, MediaError> {
-        let pair = |(rtp, rtcp, port): (StdSocket, StdSocket, u16), thread: usize| {
-            let (sockets, thread) = (Some((rtp, rtcp)), AtomicUsize::new(thread));
-            Ok(Arc::new(Pair { sockets, port, thread, ports: self.clone() }))
-        };
-        let again = |thread: usize, resting: usize| {
-            let mut used = self.used.get(thread)?.lock();
-            if used.len() > resting { used.pop_front() } else { None }
-        };
-        if let Some(rested) = again(thread, RESTING) {
-            return pair(rested, thread);
-        }
-        // A port that somebody else has is tried again later.
-        let tries = self.fresh.lock().len();
-        for _ in 0..tries {
-            let Some(port) = self.fresh.lock().pop_front() else { break };
-            let bind = |port: u16| {
-                let socket = StdSocket::bind((self.address, port))?;
-                socket.set_nonblocking(true)?;
-                Ok::<_, std::io::Error>(socket)
-            };
-            match (bind(port), bind(port + 1)) {
-                (Ok(rtp), Ok(rtcp)) => return pair((rtp, rtcp, port), thread),
-                _ => self.fresh.lock().push_back(port),
-            }
-        }
-        let others = (0..self.used.len()).filter(|t| *t != thread);
-        let found = std::iter::once(thread).chain(others).find_map(|t| Some((again(t, 0)?, t)));
-        let (found, of) = found.ok_or(MediaError::NoPorts)?;
-        pair(found, of)
-    }
-}
-
-enum Command {
-    Open {
-        session: u64,
-        events: Mailbox<CallMsg>,
-    },
-    Add {
-        session: u64,
-        leg: LegId,
-        pair: Arc<Pair>,
-        ssrc: u32,
-    },
-    Agree {
-        session: u64,
-        leg: LegId,
-        agreed: Box<Agreed>,
-    },
-    Hear {
-        session: u64,
-        leg: LegId,
-        source: Source,
-    },
-    Press {
-        session: u64,
-        leg: LegId,
-        key: char,
-        millis: u32,
-    },
-    Remove {
-        session: u64,
-        leg: LegId,
-    },
-    /// Another thread reads this port now.
-    Forget {
-        port: u16,
-    },
-    Close {
-        session: u64,
-    },
 }
 
 /// The media plane. Clones share it.
@@ -448,221 +336,5 @@ impl Drop for Handle {
             self.send(Command::Close { session });
         }
         self.flush();
-    }
-}
-
-// ---- the threads
-
-/// A session on its thread.
-struct Hosted {
-    core: RefCell<Session>,
-    lines: RefCell<HashMap<LegId, Taken>>,
-    events: Mailbox<CallMsg>,
-    ticking: RefCell<Option<JoinHandle<()>>>,
-    keeping: RefCell<Option<JoinHandle<()>>>,
-}
-
-/// Whose packets a line's are; nobody's between two calls.
-type Owner = Rc<RefCell<Option<(Weak<Hosted>, LegId)>>>;
-
-/// A pair of sockets that this thread reads, whoever has it now.
-struct Line {
-    rtp: Rc<UdpSocket>,
-    rtcp: Rc<UdpSocket>,
-    owner: Owner,
-    readers: [JoinHandle<()>; 2],
-}
-
-/// What a leg has: its line, and the pair, which is free again when the leg has gone.
-struct Taken {
-    line: Rc<Line>,
-    _pair: Arc<Pair>,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.readers.iter().for_each(JoinHandle::abort);
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.line.owner.replace(None);
-    }
-}
-
-impl Line {
-    fn open(pair: &Pair) -> std::io::Result<Self> {
-        let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
-        let (rtp, rtcp) = pair.sockets.as_ref().ok_or_else(gone)?;
-        let socket = |s: &StdSocket| Ok::<_, std::io::Error>(Rc::new(UdpSocket::from_std(s.try_clone()?)?));
-        let (rtp, rtcp) = (socket(rtp)?, socket(rtcp)?);
-        let owner: Owner = Rc::default();
-        let readers = [read(rtp.clone(), owner.clone(), false), read(rtcp.clone(), owner.clone(), true)];
-        Ok(Self { rtp, rtcp, owner, readers })
-    }
-}
-
-/// Reads a socket for whoever owns it; what comes for nobody is thrown away.
-fn read(socket: Rc<UdpSocket>, owner: Owner, control: bool) -> JoinHandle<()> {
-    tokio::task::spawn_local(async move {
-        let mut buffer = [0; MTU];
-        loop {
-            let (length, from) = match socket.recv_from(&mut buffer).await {
-                Ok(got) => got,
-                // The peer's port is closed: it may open yet.
-                Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => continue,
-                Err(_) => return,
-            };
-            let Some((hosted, leg)) = owner.borrow().as_ref().and_then(|(h, l)| Some((h.upgrade()?, *l)))
-            else {
-                continue;
-            };
-            {
-                let mut core = hosted.core.borrow_mut();
-                match control {
-                    true => core.control(now(), leg, from, &buffer[..length]),
-                    false => core.packet(now(), leg, from, &buffer[..length]),
-                }
-            }
-            hosted.flush();
-        }
-    })
-}
-
-impl Drop for Hosted {
-    fn drop(&mut self) {
-        for task in [self.ticking.take(), self.keeping.take()].into_iter().flatten() {
-            task.abort();
-        }
-    }
-}
-
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-impl Hosted {
-    /// Sends what the session wants sent.
-    fn flush(&self) {
-        let outs: Vec<Out> = self.core.borrow_mut().outputs().collect();
-        let lines = self.lines.borrow();
-        for out in outs {
-            match out {
-                // What does not fit now is lost, as packets are.
-                Out::Rtp(leg, to, bytes) => drop(lines.get(&leg).map(|t| t.line.rtp.try_send_to(&bytes, to))),
-                Out::Rtcp(leg, to, bytes) => {
-                    drop(lines.get(&leg).map(|t| t.line.rtcp.try_send_to(&bytes, to)))
-                }
-                Out::Event(leg, event) => drop(self.events.tell(CallMsg::Media(leg, event))),
-            }
-        }
-    }
-
-    fn add(self: &Rc<Self>, leg: LegId, line: Rc<Line>, pair: Arc<Pair>, ssrc: u32) {
-        self.core.borrow_mut().add(now(), leg, ssrc);
-        line.owner.replace(Some((Rc::downgrade(self), leg)));
-        self.lines.borrow_mut().insert(leg, Taken { line, _pair: pair });
-    }
-
-    /// Makes sounds while there are any to make.
-    fn tick(self: &Rc<Self>) {
-        let mut ticking = self.ticking.borrow_mut();
-        if ticking.as_ref().is_some_and(|t| !t.is_finished()) || !self.core.borrow().ticks() {
-            return;
-        }
-        let me = Rc::downgrade(self);
-        *ticking = Some(tokio::task::spawn_local(async move {
-            let mut interval = tokio::time::interval(TICK);
-            loop {
-                interval.tick().await;
-                let Some(me) = me.upgrade() else { return };
-                if !me.core.borrow().ticks() {
-                    return;
-                }
-                me.core.borrow_mut().tick();
-                me.flush();
-            }
-        }));
-    }
-
-    fn keep(self: &Rc<Self>) {
-        let me = Rc::downgrade(self);
-        let task = tokio::task::spawn_local(async move {
-            loop {
-                tokio::time::sleep(REPORT).await;
-                let Some(me) = me.upgrade() else { return };
-                me.core.borrow_mut().housekeeping(now());
-                me.flush();
-            }
-        });
-        *self.keeping.borrow_mut() = Some(task);
-    }
-}
-
-async fn serve(mut commands: mpsc::Receiver<Vec<Command>>, music: Arc<[i16]>) {
-    let mut sessions: HashMap<u64, Rc<Hosted>> = HashMap::new();
-    let mut lines: HashMap<u16, Rc<Line>> = HashMap::new();
-    while let Some(all) = commands.recv().await {
-        for command in all {
-            carry_out(command, &mut sessions, &mut lines, &music);
-        }
-    }
-}
-
-fn carry_out(
-    command: Command,
-    sessions: &mut HashMap<u64, Rc<Hosted>>,
-    lines: &mut HashMap<u16, Rc<Line>>,
-    music: &Arc<[i16]>,
-) {
-    match command {
-        Command::Open { session, events } => {
-            let hosted = Rc::new(Hosted {
-                core: RefCell::new(Session::new(music.clone(), now())),
-                lines: RefCell::default(),
-                events,
-                ticking: RefCell::default(),
-                keeping: RefCell::default(),
-            });
-            hosted.keep();
-            sessions.insert(session, hosted);
-        }
-        Command::Close { session } => drop(sessions.remove(&session)),
-        Command::Add { session, leg, pair, ssrc } => {
-            let Some(hosted) = sessions.get(&session) else { return };
-            let line = match lines.get(&pair.port) {
-                Some(line) => line.clone(),
-                None => match Line::open(&pair) {
-                    Ok(line) => lines.entry(pair.port).insert_entry(Rc::new(line)).get().clone(),
-                    Err(e) => {
-                        tracing::error!(error = %e, "sockets of a leg cannot be used");
-                        return;
-                    }
-                },
-            };
-            hosted.add(leg, line, pair, ssrc);
-        }
-        Command::Agree { session, leg, agreed } => {
-            with(sessions, session, |s| s.agree(leg, *agreed));
-        }
-        Command::Hear { session, leg, source } => with(sessions, session, |s| s.hear(leg, source)),
-        Command::Press { session, leg, key, millis } => {
-            with(sessions, session, |s| s.press(leg, key, millis))
-        }
-        Command::Remove { session, leg } => {
-            with(sessions, session, |s| s.remove(leg));
-            if let Some(hosted) = sessions.get(&session) {
-                hosted.lines.borrow_mut().remove(&leg);
-            }
-        }
-        Command::Forget { port } => drop(lines.remove(&port)),
-    }
-}
-
-fn with(sessions: &HashMap<u64, Rc<Hosted>>, session: u64, change: impl FnOnce(&mut Session)) {
-    if let Some(hosted) = sessions.get(&session) {
-        change(&mut hosted.core.borrow_mut());
-        hosted.tick();
     }
 }

@@ -3,19 +3,21 @@
 
 mod invite;
 mod message;
+mod neighbours;
 mod register;
+mod socket;
 pub mod stream;
 
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use call::{CallMsg, Ladder, LegCommand, LegId, RecordsMsg, SignalMsg};
 use kit::{Actor, Address, Cx, ExitReason};
 use rand::RngCore;
@@ -23,26 +25,23 @@ use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Notify, mpsc},
 };
-use tokio_rustls::TlsAcceptor;
 
+use neighbours::neighbours;
 pub(crate) use register::Registrar;
 use register::{Answer, warned};
+use socket::{Door, accept, acceptor, datagrams, named, plain};
 
 use crate::{
     agent::{self, ALLOW, Agent, Now, Output, SUPPORTED},
-    health::{self, TrunksHealth},
+    health::TrunksHealth,
     transaction::{Flow, Id, Transport},
-    wire::message::{MAX_MESSAGE, Message, Method, Name},
+    wire::message::{Message, Method, Name},
 };
 
-/// Bursts of datagrams wait here rather than being lost.
-const RECEIVE_BUFFER: usize = 4 << 20;
 /// Streams open at once.
 const STREAMS: usize = 20_000;
 /// Registrations being kept at once; more get 503.
 const AT_ONCE: usize = 10_000;
-/// Datagrams taken before anything else gets its turn.
-const BATCH: usize = 64;
 
 /// Where SIP comes in.
 #[derive(Debug, Clone)]
@@ -55,14 +54,6 @@ pub struct Listen {
     /// PEM files for TLS.
     pub certificate: std::path::PathBuf,
     pub key: std::path::PathBuf,
-}
-
-/// A socket that takes streams of one kind.
-struct Door {
-    transport: Transport,
-    listener: TcpListener,
-    local: SocketAddr,
-    tls: Option<TlsAcceptor>,
 }
 
 /// Everything on the actor's thread that its tasks share.
@@ -148,41 +139,6 @@ impl EndpointActor {
         });
         Ok(Self { shared, doors, local, locals })
     }
-}
-
-/// UDP and TCP on one port. Where any port will do, one is sought that is free for both.
-async fn plain(listen: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
-    let mut tries = if listen.port() == 0 { 32 } else { 1 };
-    loop {
-        tries -= 1;
-        let udp = datagram_socket(listen)?;
-        match TcpListener::bind(udp.local_addr()?).await {
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {}
-            tcp => return Ok((udp, tcp?)),
-        }
-    }
-}
-
-fn datagram_socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
-    let domain = socket2::Domain::for_address(listen);
-    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
-    // The system may grant less; that costs retransmissions in a burst, nothing else.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    let _ = socket.set_send_buffer_size(RECEIVE_BUFFER);
-    socket.set_nonblocking(true)?;
-    socket.bind(&listen.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
-/// How we name ourselves: the address we listen on; where that is all of them, the one the peer sees.
-fn named(own: SocketAddr, peer: SocketAddr) -> String {
-    if !own.ip().is_unspecified() {
-        return own.to_string();
-    }
-    // Connecting a datagram socket sends nothing; it tells which way the system would go.
-    let any: SocketAddr = SocketAddr::new(own.ip(), 0);
-    let seen = std::net::UdpSocket::bind(any).and_then(|s| s.connect(peer).and_then(|()| s.local_addr()));
-    SocketAddr::new(seen.map_or(IpAddr::from([127, 0, 0, 1]), |a| a.ip()), own.port()).to_string()
 }
 
 impl Shared {
@@ -379,43 +335,6 @@ impl Shared {
         });
     }
 
-    /// Asks every trunk's neighbour how it is.
-    fn ask_neighbours(&mut self) {
-        let picture = self.registrar.estate.picture();
-        let known = |d: &str, t: &str| picture.domains.get(d).is_some_and(|d| d.trunks.contains_key(t));
-        self.health.retain(known);
-        let all =
-            picture.domains.iter().flat_map(|(d, s)| s.trunks.keys().map(move |t| (d.clone(), t.clone())));
-        for (domain, trunk) in all.collect::<Vec<_>>() {
-            let now = self.now();
-            let waits = self.asked.values().any(|(d, t)| *d == domain && *t == trunk);
-            if !self.health.is_due(&domain, &trunk, now.wall)
-                || (waits && !self.health.is_down(&domain, &trunk))
-            {
-                continue;
-            }
-            self.health.ask(&domain, &trunk, now.wall);
-            let Some(peer) = self.trunks.peer(&picture, &domain, &trunk) else {
-                self.health.heard(&domain, &trunk, now.wall, false, "unknown host");
-                continue;
-            };
-            let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
-            let (tag, call) = (self.registrar.node.random_id(), self.registrar.node.random_id());
-            let host = self.agent.host(flow);
-            let id = self.agent.send(now, flow, |via, contact| {
-                Message::request(Method::Options, format!("sip:{peer}"))
-                    .with(Name::Via, via)
-                    .with(Name::MaxForwards, "70")
-                    .with(Name::From, format!("<sip:hypha@{host}>;tag={tag:x}"))
-                    .with(Name::To, format!("<sip:{peer}>"))
-                    .with(Name::CallId, format!("{call:x}@hypha"))
-                    .with(Name::CSeq, "1 OPTIONS")
-                    .with(Name::Contact, contact)
-            });
-            self.asked.insert(id, (domain, trunk));
-        }
-    }
-
     // ---- calls
 
     fn leg(&mut self, leg: LegId, call: &Address, command: LegCommand) {
@@ -452,133 +371,6 @@ fn closed(weak: &Weak<RefCell<Shared>>, transport: Transport, peer: SocketAddr, 
         }
         shared.agent.connection_lost(id);
         shared.flush();
-    }
-}
-
-/// The certificate and key of the configuration.
-fn acceptor(listen: &Listen) -> Result<TlsAcceptor, String> {
-    use tokio_rustls::rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    };
-    let of = |file: &std::path::Path, e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
-    if listen.certificate.as_os_str().is_empty() || listen.key.as_os_str().is_empty() {
-        return Err("TLS wants [sip] certificate and key".into());
-    }
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&listen.certificate)
-        .and_then(Iterator::collect)
-        .map_err(|e| of(&listen.certificate, &e))?;
-    let key = PrivateKeyDer::from_pem_file(&listen.key).map_err(|e| of(&listen.key, &e))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|c| c.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|e| of(&listen.certificate, &e))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// Takes connections until the socket fails.
-async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::Error {
-    let Door { transport, listener, tls, .. } = door;
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            // Out of file descriptors passes; anything else comes again and is seen then.
-            Err(e) => {
-                tracing::warn!(error = %e, "a SIP connection was not taken");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
-        let Some((id, out)) = shared.borrow_mut().open(transport, peer) else { continue };
-        drop(shared);
-        let (weak, tls) = (weak.clone(), tls.clone());
-        actix::spawn(async move {
-            let flow = Flow { transport, peer, connection: id };
-            let take = |bytes: Bytes| got(&weak, &bytes, flow);
-            match (tls, transport) {
-                (None, Transport::Ws) => stream::serve_web(stream, out, take).await,
-                (None, _) => stream::serve(stream, out, take).await,
-                (Some(tls), _) => {
-                    let shaken = tokio::time::timeout(stream::HANDSHAKE, tls.accept(stream)).await;
-                    match shaken {
-                        Ok(Ok(sealed)) if transport == Transport::Wss => {
-                            stream::serve_web(sealed, out, take).await;
-                        }
-                        Ok(Ok(sealed)) => stream::serve(sealed, out, take).await,
-                        // Whoever does not speak TLS is nobody to tell.
-                        _ => {}
-                    }
-                }
-            }
-            closed(&weak, transport, peer, id);
-        });
-    }
-}
-
-/// Takes datagrams, many at a time.
-async fn datagrams(udp: Arc<UdpSocket>, weak: Weak<RefCell<Shared>>) -> std::io::Error {
-    let mut buffer = BytesMut::new();
-    loop {
-        if let Err(e) = udp.readable().await {
-            return e;
-        }
-        let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
-        if let Err(e) = take_datagrams(&udp, &mut shared.borrow_mut(), &mut buffer) {
-            return e;
-        }
-        drop(shared);
-        tokio::task::yield_now().await;
-    }
-}
-
-fn take_datagrams(udp: &UdpSocket, shared: &mut Shared, buffer: &mut BytesMut) -> std::io::Result<()> {
-    for _ in 0..BATCH {
-        buffer.resize(MAX_MESSAGE, 0);
-        match udp.try_recv_from(buffer) {
-            Ok((length, peer)) => {
-                // Keep-alives: line ends, or nothing at all.
-                if buffer[..length].iter().all(u8::is_ascii_whitespace) {
-                    continue;
-                }
-                let bytes = Bytes::copy_from_slice(&buffer[..length]);
-                shared.receive(&bytes, Flow { transport: Transport::Udp, peer, connection: 0 });
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
-            // ICMP told that somebody we sent to has gone.
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {}
-            Err(e) => return Err(e),
-        }
-    }
-    shared.flush();
-    Ok(())
-}
-
-/// Looks after the neighbours: their names, and whether they answer.
-async fn neighbours(weak: Weak<RefCell<Shared>>) {
-    loop {
-        let names = {
-            let Some(shared) = weak.upgrade() else { return };
-            let shared = shared.borrow();
-            shared.trunks.names(&shared.registrar.estate.picture())
-        };
-        let mut found = HashMap::new();
-        for name in names {
-            let address = tokio::net::lookup_host((name.as_str(), 0)).await.ok().and_then(|mut a| a.next());
-            if let Some(address) = address {
-                found.insert(name, address.ip());
-            }
-        }
-        {
-            let Some(shared) = weak.upgrade() else { return };
-            let mut shared = shared.borrow_mut();
-            shared.trunks.resolve(found);
-            shared.ask_neighbours();
-            shared.flush();
-        }
-        tokio::time::sleep(health::DOWN).await;
     }
 }
 
@@ -674,24 +466,5 @@ impl Actor for EndpointActor {
             "streams": shared.streams.len(),
             "calls_watched": shared.watched.len(),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn any_port_is_one_that_is_free_for_both() {
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let mut held = Vec::new();
-        for _ in 0..200 {
-            // Ports that only TCP holds are met sooner or later.
-            held.push(TcpListener::bind(any).await.expect("a port"));
-            let (udp, tcp) = plain(any).await.expect("two sockets");
-            assert_eq!(udp.local_addr().expect("bound"), tcp.local_addr().expect("bound"));
-        }
-        let taken = held[0].local_addr().expect("bound");
-        assert!(plain(taken).await.is_err(), "a port that was asked for is that one or none");
     }
 }

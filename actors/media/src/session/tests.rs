@@ -1,0 +1,200 @@
+use super::*;
+use crate::sdp;
+
+fn agreed(port: u16, codec: usize) -> Agreed {
+    let codec = sdp::own()[codec].clone();
+    Agreed {
+        remote: SocketAddr::from(([127, 0, 0, 1], port)),
+        rtcp: SocketAddr::from(([127, 0, 0, 1], port + 1)),
+        receives: vec![codec.clone()],
+        codec,
+        events: Some(101),
+        events_in: Some(101),
+        hears: true,
+    }
+}
+
+fn session(codecs: &[usize]) -> (Session, Instant) {
+    let now = Instant::now();
+    let mut s = Session::new(sound::music(), now);
+    for (i, codec) in codecs.iter().enumerate() {
+        let leg = LegId(i as u64 + 1);
+        s.add(now, leg, 1000 * (i as u32 + 1));
+        s.agree(leg, agreed(4000 + 10 * i as u16, *codec));
+    }
+    (s, now)
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn wave(n: usize, frequency: f32) -> Vec<i16> {
+    (0..FRAME)
+        .map(|i| {
+            (((n * FRAME + i) as f32 * frequency * std::f32::consts::TAU / 8000.0).sin() * 8000.0) as i16
+        })
+        .collect()
+}
+
+/// A packet of `samples` in A-law or µ-law.
+fn packet(codec: usize, sequence: u16, samples: &[i16]) -> Vec<u8> {
+    let own = &sdp::own()[codec];
+    let payload = encoder(own).expect("one of ours").encode(samples);
+    Packet {
+        marker: false,
+        payload_type: own.payload,
+        sequence,
+        timestamp: (i32::from(sequence as i16) * 160) as u32,
+        ssrc: 7,
+        payload: &payload,
+    }
+    .write()
+}
+
+fn sent(s: &mut Session, to: LegId) -> Vec<Vec<u8>> {
+    s.outputs()
+        .filter_map(|o| match o {
+            Out::Rtp(l, _, b) if l == to => Some(b),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn like_codings_pass_with_new_numbers_and_others_are_transcoded() {
+    for (codecs, same) in [([0, 0], true), ([0, 1], false), ([0, 2], false)] {
+        let (mut s, now) = session(&codecs);
+        s.hear(LegId(2), Source::Leg(LegId(1)));
+        let mut numbers = Vec::new();
+        for n in 0..5u16 {
+            let data = packet(codecs[0], 65_533u16.wrapping_add(n), &wave(n.into(), 400.0));
+            s.packet(now, LegId(1), at(4000), &data);
+            let out = sent(&mut s, LegId(2));
+            assert_eq!(out.len(), 1);
+            let p = Packet::parse(&out[0]).expect("RTP");
+            assert_eq!((p.ssrc, p.payload_type), (2000, sdp::own()[codecs[1]].payload));
+            assert_eq!(p.payload == Packet::parse(&data).expect("RTP").payload, same);
+            assert_eq!(p.payload.len(), 160);
+            numbers.push((p.sequence, p.timestamp));
+        }
+        assert!(
+            numbers
+                .windows(2)
+                .all(|w| w[1].0 == w[0].0.wrapping_add(1) && w[1].1 == w[0].1.wrapping_add(160)),
+            "{numbers:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stranger_cannot_take_a_stream_over() {
+    let (mut s, now) = session(&[0, 0]);
+    s.hear(LegId(1), Source::Leg(LegId(2)));
+    s.packet(now, LegId(1), at(4005), &packet(0, 1, &wave(0, 400.0)));
+    s.packet(now, LegId(1), "10.9.9.9:4000".parse().expect("an address"), &packet(0, 2, &wave(0, 400.0)));
+    s.packet(now, LegId(2), at(4010), &packet(0, 1, &wave(0, 400.0)));
+    let to: Vec<SocketAddr> = s
+        .outputs()
+        .filter_map(|o| match o {
+            Out::Rtp(_, to, _) => Some(to),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(to, [at(4005)], "symmetric RTP");
+}
+
+#[test]
+fn everybody_hears_all_others_in_a_mix() {
+    let (mut s, now) = session(&[0, 1, 0]);
+    (1..=3).for_each(|l| s.hear(LegId(l), Source::Mix));
+    let tones = [300.0, 700.0, 1900.0];
+    let mut heard: Vec<Vec<i16>> = vec![Vec::new(); 3];
+    let mut decoders: Vec<_> = [0, 1, 0].iter().map(|c| decoder(&sdp::own()[*c]).expect("ours")).collect();
+    for n in 0..40u16 {
+        for (i, codec) in [0, 1, 0].into_iter().enumerate() {
+            s.packet(
+                now,
+                LegId(i as u64 + 1),
+                at(4000 + 10 * i as u16),
+                &packet(codec, n, &wave(n.into(), tones[i])),
+            );
+        }
+        s.tick();
+        for out in s.outputs().collect::<Vec<_>>() {
+            if let Out::Rtp(leg, _, bytes) = out {
+                let i = leg.0 as usize - 1;
+                heard[i].extend(decoders[i].decode(Packet::parse(&bytes).expect("RTP").payload));
+            }
+        }
+    }
+    let power = |samples: &[i16], f: f32| {
+        let (mut re, mut im) = (0.0f32, 0.0f32);
+        for (i, s) in samples.iter().enumerate() {
+            let w = std::f32::consts::TAU * f * i as f32 / 8000.0;
+            re += f32::from(*s) * w.cos();
+            im += f32::from(*s) * w.sin();
+        }
+        (re * re + im * im).sqrt() / samples.len() as f32
+    };
+    for (i, samples) in heard.iter().enumerate() {
+        let settled = &samples[samples.len() / 2..];
+        for (j, tone) in tones.iter().enumerate() {
+            let p = power(settled, *tone);
+            assert_eq!(p > 2000.0, i != j, "party {i} hears {tone} Hz at {p}");
+        }
+    }
+}
+
+#[test]
+fn keys_pass_and_are_told_once() {
+    let (mut s, now) = session(&[0, 0]);
+    s.hear(LegId(2), Source::Leg(LegId(1)));
+    for (n, end) in [(1, false), (2, true), (3, true), (4, true)] {
+        let payload = TelephoneEvent { key: '5', end, duration: 160 }.write().expect("a key");
+        let p = Packet {
+            marker: n == 1,
+            payload_type: 101,
+            sequence: n,
+            timestamp: 800,
+            ssrc: 7,
+            payload: &payload,
+        };
+        s.packet(now, LegId(1), at(4000), &p.write());
+    }
+    let out: Vec<Out> = s.outputs().collect();
+    assert_eq!(out.iter().filter(|o| matches!(o, Out::Event(LegId(1), MediaEvent::Key('5')))).count(), 1);
+    assert_eq!(out.iter().filter(|o| matches!(o, Out::Rtp(LegId(2), ..))).count(), 4);
+    // And one of our own.
+    s.press(LegId(2), '#', 100);
+    let mut keys = Vec::new();
+    while s.ticks() {
+        s.tick();
+        keys.extend(
+            sent(&mut s, LegId(2)).iter().filter_map(|b| TelephoneEvent::parse(Packet::parse(b)?.payload)),
+        );
+    }
+    assert_eq!(keys.len(), 8);
+    assert!(keys.iter().all(|k| k.key == '#') && keys[5..].iter().all(|k| k.end && k.duration == 800));
+}
+
+#[test]
+fn reports_tell_what_was_lost() {
+    let (mut s, now) = session(&[0, 0]);
+    for n in [1, 2, 4] {
+        s.packet(now, LegId(1), at(4000), &packet(0, n, &wave(0, 400.0)));
+    }
+    s.housekeeping(now);
+    let reports: Vec<Vec<u8>> = s
+        .outputs()
+        .filter_map(|o| match o {
+            Out::Rtcp(LegId(1), to, b) if to == at(4001) => Some(b),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].len() % 4, 0);
+    assert_eq!(&reports[0][33..36], &[0, 0, 1], "one lost");
+    s.housekeeping(now + SILENT);
+    assert!(s.outputs().any(|o| o == Out::Event(LegId(1), MediaEvent::Silent)));
+}

@@ -1,0 +1,191 @@
+//! Sockets: how they are opened, and what is taken from them.
+
+use std::{
+    cell::RefCell,
+    net::{IpAddr, SocketAddr},
+    rc::Weak,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Listen, Shared, closed, got, stream};
+use crate::{
+    transaction::{Flow, Transport},
+    wire::message::MAX_MESSAGE,
+};
+
+/// Bursts of datagrams wait here rather than being lost.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Datagrams taken before anything else gets its turn.
+const BATCH: usize = 64;
+
+/// A socket that takes streams of one kind.
+pub(super) struct Door {
+    pub transport: Transport,
+    pub listener: TcpListener,
+    pub local: SocketAddr,
+    pub tls: Option<TlsAcceptor>,
+}
+
+/// UDP and TCP on one port. Where any port will do, one is sought that is free for both.
+pub(super) async fn plain(listen: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = if listen.port() == 0 { 32 } else { 1 };
+    loop {
+        tries -= 1;
+        let udp = datagram_socket(listen)?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {}
+            tcp => return Ok((udp, tcp?)),
+        }
+    }
+}
+
+pub(super) fn datagram_socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(listen);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+    // The system may grant less; that costs retransmissions in a burst, nothing else.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_send_buffer_size(RECEIVE_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// How we name ourselves: the address we listen on; where that is all of them, the one the peer sees.
+pub(super) fn named(own: SocketAddr, peer: SocketAddr) -> String {
+    if !own.ip().is_unspecified() {
+        return own.to_string();
+    }
+    // Connecting a datagram socket sends nothing; it tells which way the system would go.
+    let any: SocketAddr = SocketAddr::new(own.ip(), 0);
+    let seen = std::net::UdpSocket::bind(any).and_then(|s| s.connect(peer).and_then(|()| s.local_addr()));
+    SocketAddr::new(seen.map_or(IpAddr::from([127, 0, 0, 1]), |a| a.ip()), own.port()).to_string()
+}
+
+/// The certificate and key of the configuration.
+pub(super) fn acceptor(listen: &Listen) -> Result<TlsAcceptor, String> {
+    use tokio_rustls::rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
+    let of = |file: &std::path::Path, e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
+    if listen.certificate.as_os_str().is_empty() || listen.key.as_os_str().is_empty() {
+        return Err("TLS wants [sip] certificate and key".into());
+    }
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&listen.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|e| of(&listen.certificate, &e))?;
+    let key = PrivateKeyDer::from_pem_file(&listen.key).map_err(|e| of(&listen.key, &e))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|c| c.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|e| of(&listen.certificate, &e))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Takes connections until the socket fails.
+pub(super) async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::Error {
+    let Door { transport, listener, tls, .. } = door;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Out of file descriptors passes; anything else comes again and is seen then.
+            Err(e) => {
+                tracing::warn!(error = %e, "a SIP connection was not taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
+        let Some((id, out)) = shared.borrow_mut().open(transport, peer) else { continue };
+        drop(shared);
+        let (weak, tls) = (weak.clone(), tls.clone());
+        actix::spawn(async move {
+            let flow = Flow { transport, peer, connection: id };
+            let take = |bytes: Bytes| got(&weak, &bytes, flow);
+            match (tls, transport) {
+                (None, Transport::Ws) => stream::serve_web(stream, out, take).await,
+                (None, _) => stream::serve(stream, out, take).await,
+                (Some(tls), _) => {
+                    let shaken = tokio::time::timeout(stream::HANDSHAKE, tls.accept(stream)).await;
+                    match shaken {
+                        Ok(Ok(sealed)) if transport == Transport::Wss => {
+                            stream::serve_web(sealed, out, take).await;
+                        }
+                        Ok(Ok(sealed)) => stream::serve(sealed, out, take).await,
+                        // Whoever does not speak TLS is nobody to tell.
+                        _ => {}
+                    }
+                }
+            }
+            closed(&weak, transport, peer, id);
+        });
+    }
+}
+
+/// Takes datagrams, many at a time.
+pub(super) async fn datagrams(udp: Arc<UdpSocket>, weak: Weak<RefCell<Shared>>) -> std::io::Error {
+    let mut buffer = BytesMut::new();
+    loop {
+        if let Err(e) = udp.readable().await {
+            return e;
+        }
+        let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
+        if let Err(e) = take_datagrams(&udp, &mut shared.borrow_mut(), &mut buffer) {
+            return e;
+        }
+        drop(shared);
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(super) fn take_datagrams(
+    udp: &UdpSocket,
+    shared: &mut Shared,
+    buffer: &mut BytesMut,
+) -> std::io::Result<()> {
+    for _ in 0..BATCH {
+        buffer.resize(MAX_MESSAGE, 0);
+        match udp.try_recv_from(buffer) {
+            Ok((length, peer)) => {
+                // Keep-alives: line ends, or nothing at all.
+                if buffer[..length].iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                let bytes = Bytes::copy_from_slice(&buffer[..length]);
+                shared.receive(&bytes, Flow { transport: Transport::Udp, peer, connection: 0 });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+            // ICMP told that somebody we sent to has gone.
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            Err(e) => return Err(e),
+        }
+    }
+    shared.flush();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn any_port_is_one_that_is_free_for_both() {
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            // Ports that only TCP holds are met sooner or later.
+            held.push(TcpListener::bind(any).await.expect("a port"));
+            let (udp, tcp) = plain(any).await.expect("two sockets");
+            assert_eq!(udp.local_addr().expect("bound"), tcp.local_addr().expect("bound"));
+        }
+        let taken = held[0].local_addr().expect("bound");
+        assert!(plain(taken).await.is_err(), "a port that was asked for is that one or none");
+    }
+}
