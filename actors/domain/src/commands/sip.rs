@@ -138,11 +138,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "domain/{domain}/sip/user/set",
             "sets a property of a SIP user",
             "задать свойство SIP-абонента",
-            with!(s, |s, call| {
-                let own = |n: &str| call.get(n).to_owned();
-                let (group, iface, name, value) = (own("group"), own("user"), own("property"), own("value"));
-                change_domain_ok(&s, &call, DomainCommand::SetUser { group, iface, name, value }).await
-            }),
+            with!(s, |s, call| set_user(&s, &call, call.get("user")).await),
         )
         .arg("group", Kind::Text, "its group", "группа")
         .names(groups())
@@ -154,11 +150,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "domain/{domain}/iface/user-set",
             "sets a property of an interface",
             "задать свойство интерфейса",
-            with!(s, |s, call| {
-                let own = |n: &str| call.get(n).to_owned();
-                let (group, iface, name, value) = (own("group"), own("iface"), own("property"), own("value"));
-                change_domain_ok(&s, &call, DomainCommand::SetUser { group, iface, name, value }).await
-            }),
+            with!(s, |s, call| set_user(&s, &call, call.get("iface")).await),
         )
         .arg(
             "adapter",
@@ -199,6 +191,13 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             }),
         ),
     ]
+}
+
+/// A property of a SIP user, by either of the commands that set one.
+async fn set_user(s: &Services, call: &Call, iface: &str) -> Result<Output, CommandError> {
+    let own = |n: &str| call.get(n).to_owned();
+    let (group, iface, name, value) = (own("group"), iface.to_owned(), own("property"), own("value"));
+    change_domain_ok(s, call, DomainCommand::SetUser { group, iface, name, value }).await
 }
 
 async fn network(s: &Services, call: &Call) -> Result<Output, CommandError> {
