@@ -2,114 +2,17 @@
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    time::Duration,
+use fantoccini::Locator;
+use support::{
+    Node,
+    browser::{Browser, PATIENCE},
 };
 
-use fantoccini::{Client, ClientBuilder, Locator};
-use support::Node;
-
-/// Chromium and its driver; they end with the test.
-struct Browser {
-    driver: Child,
-    client: Client,
-    _profile: tempfile::TempDir,
-}
-
-/// How long the page has to show what is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-impl Browser {
-    async fn open() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver runs; ops/test installs it");
-        let lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
-        let started = "was started successfully on port ";
-        let port = lines
-            .map_while(Result::ok)
-            .find_map(|l| l.split_once(started).map(|(_, p)| p.trim_end_matches('.').to_owned()));
-        let port = port.expect("chromedriver says its port");
-        let profile = tempfile::tempdir().expect("a directory");
-        let data = format!("--user-data-dir={}", profile.path().display());
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-dev-shm-usage",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            &data,
-        ];
-        let options = serde_json::json!({
-            "goog:chromeOptions": { "args": arguments },
-            "goog:loggingPrefs": { "browser": "ALL" },
-        });
-        let capabilities = options.as_object().expect("an object").clone();
-        let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&format!("http://127.0.0.1:{port}"))
-            .await
-            .expect("a browser");
-        Self { driver, client, _profile: profile }
-    }
-
-    async fn shows(&self, css: &str) -> fantoccini::elements::Element {
-        self.client
-            .wait()
-            .at_most(PATIENCE)
-            .for_element(Locator::Css(css))
-            .await
-            .unwrap_or_else(|e| panic!("{css}: {e}"))
-    }
-
-    async fn click(&self, css: &str) {
-        self.shows(css).await.click().await.unwrap_or_else(|e| panic!("{css}: {e}"));
-    }
-
-    /// Until the element's text is as wanted.
-    async fn reads(&self, css: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        loop {
-            let text = match self.client.find(Locator::Css(css)).await {
-                Ok(e) => e.text().await.unwrap_or_default(),
-                Err(_) => String::new(),
-            };
-            if wanted(&text) {
-                return text;
-            }
-            assert!(std::time::Instant::now() < deadline, "{css} reads {text:?}");
-            tokio::task::yield_now().await;
-        }
-    }
-
-    async fn log_in(&self, node: &Node, user: &str, password: &str) {
-        self.client.goto(&node.web).await.expect("the page");
-        self.shows("input[name=user]").await.send_keys(user).await.expect("typed");
-        self.shows("input[name=password]").await.send_keys(password).await.expect("typed");
-        self.click("form.login button").await;
-    }
-
-    async fn close(self) {
-        let _ = self.client.clone().close().await;
-    }
-}
-
-impl Drop for Browser {
-    /// Also when the test fails: the driver takes its Chromium with it.
-    fn drop(&mut self) {
-        let _ = Command::new("pkill").args(["-KILL", "-P", &self.driver.id().to_string()]).status();
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
+async fn log_in(browser: &Browser, node: &Node, user: &str, password: &str) {
+    browser.client.goto(&node.web).await.expect("the page");
+    browser.shows("input[name=user]").await.send_keys(user).await.expect("typed");
+    browser.shows("input[name=password]").await.send_keys(password).await.expect("typed");
+    browser.click("form.login button").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,9 +24,9 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     node.ok("domain/voip.local/sip/user/declare c g 20{0-1}@voip.local alias-as-user qop_authentication login-as-user password");
     let browser = Browser::open().await;
 
-    browser.log_in(&node, "admin", "wrong password").await;
+    log_in(&browser, &node, "admin", "wrong password").await;
     browser.reads("[role=alert]", |t| t.contains("wrong name, password or key")).await;
-    browser.log_in(&node, "admin", &node.password).await;
+    log_in(&browser, &node, "admin", &node.password).await;
 
     // The tree: found by search, the rest is hidden.
     browser.shows("a[data-actor='cocon/ssh']").await;
@@ -250,7 +153,7 @@ async fn calls_are_seen_live_and_their_ladders_later() {
     alice.says("Call established");
 
     let browser = Browser::open().await;
-    browser.log_in(&node, "admin", &node.password).await;
+    log_in(&browser, &node, "admin", &node.password).await;
     browser.shows("a[href='#calls']").await;
     browser.client.goto(&format!("{}/#calls", node.web)).await.expect("gone there");
     // Five seconds later the media plane tells how well each is heard, without a reload.

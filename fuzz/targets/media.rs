@@ -30,17 +30,18 @@ fuzz_target!(|data: &[u8]| {
             events: Some(101),
             events_in: Some(101),
             hears: true,
+            sealing: None,
         };
-        session.agree(leg, agreed);
+        session.agree(now, leg, agreed);
         session.hear(
             leg,
             if data.first().is_some_and(|b| *b > 127) { Source::Mix } else { Source::Leg(LegId(3 - leg.0)) },
         );
     }
     for piece in data.chunks(172) {
-        session.packet(now, LegId(1), peer, piece);
-        session.control(now, LegId(2), peer, piece);
-        session.tick();
+        session.datagram(now, LegId(1), peer, piece, false);
+        session.datagram(now, LegId(2), peer, piece, true);
+        session.tick(now);
     }
     session.housekeeping(now);
     assert!(session.outputs().all(|o| format!("{o:?}").len() < 100_000));

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use russh::{
     ChannelMsg,
     client::{self, Handle},
-    keys::{HashAlg, PublicKey},
+    keys::{HashAlg, PublicKeyOrCertificate},
 };
 
 use super::{
@@ -25,8 +25,8 @@ struct Client {
 impl client::Handler for Client {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, Self::Error> {
-        let seen = key.fingerprint(HashAlg::Sha256).to_string();
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let seen = key.public_key().fingerprint(HashAlg::Sha256).to_string();
         Ok(self.expected.as_ref().is_none_or(|e| *e == seen))
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod browser;
+pub mod calls;
 pub mod phones;
 
 use std::{

@@ -65,7 +65,7 @@ impl SoftPhone {
         let source = says.map(|p| format!("audio_source aufile,{}\n", p.display())).unwrap_or_default();
         let config = format!(
             "sip_listen 127.0.0.1:{free}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
-             {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\n\
+             {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\nmodule srtp.so\n\
              module stdio.so\nmodule g711.so\nmodule g722.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
              module_app account.so\nmodule_app menu.so\n",
             dir = dir.path().display()

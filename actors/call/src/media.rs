@@ -92,6 +92,8 @@ pub struct Wish {
     pub like: Option<LegId>,
     /// ICE and DTLS-SRTP.
     pub ice: bool,
+    /// SRTP with keys in the description.
+    pub sealed: bool,
 }
 
 /// Opens sessions.

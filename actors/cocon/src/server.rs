@@ -172,18 +172,18 @@ impl Handler for Peer {
     async fn auth_publickey_offered(
         &mut self,
         user: &str,
-        key: &russh::keys::PublicKey,
+        offer: russh::server::PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        let known = self.front.door.key(user, &plain(key), self.at.ip(), self.from());
+        let known = self.front.door.key(user, &plain(offer.public_key), self.at.ip(), self.from());
         Ok(known.map_or_else(|_| refusal(), |_| Auth::Accept))
     }
 
     async fn auth_publickey(
         &mut self,
         user: &str,
-        key: &russh::keys::PublicKey,
+        key: russh::server::VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        match self.front.door.key(user, &plain(key), self.at.ip(), self.from()) {
+        match self.front.door.key(user, &plain(key.public_key), self.at.ip(), self.from()) {
             Ok(caller) => Ok(self.accept(caller)),
             Err(_) => Ok(refusal()),
         }
@@ -192,13 +192,16 @@ impl Handler for Peer {
     async fn channel_open_session(
         &mut self,
         channel: Channel<Msg>,
+        open: russh::server::ChannelOpenHandle,
         _: &mut russh::server::Session,
-    ) -> Result<bool, Self::Error> {
+    ) -> Result<(), Self::Error> {
         if self.channel.is_some() {
-            return Ok(false);
+            open.reject(russh::ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
         }
         self.channel = Some(channel);
-        Ok(true)
+        open.accept().await;
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments, reason = "the trait's")]

@@ -1,12 +1,14 @@
 //! `media`: the media plane. Uses `call`, whose [`call::MediaPlane`] it is.
 //!
-//! [`sdp`] reads and writes session descriptions, [`rtp`] packets, [`sound`] makes and finds tones; [`session`] is one
-//! call's packets without sockets. [`plane`] negotiates for calls, `ports` has the sockets, `thread` carries their packets.
+//! [`sdp`] reads and writes session descriptions, [`sealing`] what they say of keys, [`rtp`] packets, [`sound`] makes and
+//! finds tones; [`guard`] opens and seals a leg's packets, [`session`] is one call's packets without sockets. [`plane`] negotiates for calls, `ports` has the sockets, `thread` carries their packets.
 
+pub mod guard;
 pub mod plane;
 mod ports;
 pub mod rtp;
 pub mod sdp;
+pub mod sealing;
 pub mod session;
 pub mod sound;
 mod thread;

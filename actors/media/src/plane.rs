@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use crate::{
     ports::{Pair, Ports},
     sdp::{self, Codec, Direction, Local, Remote},
+    sealing::{self, Identity, Key, Ours, Suite},
     session::Agreed,
     sound,
     thread::{Command, serve},
@@ -50,6 +51,8 @@ pub enum PlaneError {
     Thread(#[from] std::io::Error),
     #[error("music on hold, {0}: {1}")]
     Music(std::path::PathBuf, sound::SoundError),
+    #[error("a certificate for DTLS: {0}")]
+    Identity(#[from] rcgen::Error),
     #[error("media ports {0}-{1} are no range of pairs")]
     Ports(u16, u16),
 }
@@ -60,6 +63,7 @@ pub struct Plane {
     ports: Arc<Ports>,
     threads: Arc<Vec<mpsc::Sender<Vec<Command>>>>,
     turn: Arc<AtomicUsize>,
+    identity: Arc<Identity>,
 }
 
 impl Plane {
@@ -88,7 +92,8 @@ impl Plane {
         }
         let used = threads.iter().map(|_| Mutex::default()).collect();
         let ports = Arc::new(Ports { address: settings.address, fresh: Mutex::new(free), used });
-        Ok(Self { ports, threads: Arc::new(threads), turn: Arc::default() })
+        let identity = Arc::new(Identity::new()?);
+        Ok(Self { ports, threads: Arc::new(threads), turn: Arc::default(), identity })
     }
 }
 
@@ -98,6 +103,7 @@ impl MediaPlane for Plane {
         Box::new(Handle {
             ports: self.ports.clone(),
             threads: self.threads.clone(),
+            identity: self.identity.clone(),
             number: turn % self.threads.len(),
             session: turn as u64,
             events: Some(events),
@@ -119,6 +125,8 @@ struct Leg {
     /// Whom it was offered like.
     like: Option<LegId>,
     agreed: Option<Agreed>,
+    /// How we seal.
+    ours: Ours,
     source: Source,
 }
 
@@ -126,6 +134,7 @@ struct Leg {
 struct Handle {
     ports: Arc<Ports>,
     threads: Arc<Vec<mpsc::Sender<Vec<Command>>>>,
+    identity: Arc<Identity>,
     /// Its thread among them.
     number: usize,
     session: u64,
@@ -169,6 +178,7 @@ impl Handle {
                 events: None,
                 like: None,
                 agreed: None,
+                ours: Ours::Open,
                 source: Source::Silence,
             };
             self.legs.insert(leg, new);
@@ -178,12 +188,14 @@ impl Handle {
 
     /// What our side and the peer's agree on; told to the thread.
     fn agree(&mut self, leg: LegId) -> Result<Change, MediaError> {
-        let session = self.session;
+        let (session, address) = (self.session, self.ports.address);
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
         let remote = l.remote.as_ref().ok_or(MediaError::NoSession)?;
         let theirs = |c: &&Codec| l.codecs.iter().any(|o| o.same(c));
         let codec = remote.codecs.iter().find(theirs).cloned().ok_or(MediaError::Incompatible)?;
         let held = matches!(remote.direction, Direction::SendOnly | Direction::Inactive);
+        let local = SocketAddr::new(address, l.pair.port);
+        let sealing = sealing::settle(&mut l.ours, &remote.sealing, local).ok_or(MediaError::Incompatible)?;
         let agreed = Agreed {
             remote: remote.address,
             rtcp: remote.rtcp,
@@ -192,6 +204,7 @@ impl Handle {
             events: remote.events.filter(|_| l.events.is_some()),
             events_in: l.events.filter(|_| remote.events.is_some()),
             hears: !held,
+            sealing,
         };
         if l.agreed.as_ref() != Some(&agreed) {
             let first = l.agreed.replace(agreed.clone()).is_none();
@@ -209,9 +222,9 @@ impl Handle {
         let session = self.session;
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
         l.version += 1;
-        let (index, others) = match (&l.remote, answer) {
-            (Some(remote), true) => (remote.index, remote.others.as_slice()),
-            _ => (0, &[][..]),
+        let (index, others, proto) = match (&l.remote, answer) {
+            (Some(remote), true) => (remote.index, remote.others.as_slice(), Some(remote.proto.as_str())),
+            _ => (0, &[][..], None),
         };
         let local = Local {
             session: u64::from(l.ssrc) << 16 | (session & 0xffff),
@@ -222,6 +235,10 @@ impl Handle {
             direction,
             index,
             others,
+            proto,
+            mid: l.remote.as_ref().and_then(|r| r.mid.as_deref()),
+            ours: &l.ours,
+            ssrc: l.ssrc,
         };
         Ok(local.write())
     }
@@ -230,8 +247,14 @@ impl Handle {
 impl MediaSession for Handle {
     fn offer(&mut self, leg: LegId, wish: Wish) -> Result<Bytes, MediaError> {
         let like = wish.like.and_then(|l| self.legs.get(&l)).and_then(|l| l.remote.clone());
+        let identity = self.identity.clone();
         let l = self.leg(leg)?;
         if l.agreed.is_none() {
+            l.ours = match wish {
+                Wish { ice: true, .. } => Ours::handshake(identity),
+                Wish { sealed: true, .. } => Ours::Key(Key::random(1, Suite::Tag80)),
+                _ => Ours::Open,
+            };
             let (codecs, events) = sdp::offer_like(like.as_ref());
             (l.codecs, l.events, l.like) = (codecs, Some(events), wish.like);
         }
@@ -241,7 +264,13 @@ impl MediaSession for Handle {
     fn remote_offer(&mut self, leg: LegId, sdp: &Bytes) -> Result<Change, MediaError> {
         let remote = Remote::parse(sdp)?;
         let held = matches!(remote.direction, Direction::SendOnly | Direction::Inactive);
+        let identity = self.identity.clone();
         let l = self.leg(leg)?;
+        // What is agreed on stays while the peer offers its like.
+        let kept = l.agreed.is_some() && l.ours.fits(&remote.sealing);
+        if !kept {
+            l.ours = Ours::answering(&remote.sealing, &identity);
+        }
         l.remote = Some(remote);
         Ok(Change { held })
     }

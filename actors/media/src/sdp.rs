@@ -8,6 +8,8 @@ use std::{
 use bytes::Bytes;
 use call::MediaError;
 
+use crate::sealing::{Ours, Sealing};
+
 /// A way to code audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Codec {
@@ -89,6 +91,11 @@ pub struct Remote {
     /// Which `m=` line the audio is, and what the others were.
     pub index: usize,
     pub others: Vec<(usize, String)>,
+    /// As its line names it; an answer says the same.
+    pub proto: String,
+    pub sealing: Sealing,
+    /// Its name in the description (RFC 5888).
+    pub mid: Option<String>,
 }
 
 /// Names of static payload types (RFC 3551) that may come without `rtpmap`.
@@ -117,9 +124,6 @@ impl Remote {
             .enumerate()
             .find(|(_, m)| m.media.eq_ignore_ascii_case("audio") && m.port > 0);
         let Some((index, media)) = audio else { return Err(MediaError::Incompatible) };
-        if !matches!(media.proto.as_str(), "RTP/AVP" | "RTP/AVPF") {
-            return Err(MediaError::Incompatible);
-        }
         let connection = media.connections.first().or(session.connection.as_ref());
         let connection = connection.ok_or_else(|| malformed(&"no c= line"))?;
         let text = connection.connection_address.split('/').next().unwrap_or_default();
@@ -138,6 +142,19 @@ impl Remote {
                 .find_map(|l| l.strip_prefix(&payload.to_string())?.strip_prefix(' '))
                 .map(str::to_owned)
         };
+        let both = |name: &str| {
+            let here = attribute(name);
+            match here.is_empty() {
+                true => session
+                    .attributes
+                    .iter()
+                    .filter(|a| a.attribute.eq_ignore_ascii_case(name))
+                    .filter_map(|a| a.value.as_deref())
+                    .collect(),
+                false => here,
+            }
+        };
+        let sealing = Sealing::parse(&media.proto, both).ok_or(MediaError::Incompatible)?;
         let (maps, formats) = (attribute("rtpmap"), attribute("fmtp"));
         let (mut codecs, mut events) = (Vec::new(), None);
         for payload in media.fmt.split_whitespace().take(LIMIT).filter_map(|p| p.parse::<u8>().ok()) {
@@ -165,7 +182,7 @@ impl Remote {
             _ if has("sendonly") => Direction::SendOnly,
             _ if has("recvonly") => Direction::RecvOnly,
             // Hold as it was before RFC 3264.
-            _ if ip.is_unspecified() => Direction::SendOnly,
+            _ if ip.is_unspecified() && !matches!(sealing, Sealing::Handshake(_)) => Direction::SendOnly,
             _ => Direction::SendRecv,
         };
         let rtcp = attribute("rtcp").first().and_then(|r| r.split(' ').next()?.parse().ok());
@@ -175,7 +192,8 @@ impl Remote {
         };
         let others = session.medias.iter().enumerate().filter_map(other).take(16).collect();
         let (address, rtcp) = (SocketAddr::new(ip, media.port), SocketAddr::new(ip, rtcp));
-        Ok(Self { address, rtcp, codecs, events, direction, index, others })
+        let (proto, mid) = (media.proto.clone(), attribute("mid").first().map(|m| (*m).to_owned()));
+        Ok(Self { address, rtcp, codecs, events, direction, index, others, proto, sealing, mid })
     }
 }
 
@@ -199,6 +217,11 @@ pub struct Local<'l> {
     /// Where the audio stands among the lines, and lines of the peer that we refuse.
     pub index: usize,
     pub others: &'l [(usize, String)],
+    /// As the peer's offer has it, in an answer.
+    pub proto: Option<&'l str>,
+    pub mid: Option<&'l str>,
+    pub ours: &'l Ours,
+    pub ssrc: u32,
 }
 
 impl Local<'_> {
@@ -212,6 +235,7 @@ impl Local<'_> {
             "v=0\r\no=hypha {} {} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n",
             self.session, self.version
         );
+        self.ours.write_session(&mut sdp, self.mid.unwrap_or("0"));
         for at in 0..=self.others.len() {
             if at == self.index {
                 self.write_audio(&mut sdp);
@@ -223,7 +247,7 @@ impl Local<'_> {
     }
 
     fn write_audio(&self, sdp: &mut String) {
-        let _ = write!(sdp, "m=audio {} RTP/AVP", self.address.port());
+        let _ = write!(sdp, "m=audio {} {}", self.address.port(), self.proto.unwrap_or(self.ours.proto()));
         for payload in self.codecs.iter().map(|c| c.payload).chain(self.events) {
             let _ = write!(sdp, " {payload}");
         }
@@ -242,6 +266,7 @@ impl Local<'_> {
             let _ = write!(sdp, "a=rtpmap:{events} {EVENTS}/8000\r\na=fmtp:{events} 0-15\r\n");
         }
         let _ = write!(sdp, "a=ptime:20\r\na={}\r\n", self.direction.name());
+        self.ours.write_media(sdp, self.mid, self.address, self.ssrc);
     }
 }
 
@@ -286,6 +311,10 @@ mod tests {
             direction: r.direction.reversed(),
             index: r.index,
             others: &r.others,
+            proto: None,
+            mid: None,
+            ours: &Ours::Open,
+            ssrc: 7,
         };
         let text = String::from_utf8(local.write().to_vec()).expect("text");
         assert!(text.contains("a=recvonly") && text.ends_with("m=video 0 RTP/AVP 97\r\n"), "{text}");

@@ -17,8 +17,10 @@ use call::{
 };
 
 use crate::{
+    guard::{Guard, GuardError, Opened},
     rtp::{Packet, Reception, TelephoneEvent},
     sdp::Codec,
+    sealing::Settled,
     sound::{self, FRAME, KeyFinder, Sound},
 };
 
@@ -43,6 +45,8 @@ pub struct Agreed {
     pub events_in: Option<u8>,
     /// Whether it wants to hear us.
     pub hears: bool,
+    /// How its packets are sealed; none: not at all.
+    pub sealing: Option<Settled>,
 }
 
 /// What is to be done.
@@ -51,6 +55,8 @@ pub enum Out {
     /// Send from the leg's own socket to its peer.
     Rtp(LegId, SocketAddr, Vec<u8>),
     Rtcp(LegId, SocketAddr, Vec<u8>),
+    /// From the leg's socket for packets, as it is.
+    Wire(LegId, SocketAddr, Vec<u8>),
     Event(LegId, MediaEvent),
 }
 
@@ -89,6 +95,7 @@ struct Party {
     /// Where its packets really come from (symmetric RTP).
     latched: Option<SocketAddr>,
     latched_rtcp: Option<SocketAddr>,
+    guard: Option<Guard>,
     sender: Sender,
     reception: Reception,
     remote_ssrc: Option<u32>,
@@ -132,6 +139,11 @@ fn encoder(codec: &Codec) -> Option<Box<dyn Encoder>> {
     }
 }
 
+/// A guard that has failed takes no more part: nothing passes in the clear instead.
+fn guarded<T>(leg: LegId, done: Result<T, GuardError>) -> Option<T> {
+    done.inspect_err(|e| tracing::warn!(%leg, error = %e, "a sealed leg is not heard")).ok()
+}
+
 impl Party {
     fn new(ssrc: u32, now: Instant) -> Self {
         let sender = Sender {
@@ -151,6 +163,7 @@ impl Party {
             told_played: false,
             latched: None,
             latched_rtcp: None,
+            guard: None,
             sender,
             reception: Reception::default(),
             remote_ssrc: None,
@@ -171,7 +184,8 @@ impl Party {
 
     fn to(&self) -> Option<SocketAddr> {
         let agreed = self.agreed.as_ref().filter(|a| a.hears)?;
-        Some(self.latched.unwrap_or(agreed.remote))
+        let shown = self.guard.as_ref().and_then(Guard::peer);
+        Some(shown.or(self.latched).unwrap_or(agreed.remote))
     }
 
     /// Decodes a packet of this party; none for a coding that is not ours.
@@ -285,8 +299,19 @@ impl Session {
         self.parties.remove(&leg);
     }
 
-    pub fn agree(&mut self, leg: LegId, agreed: Agreed) {
+    pub fn agree(&mut self, now: Instant, leg: LegId, agreed: Agreed) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
+        if party.agreed.as_ref().is_none_or(|a| a.sealing != agreed.sealing) {
+            let done = match (&agreed.sealing, &mut party.guard) {
+                (None, guard) => {
+                    *guard = None;
+                    Ok(())
+                }
+                (Some(s), Some(guard)) => guard.renew(now, s, agreed.remote),
+                (Some(s), guard) => Guard::new(now, s, agreed.remote).map(|g| *guard = Some(g)),
+            };
+            guarded(leg, done);
+        }
         if party.agreed.as_ref().is_none_or(|a| a.remote != agreed.remote) {
             // It has moved: what came from the old place counts no more.
             party.latched = None;
@@ -336,15 +361,59 @@ impl Session {
 
     /// Whether [`Session::tick`] has anything to make.
     pub fn ticks(&self) -> bool {
-        self.parties.values().any(|p| p.sound.is_some() || p.source == Source::Mix || !p.pressing.is_empty())
+        let busy = |p: &Party| {
+            p.sound.is_some()
+                || p.source == Source::Mix
+                || !p.pressing.is_empty()
+                || p.guard.as_ref().is_some_and(Guard::is_waiting)
+        };
+        self.parties.values().any(busy)
     }
 
-    pub fn outputs(&mut self) -> std::vec::Drain<'_, Out> {
-        self.out.drain(..)
+    /// What is to be done, with everything sealed that has to be.
+    pub fn outputs(&mut self) -> impl Iterator<Item = Out> + use<> {
+        let mut all = Vec::with_capacity(self.out.len());
+        for (leg, party) in &mut self.parties {
+            if let Some(guard) = &mut party.guard {
+                all.extend(guard.outputs().map(|(to, bytes)| Out::Wire(*leg, to, bytes)));
+            }
+        }
+        for out in self.out.drain(..) {
+            let sealed = match &out {
+                Out::Rtp(leg, ..) | Out::Rtcp(leg, ..) => self.parties.get_mut(leg),
+                _ => None,
+            };
+            let wants = sealed.filter(|p| p.agreed.as_ref().is_some_and(|a| a.sealing.is_some()));
+            match (wants, out) {
+                (None, out) => all.push(out),
+                // Without its guard a sealed leg gets nothing.
+                (Some(party), out) => all.extend(party.guard.as_mut().and_then(|g| sealed_out(g, out))),
+            }
+        }
+        all.into_iter()
     }
 
-    /// A datagram from a leg's peer.
-    pub fn packet(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
+    /// A datagram from a leg's peer: sealed or not, media, or what keeps its way open.
+    pub fn datagram(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8], control: bool) {
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        let opened = match (&mut party.guard, &party.agreed) {
+            (Some(guard), _) => {
+                let done = guard.receive(now, from, data);
+                guarded(leg, done).flatten()
+            }
+            (None, Some(Agreed { sealing: Some(_), .. })) => None,
+            (None, _) if control => return self.control(now, leg, from, data),
+            (None, _) => return self.packet(now, leg, from, data),
+        };
+        match opened {
+            Some(Opened::Rtp(data)) => self.packet(now, leg, from, &data),
+            Some(Opened::Rtcp(data)) => self.control(now, leg, from, &data),
+            None => {}
+        }
+    }
+
+    /// A packet of a leg's peer, in the clear.
+    fn packet(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
         let Some(packet) = Packet::parse(data) else { return };
         let arrival = (now.duration_since(self.started).as_micros() / 125) as u32;
         let Some(party) = self.parties.get_mut(&leg) else { return };
@@ -435,7 +504,13 @@ impl Session {
     }
 
     /// Makes 20 ms of everything that is made here.
-    pub fn tick(&mut self) {
+    pub fn tick(&mut self, now: Instant) {
+        for (leg, party) in &mut self.parties {
+            if let Some(guard) = party.guard.as_mut().filter(|g| g.is_waiting()) {
+                let done = guard.timeout(now);
+                guarded(*leg, done);
+            }
+        }
         let mixing = self.parties.values().any(|p| p.source == Source::Mix);
         let said: Vec<(LegId, [i16; FRAME])> = match mixing {
             true => self.parties.iter_mut().map(|(id, p)| (*id, p.next())).collect(),
@@ -478,7 +553,7 @@ impl Session {
     // ---- RTCP
 
     /// A control packet of a leg's peer.
-    pub fn control(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
+    fn control(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
         party.latched_rtcp = Some(from);
         let mut rest = data;
@@ -521,6 +596,10 @@ impl Session {
     pub fn housekeeping(&mut self, now: Instant) {
         let elapsed = now.duration_since(self.started);
         for (id, party) in &mut self.parties {
+            if let Some(guard) = &mut party.guard {
+                let done = guard.timeout(now);
+                guarded(*id, done);
+            }
             let Some(agreed) = &party.agreed else { continue };
             if now.duration_since(party.heard) >= SILENT && agreed.hears {
                 party.heard = now;
@@ -543,6 +622,21 @@ impl Session {
             let bytes = report(party, elapsed, now);
             self.out.push(Out::Rtcp(*id, to, bytes));
         }
+    }
+}
+
+/// A packet as the wire sees it; none while there are no keys.
+fn sealed_out(guard: &mut Guard, out: Out) -> Option<Out> {
+    match out {
+        Out::Rtp(leg, to, bytes) => Some(Out::Rtp(leg, to, guard.seal_rtp(&bytes)?)),
+        Out::Rtcp(leg, to, bytes) => {
+            let bytes = guard.seal_rtcp(&bytes)?;
+            match guard.peer().filter(|_| guard.muxes()) {
+                Some(peer) => Some(Out::Wire(leg, peer, bytes)),
+                None => Some(Out::Rtcp(leg, to, bytes)),
+            }
+        }
+        out => Some(out),
     }
 }
 

@@ -132,10 +132,7 @@ fn read(socket: Rc<UdpSocket>, owner: Owner, control: bool) -> JoinHandle<()> {
             };
             {
                 let mut core = hosted.core.borrow_mut();
-                match control {
-                    true => core.control(now(), leg, from, &buffer[..length]),
-                    false => core.packet(now(), leg, from, &buffer[..length]),
-                }
+                core.datagram(now(), leg, from, &buffer[..length], control);
             }
             hosted.flush();
         }
@@ -162,7 +159,9 @@ impl Hosted {
         for out in outs {
             match out {
                 // What does not fit now is lost, as packets are.
-                Out::Rtp(leg, to, bytes) => drop(lines.get(&leg).map(|t| t.line.rtp.try_send_to(&bytes, to))),
+                Out::Rtp(leg, to, bytes) | Out::Wire(leg, to, bytes) => {
+                    drop(lines.get(&leg).map(|t| t.line.rtp.try_send_to(&bytes, to)))
+                }
                 Out::Rtcp(leg, to, bytes) => {
                     drop(lines.get(&leg).map(|t| t.line.rtcp.try_send_to(&bytes, to)))
                 }
@@ -192,7 +191,7 @@ impl Hosted {
                 if !me.core.borrow().ticks() {
                     return;
                 }
-                me.core.borrow_mut().tick();
+                me.core.borrow_mut().tick(now());
                 me.flush();
             }
         }));
@@ -257,7 +256,7 @@ fn carry_out(
             hosted.add(leg, line, pair, ssrc);
         }
         Command::Agree { session, leg, agreed } => {
-            with(sessions, session, |s| s.agree(leg, *agreed));
+            with(sessions, session, |s| s.agree(now(), leg, *agreed));
         }
         Command::Hear { session, leg, source } => with(sessions, session, |s| s.hear(leg, source)),
         Command::Press { session, leg, key, millis } => {

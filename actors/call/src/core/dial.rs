@@ -155,13 +155,18 @@ impl Call {
             return self.failed(dial, Cause::BUSY, None, world);
         }
         let context = user.map(|u| u.context.clone()).unwrap_or_default();
+        let wants =
+            |property: &str| user.and_then(|u| u.properties.get(property)).is_some_and(|v| v == "true");
+        // With one contact its interface says what it is; among several each contact does (manual, `core_forking`).
+        let (ice, sealed) = (!forking && wants("ice/enabled"), wants("srtp"));
         let legs = contacts
             .into_iter()
             .map(|contact| {
                 let leg = Leg {
                     alias: Some(alias.clone()),
                     context: context.clone(),
-                    ice: contact.ice,
+                    ice: ice || contact.ice,
+                    sealed,
                     user_agent: contact.user_agent.clone(),
                     _line: line.take(),
                     ..blank(&domain, &iface, dial.to.clone())
@@ -187,7 +192,7 @@ impl Call {
     ) {
         for (leg, target) in targets {
             let id = world.board.next_leg();
-            let wish = Wish { like: Some(dial.waiting), ice: leg.ice };
+            let wish = Wish { like: Some(dial.waiting), ice: leg.ice, sealed: leg.sealed };
             let sdp = match world.media.offer(id, wish) {
                 Ok(sdp) => sdp,
                 Err(e) => {
@@ -336,6 +341,7 @@ pub(super) fn blank(domain: &str, iface: &str, party: Party) -> Leg {
         early: None,
         user_agent: String::new(),
         ice: false,
+        sealed: false,
         quality: None,
         _line: None,
     }

@@ -170,7 +170,9 @@ pub struct Leg {
     /// Our answer went with it before it was answered.
     early: Option<Bytes>,
     user_agent: String,
+    /// How its media is sealed.
     ice: bool,
+    sealed: bool,
     quality: Option<Quality>,
     _line: Option<Held>,
 }

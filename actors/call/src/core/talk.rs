@@ -177,7 +177,7 @@ impl Call {
         let Some(leg) = self.legs.get_mut(&id) else { return Ok(()) };
         let sdp = match (&leg.early, leg.offers_late) {
             (Some(sdp), _) => Ok(sdp.clone()),
-            (None, true) => world.media.offer(id, Wish { like: None, ice: leg.ice }),
+            (None, true) => world.media.offer(id, Wish { ice: leg.ice, ..Wish::default() }),
             (None, false) => world.media.answer(id),
         };
         let sdp = sdp.map_err(|e| (Cause::INCOMPATIBLE, e.to_string()))?;

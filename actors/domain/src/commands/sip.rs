@@ -14,7 +14,7 @@ const AUTHENTICATIONS: &[&str] = &["qop_authentication", "no_qop_authentication"
 /// Properties of a profile (facts, manual 3880) and of a user.
 const PROFILE: &[&str] =
     &["node_control", "nat_traversal", "rport", "session_timers", "reliable_provisional"];
-const USER: &[&str] = &["client-profile", "core_forking", "line_count", "description"];
+const USER: &[&str] = &["client-profile", "core_forking", "line_count", "ice/enabled", "srtp", "description"];
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
     let ifaces = || names(s, |d| d.users.keys().cloned().collect());

@@ -11,6 +11,7 @@ fn agreed(port: u16, codec: usize) -> Agreed {
         events: Some(101),
         events_in: Some(101),
         hears: true,
+        sealing: None,
     }
 }
 
@@ -20,7 +21,7 @@ fn session(codecs: &[usize]) -> (Session, Instant) {
     for (i, codec) in codecs.iter().enumerate() {
         let leg = LegId(i as u64 + 1);
         s.add(now, leg, 1000 * (i as u32 + 1));
-        s.agree(leg, agreed(4000 + 10 * i as u16, *codec));
+        s.agree(now, leg, agreed(4000 + 10 * i as u16, *codec));
     }
     (s, now)
 }
@@ -120,7 +121,7 @@ fn everybody_hears_all_others_in_a_mix() {
                 &packet(codec, n, &wave(n.into(), tones[i])),
             );
         }
-        s.tick();
+        s.tick(Instant::now());
         for out in s.outputs().collect::<Vec<_>>() {
             if let Out::Rtp(leg, _, bytes) = out {
                 let i = leg.0 as usize - 1;
@@ -169,7 +170,7 @@ fn keys_pass_and_are_told_once() {
     s.press(LegId(2), '#', 100);
     let mut keys = Vec::new();
     while s.ticks() {
-        s.tick();
+        s.tick(Instant::now());
         keys.extend(
             sent(&mut s, LegId(2)).iter().filter_map(|b| TelephoneEvent::parse(Packet::parse(b)?.payload)),
         );

@@ -1,0 +1,131 @@
+//! A phone in a browser, and phones that seal their packets.
+
+mod support;
+
+use std::path::Path;
+
+use fantoccini::Locator;
+use support::{
+    browser::Browser,
+    calls::{calls, estate, estate_with, ladder, talked, until},
+    phones::{self, SoftPhone},
+};
+
+/// JsSIP in Chromium, registered; it says the file.
+async fn browser_phone(ws: std::net::SocketAddr, user: &str, says: &Path) -> Browser {
+    let file = format!("--use-file-for-fake-audio-capture={}", says.display());
+    let browser = Browser::open_with(&[
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required",
+        "--allow-loopback-in-peer-connection",
+        &file,
+    ])
+    .await;
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/browser-phone/phone.html");
+    assert!(page.exists(), "ops/browser-phone builds it");
+    let page = format!("file://{}#ws=ws://{ws}&uri=sip:{user}@voip.test&password=Geheim77", page.display());
+    browser.client.goto(&page).await.expect("the page");
+    shows(&browser, "state", |s| s == "registered").await;
+    browser
+}
+
+/// Until an attribute of the page is as wanted.
+async fn shows(browser: &Browser, what: &str, wanted: impl Fn(&str) -> bool) {
+    let deadline = std::time::Instant::now() + phones::PATIENCE;
+    loop {
+        let body = browser.client.find(Locator::Css("body")).await.expect("a page");
+        let shown = body.attr(&format!("data-{what}")).await.ok().flatten().unwrap_or_default();
+        if wanted(&shown) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{what} is {shown:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A frequency as the page finds it: its steps are 6 Hz apart.
+fn about(wanted: i32) -> impl Fn(&str) -> bool {
+    move |shown| shown.parse::<i32>().is_ok_and(|f| (f - wanted).abs() < 15)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_and_a_phone_call_each_other() {
+    let node = estate_with("ws = \"127.0.0.1:0\"\n");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (low, high) = (dir.path().join("low.wav"), dir.path().join("high.wav"));
+    phones::tone(&low, 440.0, 60);
+    phones::tone(&high, 1000.0, 60);
+    let mut bob = SoftPhone::baresip(
+        node.sip(),
+        "101",
+        "udp",
+        "Geheim77",
+        ";answermode=auto;audio_codecs=PCMU,PCMA",
+        Some(&high),
+    );
+    bob.says("200 OK");
+    let browser = browser_phone(node.sip_over("ws"), "100", &low).await;
+
+    browser.client.execute("dial('101')", vec![]).await.expect("dialled");
+    shows(&browser, "state", |s| s == "talking").await;
+    shows(&browser, "hears", about(1000)).await;
+    talked(&node, 3);
+    bob.types("/hangup");
+    shows(&browser, "state", |s| s == "ended: remote").await;
+    until("the call has ended", || calls(&node).is_empty());
+
+    bob.types("/dial sip:100@voip.test");
+    bob.says("Call established");
+    shows(&browser, "state", |s| s == "talking").await;
+    talked(&node, 3);
+    let ladder = ladder(&node, &calls(&node)[0]["call"]);
+    assert!(ladder.contains("INVITE"), "{ladder}");
+    browser.client.execute("hangUp()", vec![]).await.expect("hung up");
+    until("the call has ended", || calls(&node).is_empty());
+    assert_eq!(bob.recordings().len(), 2);
+    for file in bob.recordings() {
+        hears(&file, 440.0);
+    }
+    browser.close().await;
+}
+
+/// A recording has the tone for a second and a half at least, without a gap.
+fn hears(recorded: &Path, tone: f32) {
+    let heard = phones::heard(&phones::samples(recorded), tone);
+    let first = heard.iter().position(|h| *h).expect("the other's tone is heard");
+    let last = heard.iter().rposition(|h| *h).expect("and its end");
+    let gaps = heard[first..=last].iter().filter(|h| !**h).count();
+    assert!(last - first >= 15 && gaps == 0, "{heard:?}");
+}
+
+#[test]
+fn phones_seal_their_packets_with_keys_of_the_description() {
+    let node = estate();
+    node.ok("domain/voip.test/sip/user/set g 102@voip.test srtp true");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (low, high) = (dir.path().join("low.wav"), dir.path().join("high.wav"));
+    phones::tone(&low, 440.0, 60);
+    phones::tone(&high, 1000.0, 60);
+    let phone = |user: &str, more: &str, says| {
+        let more = format!(";answermode=auto;audio_codecs=PCMA{more}");
+        let phone = SoftPhone::baresip(node.sip(), user, "udp", "Geheim77", &more, Some(says));
+        phone.says("200 OK");
+        phone
+    };
+    let plain = phone("101", "", &high);
+    let keys = phone("102", ";mediaenc=srtp-mand", &high);
+    // Sealed by the caller alone, by both, by the called phone alone.
+    for (enc, callee, number) in
+        [(";mediaenc=srtp-mand", &plain, "101"), (";mediaenc=srtp-mand", &keys, "102"), ("", &keys, "102")]
+    {
+        let mut caller = phone("100", enc, &low);
+        caller.types(&format!("/dial sip:{number}@voip.test"));
+        caller.says("Call established");
+        talked(&node, 2);
+        caller.types("/hangup");
+        until("the call has ended", || calls(&node).is_empty());
+        hears(caller.recordings().last().expect("a recording"), 1000.0);
+        hears(callee.recordings().last().expect("a recording"), 440.0);
+    }
+}
