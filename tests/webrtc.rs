@@ -12,7 +12,7 @@ use support::{
 };
 
 /// JsSIP in Chromium, registered; it says the file.
-async fn browser_phone(ws: std::net::SocketAddr, user: &str, says: &Path) -> Browser {
+async fn browser_phone(ws: std::net::SocketAddr, user: &str, says: &Path, more: &str) -> Browser {
     let file = format!("--use-file-for-fake-audio-capture={}", says.display());
     let browser = Browser::open_with(&[
         "--use-fake-device-for-media-stream",
@@ -24,7 +24,8 @@ async fn browser_phone(ws: std::net::SocketAddr, user: &str, says: &Path) -> Bro
     .await;
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/browser-phone/phone.html");
     assert!(page.exists(), "ops/browser-phone builds it");
-    let page = format!("file://{}#ws=ws://{ws}&uri=sip:{user}@voip.test&password=Geheim77", page.display());
+    let page =
+        format!("file://{}#ws=ws://{ws}&uri=sip:{user}@voip.test&password=Geheim77{more}", page.display());
     browser.client.goto(&page).await.expect("the page");
     shows(&browser, "state", |s| s == "registered").await;
     browser
@@ -65,7 +66,7 @@ async fn a_browser_and_a_phone_call_each_other() {
         Some(&high),
     );
     bob.says("200 OK");
-    let browser = browser_phone(node.sip_over("ws"), "100", &low).await;
+    let browser = browser_phone(node.sip_over("ws"), "100", &low, "").await;
 
     browser.client.execute("dial('101')", vec![]).await.expect("dialled");
     shows(&browser, "state", |s| s == "talking").await;
@@ -88,6 +89,34 @@ async fn a_browser_and_a_phone_call_each_other() {
         hears(&file, 440.0);
     }
     browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_pass_between_browsers_and_a_phone() {
+    let node = estate_with("ws = \"127.0.0.1:0\"\n");
+    let dir = tempfile::tempdir().expect("a directory");
+    let low = dir.path().join("low.wav");
+    phones::tone(&low, 440.0, 60);
+    let phone = SoftPhone::picture_phone(node.sip(), "102", "Geheim77", &low);
+    phone.says("200 OK");
+    let alice = browser_phone(node.sip_over("ws"), "100", &low, "&video=yes").await;
+    let bob = browser_phone(node.sip_over("ws"), "101", &low, "&video=yes").await;
+    alice.client.execute("dial('101')", vec![]).await.expect("dialled");
+    for browser in [&alice, &bob] {
+        shows(browser, "state", |s| s == "talking").await;
+        shows(browser, "hears", about(440)).await;
+        shows(browser, "sees", |s| s.starts_with("640x")).await;
+    }
+    alice.client.execute("hangUp()", vec![]).await.expect("hung up");
+    shows(&bob, "state", |s| s == "ended: remote").await;
+    // The phone's pictures have another size.
+    bob.client.execute("dial('102')", vec![]).await.expect("dialled");
+    shows(&bob, "state", |s| s == "talking").await;
+    shows(&bob, "sees", |s| s.starts_with("352x")).await;
+    phone.says("incoming rtp for 'video' established");
+    bob.client.execute("hangUp()", vec![]).await.expect("hung up");
+    alice.close().await;
+    bob.close().await;
 }
 
 /// A recording has the tone for a second and a half at least, without a gap.

@@ -31,6 +31,7 @@ fuzz_target!(|data: &[u8]| {
             events_in: Some(101),
             hears: true,
             sealing: None,
+            video: None,
         };
         session.agree(now, leg, agreed);
         session.hear(

@@ -56,6 +56,27 @@ impl SoftPhone {
         more: &str,
         says: Option<&Path>,
     ) -> Self {
+        Self::baresip_with(node, user, transport, password, more, says, "")
+    }
+
+    /// A baresip that answers with sound and pictures.
+    pub fn picture_phone(node: SocketAddr, user: &str, password: &str, says: &Path) -> Self {
+        let more = ";answermode=auto;audio_codecs=PCMU,PCMA;video_codecs=VP8";
+        let modules = "module vp8.so\nmodule fakevideo.so\nvideo_source fakevideo,nil\nvideo_display fakevideo,nil\n\
+                       video_size 352x288\nvideo_bitrate 300000\nvideo_fps 10\n";
+        Self::baresip_with(node, user, "udp", password, more, Some(says), modules)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one line of a phone's settings")]
+    fn baresip_with(
+        node: SocketAddr,
+        user: &str,
+        transport: &str,
+        password: &str,
+        more: &str,
+        says: Option<&Path>,
+        modules: &str,
+    ) -> Self {
         let (dir, free) = (tempfile::tempdir().expect("a directory"), free_pair());
         let domain = if user.contains('@') { "" } else { "@voip.test" };
         let account = format!(
@@ -65,7 +86,7 @@ impl SoftPhone {
         let source = says.map(|p| format!("audio_source aufile,{}\n", p.display())).unwrap_or_default();
         let config = format!(
             "sip_listen 127.0.0.1:{free}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
-             {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\nmodule srtp.so\n\
+             {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\nmodule srtp.so\n{modules}\
              module stdio.so\nmodule g711.so\nmodule g722.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
              module_app account.so\nmodule_app menu.so\n",
             dir = dir.path().display()

@@ -24,11 +24,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     ports::{Pair, Ports},
-    sdp::{self, Codec, Direction, Local, Remote},
-    sealing::{self, Identity, Key, Ours, Suite},
-    session::Agreed,
+    sdp::{self, Codec, Direction, Local, LocalVideo, Remote, Video},
+    sealing::{self, Identity, Key, Ours, Sealing, Suite},
+    session::{Agreed, VideoAgreed},
     sound,
-    thread::{Command, serve},
+    thread::{Command, Stream, serve},
 };
 
 /// Commands that may wait for a thread.
@@ -127,7 +127,29 @@ struct Leg {
     agreed: Option<Agreed>,
     /// How we seal.
     ours: Ours,
+    /// What we say of pictures: the other party's words.
+    video: Option<Video>,
+    /// Their port, where they have one of their own.
+    pictures: Option<Arc<Pair>>,
     source: Source,
+}
+
+impl Leg {
+    /// Pictures as both sides have them, under the same numbers.
+    fn agree_video(&self) -> Option<VideoAgreed> {
+        let (ours, remote) = (self.video.as_ref()?, self.remote.as_ref()?);
+        let theirs = remote.video.as_ref()?;
+        let bundled = matches!(self.ours, Ours::Handshake { .. });
+        let fits = match theirs.sealing {
+            Sealing::Open => !bundled,
+            Sealing::Handshake(_) => bundled,
+            Sealing::Keys(_) => false,
+        };
+        let same = |c: &&Codec| ours.codecs.iter().any(|o| o.payload == c.payload && o.same(c));
+        let payloads: Vec<u8> = theirs.codecs.iter().filter(same).map(|c| c.payload).collect();
+        let agreed = VideoAgreed { remote: theirs.address, rtcp: theirs.rtcp, bundled, payloads };
+        (fits && !agreed.payloads.is_empty()).then_some(agreed)
+    }
 }
 
 /// The media of one call, as its actor has it.
@@ -154,7 +176,7 @@ impl Handle {
     }
 
     /// Gives a leg's sockets to the thread; one that had them before forgets them.
-    fn add(&mut self, leg: LegId, pair: Arc<Pair>, ssrc: u32) {
+    fn add(&mut self, leg: LegId, stream: Stream, pair: Arc<Pair>, ssrc: u32) {
         let before = pair.thread.swap(self.number, Relaxed);
         if before != self.number
             && self.threads[before].try_send(vec![Command::Forget { port: pair.port }]).is_err()
@@ -162,7 +184,7 @@ impl Handle {
             tracing::error!("a media thread does not keep up");
         }
         let session = self.session;
-        self.send(Command::Add { session, leg, pair, ssrc });
+        self.send(Command::Add { session, leg, stream, pair, ssrc });
     }
 
     fn leg(&mut self, leg: LegId) -> Result<&mut Leg, MediaError> {
@@ -179,6 +201,8 @@ impl Handle {
                 like: None,
                 agreed: None,
                 ours: Ours::Open,
+                video: None,
+                pictures: None,
                 source: Source::Silence,
             };
             self.legs.insert(leg, new);
@@ -205,27 +229,57 @@ impl Handle {
             events_in: l.events.filter(|_| remote.events.is_some()),
             hears: !held,
             sealing,
+            video: l.agree_video(),
         };
         if l.agreed.as_ref() != Some(&agreed) {
-            let first = l.agreed.replace(agreed.clone()).is_none();
+            let apart = |a: &Agreed| a.video.as_ref().is_some_and(|v| !v.bundled);
+            let before = l.agreed.replace(agreed.clone());
             let (pair, ssrc) = (l.pair.clone(), l.ssrc);
-            if first {
-                self.add(leg, pair, ssrc);
+            let pictures =
+                l.pictures.clone().filter(|_| apart(&agreed) && !before.as_ref().is_some_and(apart));
+            if before.is_none() {
+                self.add(leg, Stream::Audio, pair, ssrc);
+            }
+            if let Some(pictures) = pictures {
+                self.add(leg, Stream::Video, pictures, ssrc);
             }
             self.send(Command::Agree { session, leg, agreed: Box::new(agreed) });
         }
         Ok(Change { held })
     }
 
-    fn describe(&mut self, leg: LegId, direction: Direction, answer: bool) -> Result<Bytes, MediaError> {
+    /// Says of pictures to a leg what another one says of them; nothing where they cannot pass.
+    fn show(&mut self, leg: LegId, video: Option<Video>) -> Result<(), MediaError> {
+        let number = self.number;
+        let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
+        let bundled = matches!(l.ours, Ours::Handshake { .. });
+        let numbers = |v: &Video| {
+            let taken = |p: u8| l.codecs.iter().map(|c| c.payload).chain(l.events).any(|o| o == p);
+            v.codecs.iter().any(|c| taken(c.payload))
+        };
+        l.video = video.filter(|v| !matches!(l.ours, Ours::Key(_)) && !(bundled && numbers(v)));
+        if l.video.is_some() && !bundled && l.pictures.is_none() {
+            l.pictures = Some(self.ports.take(number)?);
+        }
+        Ok(())
+    }
+
+    fn describe(&mut self, leg: LegId, direction: Direction) -> Result<Bytes, MediaError> {
         let address = self.ports.address;
         let session = self.session;
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
         l.version += 1;
-        let (index, others, proto) = match (&l.remote, answer) {
-            (Some(remote), true) => (remote.index, remote.others.as_slice(), Some(remote.proto.as_str())),
-            _ => (0, &[][..], None),
-        };
+        let remote = l.remote.as_ref();
+        let theirs = remote.and_then(|r| r.video.as_ref());
+        let video = l.video.as_ref().map(|like| LocalVideo {
+            index: theirs.map_or(1, |v| v.index),
+            port: l.pictures.as_ref().map_or(l.pair.port, |p| p.port),
+            like,
+            direction: theirs.map_or(Direction::SendRecv, |v| v.direction.reversed()),
+            proto: theirs.map(|v| v.proto.as_str()),
+            mid: theirs.and_then(|v| v.mid.as_deref()),
+        });
+        let others = remote.map(|r| r.refused(video.is_some())).unwrap_or_default();
         let local = Local {
             session: u64::from(l.ssrc) << 16 | (session & 0xffff),
             version: l.version,
@@ -233,12 +287,13 @@ impl Handle {
             codecs: &l.codecs,
             events: l.events,
             direction,
-            index,
-            others,
-            proto,
-            mid: l.remote.as_ref().and_then(|r| r.mid.as_deref()),
+            index: remote.map_or(0, |r| r.index),
+            others: &others,
+            proto: remote.map(|r| r.proto.as_str()),
+            mid: remote.and_then(|r| r.mid.as_deref()),
             ours: &l.ours,
             ssrc: l.ssrc,
+            video,
         };
         Ok(local.write())
     }
@@ -257,8 +312,9 @@ impl MediaSession for Handle {
             };
             let (codecs, events) = sdp::offer_like(like.as_ref());
             (l.codecs, l.events, l.like) = (codecs, Some(events), wish.like);
+            self.show(leg, like.and_then(|r| r.video))?;
         }
-        self.describe(leg, Direction::SendRecv, false)
+        self.describe(leg, Direction::SendRecv)
     }
 
     fn remote_offer(&mut self, leg: LegId, sdp: &Bytes) -> Result<Change, MediaError> {
@@ -288,10 +344,23 @@ impl MediaSession for Handle {
             .or_else(|| taken.iter().find_map(offered))
             .or_else(|| remote.codecs.iter().find(|c| sdp::is_own(c)).cloned())
             .ok_or(MediaError::Incompatible)?;
+        // Pictures: what the other side took of them.
+        let paired = |(id, o): &(&LegId, &Leg)| o.like == Some(leg) || l.like == Some(**id);
+        let seen = self.legs.iter().filter(paired).find_map(|(_, o)| {
+            let taken = o.agreed.as_ref()?.video.as_ref()?;
+            let mut video = o.remote.as_ref()?.video.clone()?;
+            video.codecs.retain(|c| taken.payloads.contains(&c.payload));
+            Some(video)
+        });
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
         (l.codecs, l.events) = (vec![codec], remote.events);
+        self.show(leg, seen.filter(|_| remote.video.is_some()))?;
         self.agree(leg)?;
-        self.describe(leg, remote.direction.reversed(), true)
+        let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
+        if l.agreed.as_ref().is_some_and(|a| a.video.is_none()) {
+            l.video = None;
+        }
+        self.describe(leg, remote.direction.reversed())
     }
 
     fn remote_answer(&mut self, leg: LegId, sdp: &Bytes) -> Result<Change, MediaError> {
@@ -349,10 +418,13 @@ impl MediaSession for Handle {
     fn attach(&mut self, leg: LegId, part: MediaPart) {
         let Ok(part) = part.downcast::<Leg>() else { return };
         let session = self.session;
-        let (agreed, pair, ssrc) = (part.agreed.clone(), part.pair.clone(), part.ssrc);
-        self.legs.insert(leg, Leg { source: Source::Silence, like: None, ..*part });
+        // Pictures were agreed on with another.
+        let agreed = part.agreed.clone().map(|a| Agreed { video: None, ..a });
+        let (pair, ssrc) = (part.pair.clone(), part.ssrc);
+        let moved = Leg { source: Source::Silence, like: None, video: None, agreed: agreed.clone(), ..*part };
+        self.legs.insert(leg, moved);
         if let Some(agreed) = agreed {
-            self.add(leg, pair, ssrc);
+            self.add(leg, Stream::Audio, pair, ssrc);
             self.send(Command::Agree { session, leg, agreed: Box::new(agreed) });
         }
     }

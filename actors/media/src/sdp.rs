@@ -36,6 +36,18 @@ impl Codec {
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
+
+    fn write(&self, sdp: &mut String) {
+        // Writing to memory does not fail.
+        let _ = write!(sdp, "a=rtpmap:{} {}/{}", self.payload, self.name, self.clock);
+        if self.channels > 1 {
+            let _ = write!(sdp, "/{}", self.channels);
+        }
+        sdp.push_str("\r\n");
+        if let Some(fmtp) = &self.fmtp {
+            let _ = write!(sdp, "a=fmtp:{} {fmtp}\r\n", self.payload);
+        }
+    }
 }
 
 /// What we can decode and encode ourselves, the best first.
@@ -69,6 +81,12 @@ impl Direction {
         }
     }
 
+    fn parse(name: &str) -> Option<Self> {
+        [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive]
+            .into_iter()
+            .find(|d| d.name() == name)
+    }
+
     /// Ours, where the peer's is this.
     pub fn reversed(self) -> Self {
         match self {
@@ -96,7 +114,30 @@ pub struct Remote {
     pub sealing: Sealing,
     /// Its name in the description (RFC 5888).
     pub mid: Option<String>,
+    pub video: Option<Video>,
 }
+
+/// The peer's pictures; they pass as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Video {
+    pub index: usize,
+    pub address: SocketAddr,
+    pub rtcp: SocketAddr,
+    pub proto: String,
+    pub sealing: Sealing,
+    pub mid: Option<String>,
+    pub codecs: Vec<Codec>,
+    /// Values of `rtcp-fb`.
+    pub feedback: Vec<String>,
+    pub direction: Direction,
+    /// Its line in an answer that refuses it.
+    refused: String,
+}
+
+/// Codings of pictures that pass. Repairs (`rtx`, `red`, FEC) are bound to sources by name, and stay between the peer and us.
+const PICTURES: [&str; 7] = ["H264", "VP8", "VP9", "AV1", "H265", "H263-1998", "H263"];
+/// Feedback that one peer understands of the other.
+const FEEDBACK: [&str; 4] = ["nack", "nack pli", "ccm fir", "goog-remb"];
 
 /// Names of static payload types (RFC 3551) that may come without `rtpmap`.
 fn well_known(payload: u8) -> Option<Codec> {
@@ -114,86 +155,142 @@ fn well_known(payload: u8) -> Option<Codec> {
 /// Codings of one description at most.
 const LIMIT: usize = 64;
 
-impl Remote {
-    pub fn parse(sdp: &[u8]) -> Result<Self, MediaError> {
-        let malformed = |e: &dyn std::fmt::Display| MediaError::Malformed(e.to_string());
-        let session = sdp_types::Session::parse(sdp).map_err(|e| malformed(&e))?;
-        let audio = session
-            .medias
-            .iter()
-            .enumerate()
-            .find(|(_, m)| m.media.eq_ignore_ascii_case("audio") && m.port > 0);
-        let Some((index, media)) = audio else { return Err(MediaError::Incompatible) };
-        let connection = media.connections.first().or(session.connection.as_ref());
-        let connection = connection.ok_or_else(|| malformed(&"no c= line"))?;
+/// A media line with the session's lines behind it.
+struct Line<'s> {
+    session: &'s sdp_types::Session,
+    media: &'s sdp_types::Media,
+}
+
+impl<'s> Line<'s> {
+    fn values(attributes: &'s [sdp_types::Attribute], name: &str) -> Vec<&'s str> {
+        let named = attributes.iter().filter(|a| a.attribute.eq_ignore_ascii_case(name));
+        named.filter_map(|a| a.value.as_deref()).collect()
+    }
+
+    fn attribute(&self, name: &str) -> Vec<&'s str> {
+        Self::values(&self.media.attributes, name)
+    }
+
+    fn sealing(&self) -> Option<Sealing> {
+        Sealing::parse(&self.media.proto, |name| {
+            let here = self.attribute(name);
+            if here.is_empty() { Self::values(&self.session.attributes, name) } else { here }
+        })
+    }
+
+    /// Where packets and reports go.
+    fn addresses(&self) -> Result<(SocketAddr, SocketAddr), MediaError> {
+        let malformed = |text: &str| MediaError::Malformed(text.to_owned());
+        let connection = self.media.connections.first().or(self.session.connection.as_ref());
+        let connection = connection.ok_or_else(|| malformed("no c= line"))?;
         let text = connection.connection_address.split('/').next().unwrap_or_default();
-        let ip: IpAddr = text.parse().map_err(|_| malformed(&"c= is no address"))?;
-        let attribute = |name: &str| {
-            media
-                .attributes
-                .iter()
-                .filter(move |a| a.attribute.eq_ignore_ascii_case(name))
-                .filter_map(|a| a.value.as_deref())
-                .collect::<Vec<_>>()
-        };
+        let ip: IpAddr = text.parse().map_err(|_| malformed("c= is no address"))?;
+        let rtcp = self.attribute("rtcp").first().and_then(|r| r.split(' ').next()?.parse().ok());
+        let rtcp = rtcp.unwrap_or(self.media.port.saturating_add(1));
+        Ok((SocketAddr::new(ip, self.media.port), SocketAddr::new(ip, rtcp)))
+    }
+
+    fn codecs(&self) -> Vec<Codec> {
         let of = |lines: &[&str], payload: u8| {
             lines
                 .iter()
                 .find_map(|l| l.strip_prefix(&payload.to_string())?.strip_prefix(' '))
                 .map(str::to_owned)
         };
-        let both = |name: &str| {
-            let here = attribute(name);
-            match here.is_empty() {
-                true => session
-                    .attributes
-                    .iter()
-                    .filter(|a| a.attribute.eq_ignore_ascii_case(name))
-                    .filter_map(|a| a.value.as_deref())
-                    .collect(),
-                false => here,
-            }
+        let (maps, formats) = (self.attribute("rtpmap"), self.attribute("fmtp"));
+        let payloads = self.media.fmt.split_whitespace().take(LIMIT).filter_map(|p| p.parse::<u8>().ok());
+        let codec = |payload| {
+            let codec =
+                of(&maps, payload).and_then(|m| mapped(payload, &m)).or_else(|| well_known(payload))?;
+            Some(Codec { fmtp: of(&formats, payload), ..codec })
         };
-        let sealing = Sealing::parse(&media.proto, both).ok_or(MediaError::Incompatible)?;
-        let (maps, formats) = (attribute("rtpmap"), attribute("fmtp"));
+        payloads.filter_map(codec).collect()
+    }
+
+    fn direction(&self) -> Direction {
+        let said = |a: &sdp_types::Attribute| Direction::parse(&a.attribute);
+        let found = self.media.attributes.iter().find_map(said);
+        found.or_else(|| self.session.attributes.iter().find_map(said)).unwrap_or_default()
+    }
+
+    fn mid(&self) -> Option<String> {
+        self.attribute("mid").first().map(|m| (*m).to_owned())
+    }
+
+    fn refused(&self) -> String {
+        format!("{} 0 {} {}", self.media.media, self.media.proto, self.media.fmt)
+    }
+
+    fn video(&self, index: usize) -> Option<Video> {
+        let (address, rtcp) = self.addresses().ok()?;
+        let pass = |c: &Codec| PICTURES.iter().any(|p| c.is(p));
+        let codecs: Vec<Codec> = self.codecs().into_iter().filter(pass).collect();
+        let wanted = |f: &&str| {
+            let (payload, what) = f.split_once(' ').unwrap_or_default();
+            FEEDBACK.contains(&what)
+                && (payload == "*" || codecs.iter().any(|c| c.payload.to_string() == payload))
+        };
+        let feedback = self.attribute("rtcp-fb").into_iter().filter(wanted).map(str::to_owned).collect();
+        let sealing = self.sealing()?;
+        (!codecs.is_empty()).then(|| Video {
+            index,
+            address,
+            rtcp,
+            proto: self.media.proto.clone(),
+            sealing,
+            mid: self.mid(),
+            feedback,
+            codecs,
+            direction: self.direction(),
+            refused: self.refused(),
+        })
+    }
+}
+
+impl Remote {
+    pub fn parse(sdp: &[u8]) -> Result<Self, MediaError> {
+        let session = sdp_types::Session::parse(sdp).map_err(|e| MediaError::Malformed(e.to_string()))?;
+        let line = |media| Line { session: &session, media };
+        let first = |kind: &str| {
+            let mut all = session.medias.iter().enumerate();
+            all.find(|(_, m)| m.media.eq_ignore_ascii_case(kind) && m.port > 0)
+        };
+        let (index, media) = first("audio").ok_or(MediaError::Incompatible)?;
+        let audio = line(media);
+        let (address, rtcp) = audio.addresses()?;
+        let sealing = audio.sealing().ok_or(MediaError::Incompatible)?;
         let (mut codecs, mut events) = (Vec::new(), None);
-        for payload in media.fmt.split_whitespace().take(LIMIT).filter_map(|p| p.parse::<u8>().ok()) {
-            let codec = of(&maps, payload).and_then(|m| mapped(payload, &m)).or_else(|| well_known(payload));
+        for codec in audio.codecs() {
             match codec {
-                Some(c) if c.is(EVENTS) && c.clock == 8000 => events = events.or(Some(payload)),
-                Some(c) if c.is(EVENTS) || c.is("CN") => {}
-                Some(c) => codecs.push(Codec { fmtp: of(&formats, payload), ..c }),
-                None => {}
+                c if c.is(EVENTS) && c.clock == 8000 => events = events.or(Some(c.payload)),
+                c if c.is(EVENTS) || c.is("CN") => {}
+                c => codecs.push(c),
             }
         }
         if codecs.is_empty() {
             return Err(MediaError::Incompatible);
         }
-        let has = |name: &str| {
-            let here = media.attributes.iter().any(|a| a.attribute == name);
-            let said = |a: &sdp_types::Attribute| {
-                matches!(a.attribute.as_str(), "sendrecv" | "sendonly" | "recvonly" | "inactive")
-            };
-            here || (!media.attributes.iter().any(said)
-                && session.attributes.iter().any(|a| a.attribute == name))
+        let direction = match audio.direction() {
+            // Hold as it was before RFC 3264; in WebRTC the address is a place-holder.
+            Direction::SendRecv
+                if address.ip().is_unspecified() && !matches!(sealing, Sealing::Handshake(_)) =>
+            {
+                Direction::SendOnly
+            }
+            said => said,
         };
-        let direction = match () {
-            _ if has("inactive") => Direction::Inactive,
-            _ if has("sendonly") => Direction::SendOnly,
-            _ if has("recvonly") => Direction::RecvOnly,
-            // Hold as it was before RFC 3264.
-            _ if ip.is_unspecified() && !matches!(sealing, Sealing::Handshake(_)) => Direction::SendOnly,
-            _ => Direction::SendRecv,
-        };
-        let rtcp = attribute("rtcp").first().and_then(|r| r.split(' ').next()?.parse().ok());
-        let rtcp = rtcp.unwrap_or(media.port.saturating_add(1));
-        let other = |(at, m): (usize, &sdp_types::Media)| {
-            (at != index).then(|| (at, format!("{} 0 {} {}", m.media, m.proto, m.fmt)))
-        };
+        let video = first("video").and_then(|(at, m)| line(m).video(at));
+        let taken = video.as_ref().map(|v| v.index);
+        let other = |(at, m): (usize, _)| (at != index && Some(at) != taken).then(|| (at, line(m).refused()));
         let others = session.medias.iter().enumerate().filter_map(other).take(16).collect();
-        let (address, rtcp) = (SocketAddr::new(ip, media.port), SocketAddr::new(ip, rtcp));
-        let (proto, mid) = (media.proto.clone(), attribute("mid").first().map(|m| (*m).to_owned()));
-        Ok(Self { address, rtcp, codecs, events, direction, index, others, proto, sealing, mid })
+        let (proto, mid) = (media.proto.clone(), audio.mid());
+        Ok(Self { address, rtcp, codecs, events, direction, index, others, proto, sealing, mid, video })
+    }
+
+    /// The lines that an answer without video, or with it, refuses.
+    pub fn refused(&self, video: bool) -> Vec<(usize, String)> {
+        let pictures = self.video.iter().filter(|_| !video).map(|v| (v.index, v.refused.clone()));
+        self.others.iter().cloned().chain(pictures).collect()
     }
 }
 
@@ -222,6 +319,19 @@ pub struct Local<'l> {
     pub mid: Option<&'l str>,
     pub ours: &'l Ours,
     pub ssrc: u32,
+    pub video: Option<LocalVideo<'l>>,
+}
+
+/// What we say of pictures: another peer's words.
+#[derive(Debug, Clone)]
+pub struct LocalVideo<'l> {
+    pub index: usize,
+    /// Ours for pictures; the audio's where both go one way.
+    pub port: u16,
+    pub like: &'l Video,
+    pub direction: Direction,
+    pub proto: Option<&'l str>,
+    pub mid: Option<&'l str>,
 }
 
 impl Local<'_> {
@@ -235,10 +345,14 @@ impl Local<'_> {
             "v=0\r\no=hypha {} {} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n",
             self.session, self.version
         );
-        self.ours.write_session(&mut sdp, self.mid.unwrap_or("0"));
-        for at in 0..=self.others.len() {
+        let video = self.video.as_ref().map(|v| v.mid.unwrap_or("1"));
+        let bundled: Vec<&str> = std::iter::once(self.mid.unwrap_or("0")).chain(video).collect();
+        self.ours.write_session(&mut sdp, &bundled.join(" "));
+        for at in 0..=self.others.len() + usize::from(self.video.is_some()) {
             if at == self.index {
                 self.write_audio(&mut sdp);
+            } else if let Some(video) = self.video.as_ref().filter(|v| v.index == at) {
+                self.write_video(video, &mut sdp);
             } else if let Some((_, line)) = self.others.iter().find(|(o, _)| *o == at) {
                 let _ = write!(sdp, "m={line}\r\n");
             }
@@ -252,21 +366,33 @@ impl Local<'_> {
             let _ = write!(sdp, " {payload}");
         }
         sdp.push_str("\r\n");
-        for c in self.codecs {
-            let _ = write!(sdp, "a=rtpmap:{} {}/{}", c.payload, c.name, c.clock);
-            if c.channels > 1 {
-                let _ = write!(sdp, "/{}", c.channels);
-            }
-            sdp.push_str("\r\n");
-            if let Some(fmtp) = &c.fmtp {
-                let _ = write!(sdp, "a=fmtp:{} {fmtp}\r\n", c.payload);
-            }
-        }
+        self.codecs.iter().for_each(|c| c.write(sdp));
         if let Some(events) = self.events {
             let _ = write!(sdp, "a=rtpmap:{events} {EVENTS}/8000\r\na=fmtp:{events} 0-15\r\n");
         }
         let _ = write!(sdp, "a=ptime:20\r\na={}\r\n", self.direction.name());
-        self.ours.write_media(sdp, self.mid, self.address, self.ssrc);
+        self.ours.write_media(sdp, self.mid.unwrap_or("0"), self.mid.is_some(), self.address);
+        if let Ours::Handshake { .. } = self.ours {
+            let _ = write!(sdp, "a=msid:hypha audio\r\na=ssrc:{} cname:hypha\r\n", self.ssrc);
+        }
+    }
+
+    fn write_video(&self, v: &LocalVideo<'_>, sdp: &mut String) {
+        let _ = write!(sdp, "m=video {} {}", v.port, v.proto.unwrap_or(self.ours.proto()));
+        for codec in &v.like.codecs {
+            let _ = write!(sdp, " {}", codec.payload);
+        }
+        sdp.push_str("\r\n");
+        v.like.codecs.iter().for_each(|c| c.write(sdp));
+        // Feedback is of the profile with F (RFC 4585); others do not mind.
+        for value in &v.like.feedback {
+            let _ = write!(sdp, "a=rtcp-fb:{value}\r\n");
+        }
+        let _ = write!(sdp, "a={}\r\n", v.direction.name());
+        self.ours.write_media(sdp, v.mid.unwrap_or("1"), v.mid.is_some(), self.address);
+        if let Ours::Handshake { .. } = self.ours {
+            sdp.push_str("a=msid:hypha video\r\n");
+        }
     }
 }
 
@@ -310,11 +436,12 @@ mod tests {
             events: Some(101),
             direction: r.direction.reversed(),
             index: r.index,
-            others: &r.others,
+            others: &r.refused(false),
             proto: None,
             mid: None,
             ours: &Ours::Open,
             ssrc: 7,
+            video: None,
         };
         let text = String::from_utf8(local.write().to_vec()).expect("text");
         assert!(text.contains("a=recvonly") && text.ends_with("m=video 0 RTP/AVP 97\r\n"), "{text}");

@@ -235,17 +235,16 @@ impl Ours {
     }
 
     /// The session's attributes.
-    pub fn write_session(&self, sdp: &mut String, mid: &str) {
+    pub fn write_session(&self, sdp: &mut String, bundled: &str) {
         if let Self::Handshake { .. } = self {
             // Peers come to us: a server has no way to find, and needs not ask for one.
-            let _ = write!(sdp, "a=ice-lite\r\na=group:BUNDLE {mid}\r\na=msid-semantic: WMS *\r\n");
+            let _ = write!(sdp, "a=ice-lite\r\na=group:BUNDLE {bundled}\r\na=msid-semantic: WMS *\r\n");
         }
     }
 
     /// The media's attributes.
-    pub fn write_media(&self, sdp: &mut String, mid: Option<&str>, address: SocketAddr, ssrc: u32) {
-        let named = mid.or(matches!(self, Self::Handshake { .. }).then_some("0"));
-        if let Some(mid) = named {
+    pub fn write_media(&self, sdp: &mut String, mid: &str, named: bool, address: SocketAddr) {
+        if named || matches!(self, Self::Handshake { .. }) {
             let _ = write!(sdp, "a=mid:{mid}\r\n");
         }
         match self {
@@ -263,7 +262,7 @@ impl Ours {
                 );
                 let _ = write!(
                     sdp,
-                    "a=candidate:1 1 udp 2130706431 {} {} typ host\r\na=end-of-candidates\r\na=msid:hypha audio\r\na=ssrc:{ssrc} cname:hypha\r\n",
+                    "a=candidate:1 1 udp 2130706431 {} {} typ host\r\na=end-of-candidates\r\n",
                     address.ip(),
                     address.port(),
                 );

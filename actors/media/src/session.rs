@@ -47,6 +47,17 @@ pub struct Agreed {
     pub hears: bool,
     /// How its packets are sealed; none: not at all.
     pub sealing: Option<Settled>,
+    pub video: Option<VideoAgreed>,
+}
+
+/// Pictures pass as they are, under the numbers that both sides use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoAgreed {
+    pub remote: SocketAddr,
+    pub rtcp: SocketAddr,
+    /// On the way of the audio.
+    pub bundled: bool,
+    pub payloads: Vec<u8>,
 }
 
 /// What is to be done.
@@ -57,6 +68,9 @@ pub enum Out {
     Rtcp(LegId, SocketAddr, Vec<u8>),
     /// From the leg's socket for packets, as it is.
     Wire(LegId, SocketAddr, Vec<u8>),
+    /// From its sockets for pictures.
+    Video(LegId, SocketAddr, Vec<u8>),
+    VideoRtcp(LegId, SocketAddr, Vec<u8>),
     Event(LegId, MediaEvent),
 }
 
@@ -96,6 +110,8 @@ struct Party {
     latched: Option<SocketAddr>,
     latched_rtcp: Option<SocketAddr>,
     guard: Option<Guard>,
+    /// Where its pictures, and reports of them, come from.
+    latched_video: [Option<SocketAddr>; 2],
     sender: Sender,
     reception: Reception,
     remote_ssrc: Option<u32>,
@@ -164,6 +180,7 @@ impl Party {
             latched: None,
             latched_rtcp: None,
             guard: None,
+            latched_video: [None; 2],
             sender,
             reception: Reception::default(),
             remote_ssrc: None,
@@ -405,10 +422,67 @@ impl Session {
             (None, _) if control => return self.control(now, leg, from, data),
             (None, _) => return self.packet(now, leg, from, data),
         };
+        let video = party.agreed.as_ref().and_then(|a| a.video.as_ref()).filter(|v| v.bundled);
+        let pictures = |data: &[u8]| {
+            video.is_some_and(|v| data.get(1).is_some_and(|b| v.payloads.contains(&(b & 0x7f))))
+        };
         match opened {
+            Some(Opened::Rtp(data)) if pictures(&data) => self.pass(leg, &data, false),
             Some(Opened::Rtp(data)) => self.packet(now, leg, from, &data),
-            Some(Opened::Rtcp(data)) => self.control(now, leg, from, &data),
+            Some(Opened::Rtcp(data)) => {
+                if video.is_some() {
+                    self.pass_feedback(leg, &data);
+                }
+                self.control(now, leg, from, &data);
+            }
             None => {}
+        }
+    }
+
+    /// A datagram at a leg's sockets for pictures.
+    pub fn picture(&mut self, leg: LegId, from: SocketAddr, data: &[u8], control: bool) {
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        let Some(video) = party.agreed.as_ref().and_then(|a| a.video.as_ref()) else { return };
+        let latched = &mut party.latched_video[usize::from(control)];
+        if video.bundled || latched.is_some_and(|l| l.ip() != from.ip()) && from.ip() != video.remote.ip() {
+            return;
+        }
+        *latched = Some(from);
+        let known = data.first().is_some_and(|b| b >> 6 == 2)
+            && (control || data.get(1).is_some_and(|b| video.payloads.contains(&(b & 0x7f))));
+        if known {
+            self.pass(leg, data, control);
+        }
+    }
+
+    /// Pictures, or what is said of them, to whoever listens to this leg.
+    fn pass(&mut self, leg: LegId, data: &[u8], control: bool) {
+        for (id, party) in &self.parties {
+            let video = party.agreed.as_ref().filter(|a| a.hears).and_then(|a| a.video.as_ref());
+            let Some(video) = video.filter(|_| party.source == Source::Leg(leg)) else { continue };
+            let out = match (video.bundled, control) {
+                (true, _) => {
+                    let Some(to) = party.to() else { continue };
+                    let out = if control { Out::Rtcp } else { Out::Rtp };
+                    out(*id, to, data.to_vec())
+                }
+                (false, true) => {
+                    Out::VideoRtcp(*id, party.latched_video[1].unwrap_or(video.rtcp), data.to_vec())
+                }
+                (false, false) => {
+                    Out::Video(*id, party.latched_video[0].unwrap_or(video.remote), data.to_vec())
+                }
+            };
+            self.out.push(out);
+        }
+    }
+
+    /// Of a bundled leg's reports, the feedback on pictures (RFC 4585) passes; audio's are ours.
+    fn pass_feedback(&mut self, leg: LegId, data: &[u8]) {
+        for packet in compound(data) {
+            if matches!(packet[1], 205 | 206) {
+                self.pass(leg, packet, true);
+            }
         }
     }
 
@@ -556,15 +630,8 @@ impl Session {
     fn control(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
         party.latched_rtcp = Some(from);
-        let mut rest = data;
-        while let Some(head) = rest.first_chunk::<4>() {
-            let length = usize::from(u16::from_be_bytes([head[2], head[3]])) * 4 + 4;
-            if head[0] >> 6 != 2 || rest.len() < length {
-                return;
-            }
-            let (packet, after) = rest.split_at(length);
-            rest = after;
-            let reports = match head[1] {
+        for packet in compound(data) {
+            let reports = match packet[1] {
                 200 if packet.len() >= 28 => {
                     // The middle of its time, to be named in our report.
                     let middle = u32::from_be_bytes([packet[10], packet[11], packet[12], packet[13]]);
@@ -623,6 +690,18 @@ impl Session {
             self.out.push(Out::Rtcp(*id, to, bytes));
         }
     }
+}
+
+/// The packets of a compound one (RFC 3550, 6.1), each of four bytes at least.
+fn compound(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let head = rest.first_chunk::<4>()?;
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]])) * 4 + 4;
+        let (packet, after) = rest.split_at_checked(length).filter(|_| head[0] >> 6 == 2)?;
+        rest = after;
+        Some(packet)
+    })
 }
 
 /// A packet as the wire sees it; none while there are no keys.

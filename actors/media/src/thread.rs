@@ -24,6 +24,14 @@ const TICK: Duration = Duration::from_millis(20);
 /// Largest packet taken, bytes.
 const MTU: usize = 2048;
 
+/// What a pair of sockets carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Stream {
+    /// And pictures, where both go one way.
+    Audio,
+    Video,
+}
+
 /// What a call's handle wants of a thread.
 pub(crate) enum Command {
     Open {
@@ -33,6 +41,7 @@ pub(crate) enum Command {
     Add {
         session: u64,
         leg: LegId,
+        stream: Stream,
         pair: Arc<Pair>,
         ssrc: u32,
     },
@@ -68,14 +77,14 @@ pub(crate) enum Command {
 /// A session on its thread.
 struct Hosted {
     core: RefCell<Session>,
-    lines: RefCell<HashMap<LegId, Taken>>,
+    lines: RefCell<HashMap<(LegId, Stream), Taken>>,
     events: Mailbox<CallMsg>,
     ticking: RefCell<Option<JoinHandle<()>>>,
     keeping: RefCell<Option<JoinHandle<()>>>,
 }
 
 /// Whose packets a line's are; nobody's between two calls.
-type Owner = Rc<RefCell<Option<(Weak<Hosted>, LegId)>>>;
+type Owner = Rc<RefCell<Option<(Weak<Hosted>, LegId, Stream)>>>;
 
 /// A pair of sockets that this thread reads, whoever has it now.
 struct Line {
@@ -126,13 +135,14 @@ fn read(socket: Rc<UdpSocket>, owner: Owner, control: bool) -> JoinHandle<()> {
                 Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => continue,
                 Err(_) => return,
             };
-            let Some((hosted, leg)) = owner.borrow().as_ref().and_then(|(h, l)| Some((h.upgrade()?, *l)))
-            else {
-                continue;
-            };
+            let found = owner.borrow().as_ref().and_then(|(h, l, s)| Some((h.upgrade()?, *l, *s)));
+            let Some((hosted, leg, stream)) = found else { continue };
             {
                 let mut core = hosted.core.borrow_mut();
-                core.datagram(now(), leg, from, &buffer[..length], control);
+                match stream {
+                    Stream::Audio => core.datagram(now(), leg, from, &buffer[..length], control),
+                    Stream::Video => core.picture(leg, from, &buffer[..length], control),
+                }
             }
             hosted.flush();
         }
@@ -157,23 +167,32 @@ impl Hosted {
         let outs: Vec<Out> = self.core.borrow_mut().outputs().collect();
         let lines = self.lines.borrow();
         for out in outs {
-            match out {
-                // What does not fit now is lost, as packets are.
+            let (leg, stream, control, to, bytes) = match out {
                 Out::Rtp(leg, to, bytes) | Out::Wire(leg, to, bytes) => {
-                    drop(lines.get(&leg).map(|t| t.line.rtp.try_send_to(&bytes, to)))
+                    (leg, Stream::Audio, false, to, bytes)
                 }
-                Out::Rtcp(leg, to, bytes) => {
-                    drop(lines.get(&leg).map(|t| t.line.rtcp.try_send_to(&bytes, to)))
+                Out::Rtcp(leg, to, bytes) => (leg, Stream::Audio, true, to, bytes),
+                Out::Video(leg, to, bytes) => (leg, Stream::Video, false, to, bytes),
+                Out::VideoRtcp(leg, to, bytes) => (leg, Stream::Video, true, to, bytes),
+                Out::Event(leg, event) => {
+                    drop(self.events.tell(CallMsg::Media(leg, event)));
+                    continue;
                 }
-                Out::Event(leg, event) => drop(self.events.tell(CallMsg::Media(leg, event))),
+            };
+            if let Some(taken) = lines.get(&(leg, stream)) {
+                let socket = if control { &taken.line.rtcp } else { &taken.line.rtp };
+                // What does not fit now is lost, as packets are.
+                drop(socket.try_send_to(&bytes, to));
             }
         }
     }
 
-    fn add(self: &Rc<Self>, leg: LegId, line: Rc<Line>, pair: Arc<Pair>, ssrc: u32) {
-        self.core.borrow_mut().add(now(), leg, ssrc);
-        line.owner.replace(Some((Rc::downgrade(self), leg)));
-        self.lines.borrow_mut().insert(leg, Taken { line, _pair: pair });
+    fn add(self: &Rc<Self>, leg: LegId, stream: Stream, line: Rc<Line>, pair: Arc<Pair>, ssrc: u32) {
+        if stream == Stream::Audio {
+            self.core.borrow_mut().add(now(), leg, ssrc);
+        }
+        line.owner.replace(Some((Rc::downgrade(self), leg, stream)));
+        self.lines.borrow_mut().insert((leg, stream), Taken { line, _pair: pair });
     }
 
     /// Makes sounds while there are any to make.
@@ -241,7 +260,7 @@ fn carry_out(
             sessions.insert(session, hosted);
         }
         Command::Close { session } => drop(sessions.remove(&session)),
-        Command::Add { session, leg, pair, ssrc } => {
+        Command::Add { session, leg, stream, pair, ssrc } => {
             let Some(hosted) = sessions.get(&session) else { return };
             let line = match lines.get(&pair.port) {
                 Some(line) => line.clone(),
@@ -253,7 +272,7 @@ fn carry_out(
                     }
                 },
             };
-            hosted.add(leg, line, pair, ssrc);
+            hosted.add(leg, stream, line, pair, ssrc);
         }
         Command::Agree { session, leg, agreed } => {
             with(sessions, session, |s| s.agree(now(), leg, *agreed));
@@ -265,7 +284,7 @@ fn carry_out(
         Command::Remove { session, leg } => {
             with(sessions, session, |s| s.remove(leg));
             if let Some(hosted) = sessions.get(&session) {
-                hosted.lines.borrow_mut().remove(&leg);
+                hosted.lines.borrow_mut().retain(|(l, _), _| *l != leg);
             }
         }
         Command::Forget { port } => drop(lines.remove(&port)),

@@ -14,7 +14,7 @@ use std::{
 use russh::{
     ChannelMsg,
     client::{self, Handle},
-    keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey},
+    keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate},
 };
 
 const COMMANDS: u64 = 1_000;
@@ -33,7 +33,7 @@ struct Client;
 
 impl client::Handler for Client {
     type Error = russh::Error;
-    async fn check_server_key(&mut self, _: &PublicKey) -> Result<bool, russh::Error> {
+    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         Ok(true)
     }
 }

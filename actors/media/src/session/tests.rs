@@ -12,6 +12,7 @@ fn agreed(port: u16, codec: usize) -> Agreed {
         events_in: Some(101),
         hears: true,
         sealing: None,
+        video: None,
     }
 }
 
