@@ -257,7 +257,7 @@ impl Handle {
             let taken = |p: u8| l.codecs.iter().map(|c| c.payload).chain(l.events).any(|o| o == p);
             v.codecs.iter().any(|c| taken(c.payload))
         };
-        l.video = video.filter(|v| !matches!(l.ours, Ours::Key(_)) && !(bundled && numbers(v)));
+        l.video = video.filter(|v| !(matches!(l.ours, Ours::Key(_)) || bundled && numbers(v)));
         if l.video.is_some() && !bundled && l.pictures.is_none() {
             l.pictures = Some(self.ports.take(number)?);
         }
