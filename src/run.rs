@@ -73,6 +73,7 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         token: token(&config.token).map(|t| Arc::new(t) as Arc<dyn Token>),
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
         media: Arc::new(media(&config.media)?),
+        cdr: Some(data.join("cdr")),
     };
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))

@@ -363,3 +363,50 @@ fn a_call_that_rings_is_picked_up_elsewhere_and_forks_ring_together() {
     alice.types("/hangup");
     until("it has ended", || calls(&node).is_empty());
 }
+
+#[test]
+fn records_of_calls_are_in_the_files_of_their_groups() {
+    let mut node = estate();
+    node.ok("domain/voip.test/cdr/add_cdr_group default period 3600");
+    node.ok("domain/voip.test/cdr/add_cdr_group vip count 2 --prefix bill_");
+    let wrong = node.ssh("domain/voip.test/alias/set 100 g 100@voip.test cdr_group nobody", b"");
+    assert!(wrong.status != 0 && wrong.stderr.contains("list_cdr_groups"), "{wrong:?}");
+    node.ok("domain/voip.test/alias/set 100 g 100@voip.test cdr_group vip");
+    let mut vip = SoftPhone::silent(node.sip(), "100", "udp", "Geheim77");
+    let mut other = SoftPhone::silent(node.sip(), "101", "udp", "Geheim77");
+    vip.says("200 OK");
+    other.says("200 OK");
+    // To nobody who is there: each attempt is a record.
+    for _ in 0..3 {
+        vip.types("/dial sip:102@voip.test");
+        vip.says("480");
+    }
+    other.types("/dial sip:102@voip.test");
+    other.says("480");
+    let files = |node: &Node| -> Vec<String> {
+        let rows = node.rows("domain/voip.test/cdr/files");
+        rows.iter().filter_map(|r| Some(r["file"].as_str()?.to_owned())).collect()
+    };
+    let of = |all: &[String], group: &str, end: &str| {
+        all.iter().find(|f| f.contains(group) && f.ends_with(end)).cloned()
+    };
+    until("the files are written", || {
+        let all = files(&node);
+        of(&all, "bill_vip_", ".csv")
+            .and(of(&all, "bill_vip_", ".part"))
+            .and(of(&all, "default_", ".part"))
+            .is_some()
+    });
+    node.kill();
+    node.restart();
+    let all = files(&node);
+    let lines = |name: Option<String>| {
+        let text = node.ok(&format!("domain/voip.test/cdr/show {}", name.expect("a file")));
+        text.lines().filter(|l| l.contains(",voip.test,")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let complete = lines(of(&all, "bill_vip_", ".csv"));
+    assert_eq!(complete.len(), 2, "{complete:?}");
+    assert!(complete.iter().all(|l| l.contains(",vip,") && l.contains(",100,102,")), "{complete:?}");
+    assert_eq!(lines(of(&all, "bill_vip_", ".part")).len(), 1);
+    assert_eq!(lines(of(&all, "default_", ".part")).len(), 1);
+}

@@ -40,6 +40,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         token: None,
         token_check: std::time::Duration::from_secs(60),
         media: Arc::new(call::media::Mute),
+        cdr: None,
     };
     let assembly = Assembly::new(parts)?.with_domains()?.with_sip(None, sip::Offer::default())?;
     let root = assembly.start().await?;

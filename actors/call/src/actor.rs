@@ -31,6 +31,8 @@ pub struct Services {
     pub estate: Estate,
     pub board: Board,
     pub media: Arc<dyn MediaPlane>,
+    /// Where files of call records go; nowhere in a node that keeps nothing.
+    pub files: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, IntoStaticStr)]

@@ -1,6 +1,6 @@
 //! `domain/<D>/call/…`, `domain/<D>/cdr/…` and `domain/<D>/ss/…`.
 
-use std::{str::FromStr, sync::Arc};
+use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree};
 use domain::{DomainBook, DomainCommand};
@@ -81,6 +81,27 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
         )
         .option("--number", Kind::Text, "only with this number on either side", "только с этим номером")
         .option("--limit", Kind::Number(1, 1000), "at most so many, 50 unless told", "не более (50)"),
+        Command::look(
+            "domain/{domain}/cdr/files",
+            "lists the files of call records; one that is being written ends in .part",
+            "список файлов CDR; имя незавершённого оканчивается на .part",
+            with!(s, |s, call| files(&s, &call)),
+        ),
+        Command::look(
+            "domain/{domain}/cdr/show",
+            "prints a file of call records",
+            "вывести файл CDR",
+            with!(s, |s, call| show(&s, &call)),
+        )
+        .arg("file", Kind::Text, "its name, as cdr/files shows it", "имя файла, как в cdr/files")
+        .names({
+            let s = s.clone();
+            Arc::new(move |call: &Call| {
+                listed(&s, call.var("domain"))
+                    .map(|all| all.into_iter().map(|f| f.0).collect())
+                    .unwrap_or_default()
+            })
+        }),
         Command::change(
             "domain/{domain}/ss/{service}/activate",
             "activates a supplementary service for numbers",
@@ -114,6 +135,57 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
         .arg("address", Kind::Text, "number", "номер")
         .names(aliases),
     ])
+}
+
+/// Largest file of records that is printed, bytes.
+const PRINTED: u64 = 16 << 20;
+
+fn directory(s: &Services, domain: &str) -> Result<PathBuf, CommandError> {
+    let none = || CommandError::Failed("this node keeps no files".into());
+    s.files.as_ref().map(|d| d.join(domain)).ok_or_else(none)
+}
+
+/// Name, size and time of each file, the newest last.
+fn listed(s: &Services, domain: &str) -> Result<Vec<(String, u64, std::time::SystemTime)>, CommandError> {
+    let all = match std::fs::read_dir(directory(s, domain)?) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        all => all.map_err(CommandError::failed)?,
+    };
+    let known = all.flatten().filter_map(|f| {
+        let about = f.metadata().ok()?;
+        Some((f.file_name().into_string().ok()?, about.len(), about.modified().ok()?))
+    });
+    let mut known: Vec<_> = known.collect();
+    known.sort_by_key(|(_, _, at)| *at);
+    Ok(known)
+}
+
+fn files(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let mut table = Table::new(["File", "Bytes", "Written"]);
+    let all = listed(s, call.var("domain"))?;
+    let mut data = Vec::new();
+    for (name, size, at) in &all {
+        let at = chrono::DateTime::<chrono::Local>::from(*at).format("%d.%m.%Y %H:%M:%S").to_string();
+        table.row([name, &size.to_string(), &at]);
+        data.push(json!({ "file": name, "bytes": size, "written": at }));
+    }
+    Ok(Output::table(table).and_text(format!("elements: {}", all.len())).with_data(json!(data)))
+}
+
+fn show(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let (domain, name) = (call.var("domain"), call.get("file"));
+    let found = listed(s, domain)?.into_iter().find(|(n, ..)| n == name);
+    let none = || CommandError::Failed(format!("there is no file {name}; cdr/files shows all"));
+    let (name, size, _) = found.ok_or_else(none)?;
+    let path = directory(s, domain)?.join(name);
+    if size > PRINTED {
+        return Err(CommandError::Failed(format!(
+            "it is larger than {PRINTED} bytes; read it at {}",
+            path.display()
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(CommandError::failed)?;
+    Ok(Output::text(text.trim_end().to_owned()))
 }
 
 fn service_directories() -> Vec<String> {

@@ -9,6 +9,7 @@ pub mod board;
 mod cause;
 pub mod commands;
 pub mod core;
+mod files;
 mod ladder;
 pub mod leg;
 pub mod media;
@@ -26,4 +27,4 @@ pub use leg::{
 };
 pub use media::{MediaError, MediaEvent, MediaPlane, MediaSession};
 pub use records::{NAME as RECORDS, RecordsMsg};
-pub use tree::{calls, records};
+pub use tree::{calls, files, records};

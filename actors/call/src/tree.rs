@@ -2,20 +2,30 @@
 //!
 //! ```text
 //! call-records   keeps call records: `call/records`
+//! call-files     writes them into files: `call/cdr-files`
 //! call           dynamic: one actor a call, `domain/<NAME>/call/<ID>`
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use domain::Estate;
 use kit::{Address, AddressError, ChildSpec, Strategy, SupervisorSpec, journal::Journal};
 
-use crate::records::Records;
+use crate::{files::CdrFiles, records::Records};
 
 /// Keeps records; before whatever makes calls.
 pub fn records(journal: Arc<dyn Journal>) -> Result<ChildSpec, AddressError> {
     Ok(ChildSpec::worker(Address::new(crate::records::NAME)?, move |start| {
         let journal = journal.clone();
         async move { Records::restore(journal, start.node.clock().now()).await }
+    }))
+}
+
+/// Writes records into files for billing; behind the records.
+pub fn files(journal: Arc<dyn Journal>, estate: Estate, dir: PathBuf) -> Result<ChildSpec, AddressError> {
+    Ok(ChildSpec::worker(Address::new(crate::files::NAME)?, move |_| {
+        let (journal, estate, dir) = (journal.clone(), estate.clone(), dir.clone());
+        async move { CdrFiles::restore(journal, estate, dir).await }
     }))
 }
 

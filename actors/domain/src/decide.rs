@@ -7,7 +7,8 @@ use kit::Sealed;
 use crate::{
     routing::{context::Context, digitmap::Digitmap, mask::symbols},
     state::{
-        Alias, Authentication, Binding, BoundAlias, DomainEvent as E, DomainState, SipUser, Trunk, Value,
+        Alias, Authentication, Binding, BoundAlias, CDR_GROUP, CdrGroup, DomainEvent as E, DomainState,
+        SipUser, Trunk, Value,
     },
 };
 
@@ -97,6 +98,16 @@ pub enum DomainCommand {
     RemoveContext(String),
     DeclareTrunk(Trunk),
     RemoveTrunk(String),
+    SetTrunk {
+        name: String,
+        property: String,
+        value: Value,
+    },
+    SetCdrGroup {
+        name: String,
+        group: CdrGroup,
+    },
+    RemoveCdrGroup(String),
     /// Switches a supplementary service of numbers; options given are added to those known.
     SetService {
         addresses: Vec<String>,
@@ -155,6 +166,10 @@ pub enum DomainError {
     TrunkExists(String),
     #[error("there is no trunk {0:?}; trunk/sip/list shows all")]
     NoTrunk(String),
+    #[error(
+        "there is no group of call records {0:?}; cdr/list_cdr_groups shows all, cdr/add_cdr_group makes one"
+    )]
+    NoCdrGroup(String),
     #[error("no_such_profile: {0:?}; sip/user/profile/list shows all")]
     NoProfile(String),
     #[error("uid {0} belongs to {1} already")]
@@ -189,6 +204,9 @@ pub(crate) fn decide(state: &DomainState, command: DomainCommand) -> Decided {
                 return Err(DomainError::NoProfile(value));
             }
             Ok(vec![E::UserSet { iface: user.iface.clone(), name, value }])
+        }
+        C::SetAliases { name, value: Value::Plain(group), .. } if unknown_group(state, &name, &group) => {
+            Err(DomainError::NoCdrGroup(group))
         }
         C::SetAliases { addresses, group, iface, name, value } => {
             for address in &addresses {
@@ -241,6 +259,21 @@ pub(crate) fn decide(state: &DomainState, command: DomainCommand) -> Decided {
         C::DeclareTrunk(trunk) => Ok(vec![E::TrunkDeclared { trunk }]),
         C::RemoveTrunk(name) if !state.trunks.contains_key(&name) => Err(DomainError::NoTrunk(name)),
         C::RemoveTrunk(name) => Ok(vec![E::TrunkRemoved { name }]),
+        C::SetTrunk { name, .. } if !state.trunks.contains_key(&name) => Err(DomainError::NoTrunk(name)),
+        C::SetTrunk { property, value: Value::Plain(group), .. }
+            if unknown_group(state, &property, &group) =>
+        {
+            Err(DomainError::NoCdrGroup(group))
+        }
+        C::SetTrunk { name, property, value } => Ok(vec![E::TrunkSet { name, property, value }]),
+        C::SetCdrGroup { name, mut group } => {
+            group.since = state.cdr_groups.get(&name).map_or(group.since, |known| known.since);
+            Ok(vec![E::CdrGroupSet { name, group }])
+        }
+        C::RemoveCdrGroup(name) if !state.cdr_groups.contains_key(&name) => {
+            Err(DomainError::NoCdrGroup(name))
+        }
+        C::RemoveCdrGroup(name) => Ok(vec![E::CdrGroupRemoved { name }]),
         C::SetService { addresses, service, active, options } => {
             let set = |address: String| {
                 if !state.aliases.contains_key(&address) {
@@ -256,6 +289,11 @@ pub(crate) fn decide(state: &DomainState, command: DomainCommand) -> Decided {
         }
         C::Copy { from, digitmap, bridge } => Ok(copy(&from, digitmap, bridge)),
     }
+}
+
+/// Whether a property names a group of call records that is not there.
+fn unknown_group(state: &DomainState, property: &str, group: &str) -> bool {
+    property == CDR_GROUP && !group.is_empty() && !state.cdr_groups.contains_key(group)
 }
 
 fn known_plan<'s>(state: &'s DomainState, plan: &str) -> Result<&'s crate::state::Plan, DomainError> {

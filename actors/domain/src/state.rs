@@ -1,5 +1,6 @@
 //! A virtual PBX as its events have made it.
 
+use chrono::{DateTime, Utc};
 use imbl::{OrdMap, OrdSet};
 use kit::{Sealed, journal::Fold};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,9 @@ use crate::{
     licence::Terms,
     routing::{context::Context, digitmap::Digitmap},
 };
+
+/// Property of an alias or a trunk: where records of its calls go.
+pub const CDR_GROUP: &str = "cdr_group";
 
 /// How a subscriber's requests are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
@@ -133,6 +137,53 @@ pub struct Trunk {
     pub ip_set: String,
     pub kind: TrunkKind,
     pub listen_port: u16,
+    #[serde(default)]
+    pub properties: OrdMap<String, Value>,
+}
+
+impl Trunk {
+    /// What its passwords are sealed for.
+    pub fn purpose(domain: &str, trunk: &str) -> String {
+        format!("domain/{domain}/trunk/{trunk}")
+    }
+
+    /// A property that is no secret.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        match self.properties.get(name)? {
+            Value::Plain(text) => Some(text),
+            Value::Sealed { .. } => None,
+        }
+    }
+
+    pub fn secret(&self, name: &str) -> Option<&Sealed> {
+        match self.properties.get(name)? {
+            Value::Sealed { sealed } => Some(sealed),
+            Value::Plain(_) => None,
+        }
+    }
+}
+
+/// A group of call records, kept in files of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CdrGroup {
+    /// What its files' names begin with.
+    pub prefix: String,
+    pub close: CloseFile,
+    /// When it was made: calls that ended before are none of its.
+    pub since: DateTime<Utc>,
+}
+
+/// When a file of records is closed and the next one begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum CloseFile {
+    /// After so many records.
+    Count(u32),
+    /// After so many seconds.
+    Period(u32),
+    /// At these minutes of the day.
+    Time(Vec<u16>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,6 +217,8 @@ pub struct DomainState {
     /// By number and name of the service.
     #[serde(default)]
     pub services: OrdMap<String, OrdMap<String, ServiceState>>,
+    #[serde(default)]
+    pub cdr_groups: OrdMap<String, CdrGroup>,
 }
 
 impl DomainState {
@@ -201,6 +254,9 @@ pub enum DomainEvent {
     TrunkDeclared { trunk: Trunk },
     TrunkRemoved { name: String },
     ServiceSet { address: String, service: String, state: ServiceState },
+    TrunkSet { name: String, property: String, value: Value },
+    CdrGroupSet { name: String, group: CdrGroup },
+    CdrGroupRemoved { name: String },
 }
 
 impl Plan {
@@ -348,6 +404,13 @@ impl Fold for DomainState {
             E::ContextRemoved { name } => drop(self.contexts.remove(name)),
             E::TrunkDeclared { trunk } => drop(self.trunks.insert(trunk.name.clone(), trunk.clone())),
             E::TrunkRemoved { name } => drop(self.trunks.remove(name)),
+            E::TrunkSet { name, property, value } => {
+                if let Some(trunk) = self.trunks.get_mut(name) {
+                    trunk.properties.insert(property.clone(), value.clone());
+                }
+            }
+            E::CdrGroupSet { name, group } => drop(self.cdr_groups.insert(name.clone(), group.clone())),
+            E::CdrGroupRemoved { name } => drop(self.cdr_groups.remove(name)),
             E::ServiceSet { address, service, state } => {
                 self.services.entry(address.clone()).or_default().insert(service.clone(), state.clone());
             }
@@ -356,6 +419,14 @@ impl Fold for DomainState {
 }
 
 impl DomainState {
+    /// The group of call records of a subscriber's number.
+    pub fn cdr_group_of(&self, alias: &str) -> Option<&str> {
+        match self.aliases.get(alias)?.properties.get(CDR_GROUP)? {
+            Value::Plain(group) => Some(group),
+            Value::Sealed { .. } => None,
+        }
+    }
+
     /// The interface meant by a name or a uid.
     pub fn iface(&self, name_or_uid: &str) -> Option<&SipUser> {
         self.users.get(name_or_uid).or_else(|| self.users.get(self.uids.get(name_or_uid)?))

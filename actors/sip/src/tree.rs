@@ -6,7 +6,8 @@
 //! ├ sip/registrations  where every subscriber can be reached
 //! ├ sip/expiry         ends registrations in time
 //! ├ sip/endpoint       sockets, transactions, legs
-//! └ call               dynamic: one actor a call; they end with their signalling
+//! ├ call               dynamic: one actor a call; they end with their signalling
+//! └ call/cdr-files     writes call records into files
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -68,5 +69,10 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
         let (calls, health, listen) = (s.calls.clone(), s.health.clone(), listen.clone());
         async move { EndpointActor::bind(registrar, calls, health, listen).await }
     });
-    Ok(spec.child(endpoint).child(call::calls()?).into_child())
+    let mut spec = spec.child(endpoint).child(call::calls()?);
+    if let Some(dir) = settings.calls.files.clone() {
+        // Last: nothing ends with it.
+        spec = spec.child(call::files(settings.journal.clone(), settings.estate.clone(), dir)?);
+    }
+    Ok(spec.into_child())
 }

@@ -17,6 +17,7 @@ const PROPERTIES: &[(&str, Option<&[&str]>)] = &[
     ("billing_id", None),
     ("billing_password", None),
     ("category", None),
+    ("cdr_group", None),
     ("category_override", Some(&["true", "false"])),
     ("display_name", None),
     ("password", None),

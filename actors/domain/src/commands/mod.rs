@@ -2,6 +2,7 @@
 
 mod alias;
 mod bridge;
+mod cdr;
 mod domain;
 mod licence;
 mod np;
@@ -31,6 +32,7 @@ pub fn register(tree: &mut Tree, services: &Services) -> Result<(), DeclareError
     tree.add(routing::commands(s))?;
     tree.add(trunk::commands(s))?;
     tree.add(bridge::commands(s))?;
+    tree.add(cdr::commands(s))?;
     tree.add(licence::commands(s))
 }
 

@@ -1,13 +1,19 @@
 //! `domain/<D>/trunk/sip/…`.
 
-use command::{Command, Kind, Output, Table};
+use command::{Call, Command, CommandError, Kind, Output, Table};
+use kit::Secret;
 
 use super::{change_domain_ok, names, state, with};
 use crate::{
     Services,
     decide::DomainCommand,
-    state::{Trunk, TrunkKind},
+    state::{Trunk, TrunkKind, Value},
 };
+
+/// Properties of a trunk. `login` and `password` are ours towards the neighbour; `peer_login` and `peer_password` are what a
+/// neighbour that calls from anywhere has to know.
+const PROPERTIES: &[&str] =
+    &["cdr_group", "login", "password", "register", "peer_login", "peer_password", "description"];
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
     let port = Kind::Number(1, 65535);
@@ -26,6 +32,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
                     ip_set: own("ip_set"),
                     kind: TrunkKind::Static { host: own("ip"), port: number("port") },
                     listen_port: number("listen_port"),
+                    properties: imbl::OrdMap::new(),
                 };
                 change_domain_ok(&s, &call, DomainCommand::DeclareTrunk(trunk)).await
             }),
@@ -61,6 +68,31 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             }),
         ),
         Command::change(
+            "domain/{domain}/trunk/sip/set",
+            "sets a property of a SIP trunk",
+            "задать свойство SIP-транка",
+            with!(s, |s, call| set(&s, &call).await),
+        )
+        .arg("name", Kind::Text, "its name", "имя транка")
+        .names(names(s, |d| d.trunks.keys().cloned().collect()))
+        .arg(
+            "property",
+            Kind::OneOf(PROPERTIES),
+            "register: true where we register with the neighbour; login, password: ours there; peer_login, \
+             peer_password: the neighbour's here, from any address; cdr_group",
+            "register: true, если мы регистрируемся у встречной стороны; login, password: наши у неё; peer_login, \
+             peer_password: её у нас, с любого адреса; cdr_group",
+        )
+        .arg("value", Kind::Secret, "its value", "значение"),
+        Command::look(
+            "domain/{domain}/trunk/sip/info",
+            "shows a SIP trunk with its properties",
+            "SIP-транк и его свойства",
+            with!(s, |s, call| info(&s, &call)),
+        )
+        .arg("name", Kind::Text, "its name", "имя транка")
+        .names(names(s, |d| d.trunks.keys().cloned().collect())),
+        Command::change(
             "domain/{domain}/trunk/sip/remove",
             "removes a SIP trunk",
             "удалить SIP-транк",
@@ -72,4 +104,34 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .names(names(s, |d| d.trunks.keys().cloned().collect()))
         .confirm(|c| format!("You are going to remove trunk {}.", c.get("name"))),
     ]
+}
+
+async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let own = |n: &str| call.get(n).to_owned();
+    let (name, property, value) = (own("name"), own("property"), own("value"));
+    if property == "register" && !matches!(value.as_str(), "true" | "false") {
+        return Err(CommandError::Usage(format!("register is true or false, not {value:?}")));
+    }
+    let value = if property.ends_with("password") {
+        let purpose = Trunk::purpose(call.var("domain"), &name);
+        Value::Sealed { sealed: s.vault.seal(&purpose, &Secret::new(value)).map_err(CommandError::failed)? }
+    } else {
+        Value::Plain(value)
+    };
+    change_domain_ok(s, call, DomainCommand::SetTrunk { name, property, value }).await
+}
+
+fn info(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let (state, name) = (state(s, call)?, call.get("name"));
+    let none = || CommandError::Failed(format!("there is no trunk {name:?}; trunk/sip/list shows all"));
+    let trunk = state.trunks.get(name).ok_or_else(none)?;
+    let TrunkKind::Static { host, port } = &trunk.kind;
+    let mut table = Table::new(["Property", "Value"]);
+    table.row(["context", &trunk.context]);
+    table.row(["group", &trunk.group]);
+    table.row(["neighbour", &format!("{host}:{port}")]);
+    for (name, value) in &trunk.properties {
+        table.row([name.as_str(), value.shown()]);
+    }
+    Ok(Output::table(table))
 }
