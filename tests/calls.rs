@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use support::{
     Node,
     calls::{calls, cdrs, end, estate, ladder, media_ports, talked, until},
-    phones::{self, Sipp, SoftPhone},
+    phones::{self, Provider, Sipp, SoftPhone},
 };
 
 #[test]
@@ -409,4 +409,54 @@ fn records_of_calls_are_in_the_files_of_their_groups() {
     assert!(complete.iter().all(|l| l.contains(",vip,") && l.contains(",100,102,")), "{complete:?}");
     assert_eq!(lines(of(&all, "bill_vip_", ".part")).len(), 1);
     assert_eq!(lines(of(&all, "default_", ".part")).len(), 1);
+}
+
+#[test]
+fn a_trunk_registers_proves_who_it_is_and_wants_the_same_of_its_neighbour() {
+    let phone_port = phones::free_port();
+    let provider = Provider::start(phone_port);
+    let node = estate();
+    node.ok(&format!(
+        "domain/voip.test/trunk/sip/declare ctx g city voip.test.set1 static 127.0.0.1 {} sip-proxy 5060",
+        provider.port
+    ));
+    for (property, value) in [
+        ("login", "line7"),
+        ("password", "Leitung77"),
+        ("peer_login", "city"),
+        ("peer_password", "Stadt77"),
+        ("register", "true"),
+    ] {
+        node.ok(&format!("domain/voip.test/trunk/sip/set city {property} {value}"));
+    }
+    let info = node.ok("domain/voip.test/trunk/sip/info city");
+    assert!(info.contains("line7") && !info.contains("Leitung77") && !info.contains("Stadt77"), "{info}");
+    let registration = || node.rows("domain/voip.test/trunk/sip/health")[0]["registration"].clone();
+    until("we are registered with the neighbour", || registration()["until"].is_string());
+
+    // Out: the neighbour asks who we are.
+    let context = "<context name=\"ctx\"><rule name=\"out\"><conditions><cdpn digits=\"9%\"/></conditions>\
+         <result><external><trunk value=\"city\"/></external></result></rule><rule name=\"in\"><conditions>\
+         <cdpn digits=\"1%\"/></conditions><result><local/></result></rule></context>";
+    let imported = node.ssh("domain/voip.test/routing/import ecss1 -", context.as_bytes());
+    assert_eq!(imported.status, 0, "{imported:?}");
+    let dir = tempfile::tempdir().expect("a directory");
+    let low = dir.path().join("low.wav");
+    phones::tone(&low, 440.0, 10);
+    let answers = Sipp::built_in("uas", phone_port, node.sip(), &["-m", "1"]);
+    let mut phone = SoftPhone::baresip(node.sip(), "101", "udp", "Geheim77", ";answermode=auto", Some(&low));
+    phone.says("200 OK");
+    phone.types("/dial sip:9001@voip.test");
+    phone.says("Call established");
+    phone.types("/hangup");
+    answers.ends();
+    until("the call has ended", || calls(&node).is_empty());
+
+    // In, from a port nobody knows: we ask who the neighbour is.
+    let city = ";auth_user=city;regint=0";
+    let mut stranger = SoftPhone::baresip(node.sip(), "73832123456", "udp", "Stadt77", city, Some(&low));
+    stranger.types("/dial sip:101@voip.test");
+    stranger.says("Call established");
+    stranger.types("/hangup");
+    until("the record is there", || cdrs(&node).iter().any(|c| c["side"]["from"] == "city"));
 }

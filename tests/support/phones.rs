@@ -262,3 +262,39 @@ impl Drop for Sipp {
         let _ = self.child.wait();
     }
 }
+
+/// Kamailio as a provider that asks who calls (`neighbour.cfg`); calls go on to a phone's port.
+pub struct Provider {
+    child: Child,
+    _dir: tempfile::TempDir,
+    pub port: u16,
+}
+
+impl Provider {
+    pub fn start(phone: u16) -> Self {
+        let (dir, port) = (tempfile::tempdir().expect("a directory"), free_port());
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/neighbour.cfg");
+        let config = std::fs::read_to_string(file).expect("its configuration");
+        let config = config.replace("PHONE", &phone.to_string());
+        let path = dir.path().join("kamailio.cfg");
+        std::fs::write(&path, format!("{config}\nlisten=udp:127.0.0.1:{port}\n")).expect("written");
+        let child = Command::new("kamailio")
+            .args(["-DD", "-E", "-m", "64", "-M", "8", "-f"])
+            .arg(&path)
+            .arg("-Y")
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kamailio runs; ops/test installs it");
+        Self { child, _dir: dir, port }
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        // It takes its workers with it.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}

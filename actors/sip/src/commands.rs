@@ -77,19 +77,22 @@ fn neighbours(health: &TrunksHealth, estate: &Estate, call: &Call) -> Result<Out
         .domains
         .get(domain)
         .ok_or_else(|| CommandError::Failed(format!("there is no domain {domain}")))?;
-    let mut table = Table::new(["Trunk", "State", "Since", "Asked", "Said"]);
+    let mut table = Table::new(["Trunk", "State", "Since", "Asked", "Said", "Registered until"]);
     let mut data = Vec::new();
     for trunk in state.trunks.keys() {
         let known = health.of(domain, trunk);
         let time = |t: chrono::DateTime<chrono::Utc>| t.format("%d.%m.%Y %H:%M:%S").to_string();
+        let uplink = health.uplink(domain, trunk);
+        let until =
+            uplink.as_ref().map_or(String::new(), |u| u.until.map_or(format!("no: {}", u.said), time));
         match &known {
             Some(h) => {
                 let state = if h.up { "up" } else { "down" };
-                table.row([trunk, state, &time(h.since), &time(h.asked), &h.said]);
+                table.row([trunk, state, &time(h.since), &time(h.asked), &h.said, &until]);
             }
-            None => table.row([trunk.as_str(), "not asked yet", "", "", ""]),
+            None => table.row([trunk.as_str(), "not asked yet", "", "", "", until.as_str()]),
         }
-        data.push(json!({ "trunk": trunk, "health": known }));
+        data.push(json!({ "trunk": trunk, "health": known, "registration": uplink }));
     }
     Ok(Output::table(table).with_data(json!(data)))
 }

@@ -151,6 +151,58 @@ impl Credentials {
     }
 }
 
+/// What we are known by at a neighbour.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub name: String,
+    pub password: Secret<String>,
+}
+
+impl Login {
+    /// The answer to a neighbour's challenges, to the strongest of them that we know.
+    pub fn answer<'c>(
+        &self,
+        challenges: impl IntoIterator<Item = &'c str>,
+        method: &str,
+        uri: &str,
+        cnonce: u64,
+    ) -> Option<String> {
+        let all: Vec<Credentials> =
+            challenges.into_iter().filter_map(|c| Credentials::parse(c).ok()).collect();
+        let (algorithm, c) = [Algorithm::Sha256, Algorithm::Md5].into_iter().find_map(|a| {
+            let named = |c: &&Credentials| {
+                let name = Some(c.get("algorithm")).filter(|n| !n.is_empty()).unwrap_or("MD5");
+                a.name().eq_ignore_ascii_case(name)
+            };
+            Some((a, all.iter().find(named)?))
+        })?;
+        let (realm, nonce) = (c.get("realm"), c.get("nonce"));
+        // What is quoted again must not end its quotes.
+        if [realm, nonce, c.get("opaque"), &self.name, uri].iter().any(|t| t.contains(['"', '\\'])) {
+            return None;
+        }
+        let ha1 = Secret::new(algorithm.hash(&format!("{}:{realm}:{}", self.name, self.password.expose())));
+        let ha2 = algorithm.hash(&format!("{method}:{uri}"));
+        let (middle, mut more) = match c.get("qop").split(',').any(|q| q.trim() == "auth") {
+            true => (
+                format!("00000001:{cnonce:016x}:auth:"),
+                format!(", qop=auth, nc=00000001, cnonce=\"{cnonce:016x}\""),
+            ),
+            false if c.get("qop").is_empty() => (String::new(), String::new()),
+            false => return None,
+        };
+        if !c.get("opaque").is_empty() {
+            more.push_str(&format!(", opaque=\"{}\"", c.get("opaque")));
+        }
+        let response = algorithm.hash(&format!("{}:{nonce}:{middle}{ha2}", ha1.expose()));
+        Some(format!(
+            "Digest username=\"{}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm={}{more}",
+            self.name,
+            algorithm.name()
+        ))
+    }
+}
+
 /// Makes challenges and checks what comes back.
 pub struct Authenticator {
     key: [u8; 32],
@@ -352,6 +404,25 @@ mod tests {
         assert!(matches!(check(&mut a, &plain, true, NOW), Err(Denied::Malformed(_))));
         assert_eq!(check(&mut a, &plain, false, NOW), Ok(()));
         assert_eq!(check(&mut a, &plain, false, NOW), Err(Denied::Stale));
+    }
+
+    #[test]
+    fn our_own_answer_is_taken_and_is_to_the_strongest() {
+        for (offer, qop) in [(Offer::Md5, true), (Offer::Sha256, false), (Offer::Both, true)] {
+            let mut a = Authenticator::new([1; 32], offer);
+            let challenges = a.challenges("d", NOW, [2; 8], qop, false);
+            let login = Login { name: "100".into(), password: password() };
+            let answer = login.answer(challenges.iter().map(String::as_str), "REGISTER", "sip:d", 7);
+            let answer = answer.expect("one we know");
+            assert_eq!(answer.contains("SHA-256"), offer != Offer::Md5);
+            let credentials = Credentials::parse(&answer).expect("credentials");
+            assert_eq!(check(&mut a, &credentials, qop, NOW), Ok(()));
+            assert!(
+                login
+                    .answer(["Digest realm=\"d\", nonce=\"1\", algorithm=SHA-512-256"], "A", "b", 7)
+                    .is_none()
+            );
+        }
     }
 
     #[test]

@@ -21,9 +21,20 @@ pub struct Health {
     pub said: String,
 }
 
+/// Our registration with a trunk's neighbour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uplink {
+    /// None: we are not registered now.
+    pub until: Option<DateTime<Utc>>,
+    /// What the neighbour said last: `200`, `403`, `no answer`.
+    pub said: String,
+}
+
 /// By domain and trunk. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct TrunksHealth(Arc<Mutex<BTreeMap<(String, String), Health>>>);
+pub struct TrunksHealth(Arc<Mutex<BTreeMap<(String, String), Health>>>, Arc<Mutex<Uplinks>>);
+
+type Uplinks = BTreeMap<(String, String), Uplink>;
 
 impl TrunksHealth {
     pub fn of(&self, domain: &str, trunk: &str) -> Option<Health> {
@@ -66,8 +77,27 @@ impl TrunksHealth {
         }
     }
 
+    pub fn uplink(&self, domain: &str, trunk: &str) -> Option<Uplink> {
+        self.1.lock().get(&(domain.to_owned(), trunk.to_owned())).cloned()
+    }
+
+    pub(crate) fn registered(&self, domain: &str, trunk: &str, uplink: Option<Uplink>) {
+        let key = (domain.to_owned(), trunk.to_owned());
+        let mut all = self.1.lock();
+        let before = all.get(&key).is_some_and(|u| u.until.is_some());
+        if let Some(u) = uplink.as_ref().filter(|u| u.until.is_some() != before) {
+            let registered = u.until.is_some();
+            tracing::warn!(domain, trunk, registered, said = %u.said, "our registration with a neighbour changed");
+        }
+        match uplink {
+            Some(uplink) => drop(all.insert(key, uplink)),
+            None => drop(all.remove(&key)),
+        }
+    }
+
     /// Forgets trunks that are no more.
     pub fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
+        self.1.lock().retain(|(domain, trunk), _| keep(domain, trunk));
         self.0.lock().retain(|(domain, trunk), _| keep(domain, trunk));
     }
 }

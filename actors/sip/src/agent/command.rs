@@ -9,6 +9,7 @@ use super::{
     leg::{ALLOW, Beginning, Leg, MIN_SE, Reliable, SESSION, SUPPORTED, State, reply},
 };
 use crate::{
+    digest::Login,
     transaction::{Flow, T1},
     wire::{
         address::display,
@@ -25,6 +26,8 @@ pub struct Way {
     pub routes: Vec<String>,
     /// The peer is a network that may know numbers not to be shown.
     pub trusted: bool,
+    /// What we are known by there, where it asks.
+    pub login: Option<Login>,
 }
 
 const SDP: &str = "application/sdp";
@@ -70,6 +73,7 @@ impl Agent {
             routes: way.routes.into_iter().map(Into::into).collect(),
             ladder,
             now: now.at,
+            follows: way.trusted,
         });
         leg.call = Some(call.clone());
         leg.sdp = Some(out.sdp.clone());
@@ -102,11 +106,46 @@ impl Agent {
         }
         let invite = invite.with_body(SDP, out.sdp.clone());
         leg.ladder.add(now.wall, id, leg.flow, format_args!("INVITE {}", leg.target));
+        leg.proof = way.login.map(|login| Box::new((login, invite.clone())));
         let transaction = self.transactions.request(now.at, invite, flow);
         leg.client = Some(transaction);
         leg.invited = Some(transaction);
         self.purposes.insert(transaction, Purpose::Invite(id));
         self.collect();
+    }
+
+    /// Sends our INVITE again with the answer to the peer's challenge, once.
+    pub(super) fn prove(&mut self, now: Now, id: LegId, code: u16, message: &Message) -> bool {
+        let Some(leg) = self.legs.get_mut(&id).filter(|l| l.give_up.is_none()) else { return false };
+        let Some((login, mut invite)) = leg.proof.take().map(|p| *p) else { return false };
+        let (asks, answers) = match code {
+            401 => (Name::WwwAuthenticate, Name::Authorization),
+            _ => (Name::ProxyAuthenticate, Name::ProxyAuthorization),
+        };
+        let challenges = message.all(&asks).map(|c| &**c);
+        let cnonce = self.salt ^ id.0.rotate_left(32);
+        let Some(answer) = login.answer(challenges, "INVITE", invite.uri(), cnonce) else { return false };
+        leg.cseq += 1;
+        let (flow, number) = (leg.flow, leg.cseq);
+        leg.ladder.add(now.wall, id, flow, "INVITE with credentials");
+        let via = self.via(flow);
+        for (name, value) in &mut invite.headers {
+            match name {
+                Name::Via => *value = via.clone().into(),
+                Name::CSeq => *value = format!("{number} INVITE").into(),
+                _ => {}
+            }
+        }
+        invite.push(answers, answer);
+        let transaction = self.transactions.request(now.at, invite, flow);
+        if let Some(leg) = self.legs.get_mut(&id) {
+            if let Some(before) = leg.invited.replace(transaction) {
+                self.purposes.remove(&before);
+            }
+            leg.client = Some(transaction);
+        }
+        self.purposes.insert(transaction, Purpose::Invite(id));
+        true
     }
 
     /// There is no way to where a call wants to go.

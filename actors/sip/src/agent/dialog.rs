@@ -61,7 +61,9 @@ impl Agent {
         }
         leg.remote_cseq = Some(number);
         // The peer may have moved to another port or connection.
-        leg.flow = flow;
+        if !leg.follows {
+            leg.flow = flow;
+        }
         match method {
             Method::Bye => {
                 let cause = message.header(&Name::Reason).and_then(|r| Cause::from_reason(r));
@@ -302,7 +304,8 @@ impl Agent {
                     None => self.event(id, LegEvent::Answered { sdp: body(message) }),
                 }
             }
-            300..400 => {
+            401 | 407 if self.prove(now, id, code, message) => {}
+            300..=399 => {
                 let contacts = message.all(&Name::Contact).filter_map(|c| address::list(c).ok()).flatten();
                 let to: Vec<String> = contacts
                     .filter_map(|a| Uri::parse(&a.uri).ok().map(|u| u.number()))

@@ -8,10 +8,12 @@ use call::{Cause, Ladder, LegEvent, LegId};
 use kit::Address;
 
 use crate::{
-    transaction::{Flow, Id},
+    digest::Login,
+    transaction::{Flow, Id, Transport},
     wire::{
         address,
         message::{Message, Method, Name},
+        uri::Uri,
     },
 };
 
@@ -49,6 +51,9 @@ pub(super) struct Leg {
     pub ladder: Ladder,
     pub state: State,
     pub flow: Flow,
+    /// Requests go where the dialog says (RFC 3261, 12.2.1.1); to phones, that may be behind a NAT, they go back the way
+    /// theirs came.
+    pub follows: bool,
     pub call_id: ByteString,
     pub local: ByteString,
     pub local_tag: String,
@@ -65,6 +70,8 @@ pub(super) struct Leg {
     /// An INVITE whose 2xx waits for its ACK.
     pub unacknowledged: Option<Id>,
     pub client: Option<Id>,
+    /// What answers a challenge to our INVITE, and the INVITE.
+    pub proof: Option<Box<(Login, Message)>>,
     /// The INVITE that began it, where it was ours: its 2xx may come again.
     pub invited: Option<Id>,
     /// An UPDATE with an offer, to be answered.
@@ -103,12 +110,25 @@ pub(super) struct Beginning<'b> {
     pub routes: Vec<ByteString>,
     pub ladder: &'b Ladder,
     pub now: Instant,
+    pub follows: bool,
 }
 
 impl Leg {
     pub fn new(of: Beginning<'_>) -> Self {
-        let Beginning { id, state, flow, call_id, local, local_tag, remote, target, routes, ladder, now } =
-            of;
+        let Beginning {
+            id,
+            state,
+            flow,
+            call_id,
+            local,
+            local_tag,
+            remote,
+            target,
+            routes,
+            ladder,
+            now,
+            follows,
+        } = of;
         Self {
             id,
             call: None,
@@ -116,6 +136,7 @@ impl Leg {
             ladder: ladder.clone(),
             state,
             flow,
+            follows,
             call_id,
             local: format!("{local};tag={local_tag}").into(),
             local_tag,
@@ -129,6 +150,7 @@ impl Leg {
             request: None,
             unacknowledged: None,
             client: None,
+            proof: None,
             invited: None,
             update: None,
             ack: None,
@@ -176,6 +198,11 @@ impl Leg {
     pub fn retarget(&mut self, message: &Message) {
         if let Some(contact) = message.address(&Name::Contact) {
             self.target = contact.uri.into();
+        }
+        if self.follows && self.flow.transport == Transport::Udp {
+            let first = self.routes.first().and_then(|r| address::list(r).ok()?.into_iter().next());
+            let next = first.map_or_else(|| self.target.to_string(), |a| a.uri.to_string());
+            self.flow.peer = Uri::parse(&next).ok().and_then(|u| u.socket()).unwrap_or(self.flow.peer);
         }
     }
 

@@ -90,6 +90,15 @@ pub struct Agent {
     out: Vec<Output>,
 }
 
+/// What an INVITE of somebody becomes.
+#[derive(Debug, Clone, Copy)]
+pub struct Adopted<'a> {
+    pub leg: LegId,
+    pub ladder: &'a Ladder,
+    /// Requests go where the dialog says, not back the way the INVITE came.
+    pub follows: bool,
+}
+
 /// Transactions at most; beyond them a request gets 503.
 const LIMIT: usize = 500_000;
 
@@ -313,15 +322,8 @@ impl Agent {
     }
 
     /// Makes an INVITE the beginning of a leg. 100 goes out at once.
-    pub fn adopt(
-        &mut self,
-        now: Now,
-        id: Id,
-        message: Box<Message>,
-        flow: Flow,
-        leg: LegId,
-        ladder: &Ladder,
-    ) {
+    pub fn adopt(&mut self, now: Now, id: Id, message: Box<Message>, flow: Flow, adopted: Adopted<'_>) {
+        let Adopted { leg, ladder, follows } = adopted;
         let trying = reply(&message, 100, None);
         let header = |name| message.header(&name).cloned().unwrap_or_default();
         let mut new = Leg::new(Beginning {
@@ -336,6 +338,7 @@ impl Agent {
             routes: leg::routes(&message, &Name::RecordRoute),
             ladder,
             now: now.at,
+            follows,
         });
         new.remote_tag = message.tag(&Name::From).map(str::to_owned);
         new.remote_cseq = message.cseq().map(|(n, _)| n);

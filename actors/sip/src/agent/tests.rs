@@ -62,7 +62,13 @@ impl Net {
             history: vec![],
             uui: None,
         };
-        let way = Way { flow: flow(1), uri: "sip:101@127.0.0.1:5061".into(), routes: vec![], trusted: true };
+        let way = Way {
+            flow: flow(1),
+            uri: "sip:101@127.0.0.1:5061".into(),
+            routes: vec![],
+            trusted: true,
+            login: None,
+        };
         let (now, call) = (self.now(), self.call.clone());
         self.agents[0].call(now, LEG, &call, &Ladder::default(), &out, way);
         self.settle();
@@ -92,7 +98,15 @@ impl Net {
                         Output::Request(id, message, from) => {
                             let now = self.now();
                             if message.method() == Some(&Method::Invite) {
-                                self.agents[who].adopt(now, id, message, from, LEG, &Ladder::default());
+                                self.agents[who].adopt(
+                                    now,
+                                    id,
+                                    message,
+                                    from,
+                                    LEG,
+                                    &Ladder::default(),
+                                    false,
+                                );
                                 self.agents[who].assign(LEG, &self.call);
                             } else {
                                 self.agents[who].respond(now, id, &reply(&message, 404, Some("x")));

@@ -8,8 +8,12 @@ use std::{
 use call::{Incoming, LegId, Origin, Outgoing, Party, Target};
 use domain::{Picture, Registration, state::DomainState, state::TrunkKind};
 use imbl::OrdMap;
+use kit::Vault;
 
-use super::register::{Answer, Registrar, user_agent, warned};
+use super::{
+    register::{Answer, Registrar, user_agent, warned},
+    uplinks::login,
+};
 use crate::{
     agent::{MIN_SE, Way, session},
     health::TrunksHealth,
@@ -66,14 +70,23 @@ impl Trunks {
     }
 
     /// To a number behind a trunk.
-    pub fn way(&self, picture: &Picture, domain: &str, trunk: &str, number: &str) -> Option<Way> {
+    pub fn way(
+        &self,
+        picture: &Picture,
+        vault: &dyn Vault,
+        domain: &str,
+        trunk: &str,
+        number: &str,
+    ) -> Option<Way> {
         let peer = self.peer(picture, domain, trunk)?;
+        let login = picture.domains.get(domain)?.trunks.get(trunk).and_then(|t| login(vault, domain, t));
         let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
         Some(Way {
             flow,
             uri: format!("sip:{}@{peer}", escape_user(number)),
             routes: Vec::new(),
             trusted: true,
+            login,
         })
     }
 
@@ -126,7 +139,13 @@ pub(super) fn incoming(
     let restricted = request
         .header(&Name::Privacy)
         .is_some_and(|p| p.split(';').any(|v| matches!(v.trim(), "id" | "user" | "header")));
-    let (domain, origin, from) = match trunks.from(&picture, flow.peer) {
+    let by_address = trunks.from(&picture, flow.peer);
+    let known = match by_address {
+        Some(known) => Some(known),
+        // A neighbour that calls from anywhere proves who it is.
+        None => registrar.trunk(&picture, request, flow, &[from_uri.host, uri.host])?,
+    };
+    let (domain, origin, from) = match known {
         Some((domain, trunk)) => {
             // A trusted neighbour's assertion is better than what From shows.
             let shown = request.address(&Name::AssertedIdentity).unwrap_or(from);
@@ -180,16 +199,28 @@ fn digits(uri: &Uri<'_>) -> String {
 }
 
 /// How a target is reached.
-pub(super) fn way(trunks: &Trunks, health: &TrunksHealth, picture: &Picture, out: &Outgoing) -> Option<Way> {
+pub(super) fn way(
+    trunks: &Trunks,
+    health: &TrunksHealth,
+    picture: &Picture,
+    vault: &dyn Vault,
+    out: &Outgoing,
+) -> Option<Way> {
     match &out.target {
         Target::Contact { contact, .. } => to_contact(contact),
         Target::Trunk { domain, trunk } if health.is_down(domain, trunk) => None,
-        Target::Trunk { domain, trunk } => trunks.way(picture, domain, trunk, &out.to.number),
+        Target::Trunk { domain, trunk } => trunks.way(picture, vault, domain, trunk, &out.to.number),
     }
 }
 
 /// To a phone, back the way its registration came.
 pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
     let flow = contact.received.parse().ok()?;
-    Some(Way { flow, uri: contact.contact.clone(), routes: contact.path.clone(), trusted: false })
+    Some(Way {
+        flow,
+        uri: contact.contact.clone(),
+        routes: contact.path.clone(),
+        trusted: false,
+        login: None,
+    })
 }

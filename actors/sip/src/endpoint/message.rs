@@ -65,7 +65,7 @@ impl Shared {
                 (domain, contact.and_then(to_contact).ok_or((480, vec![]))?)
             }
             Outcome::External { domain, trunk, .. } => {
-                let way = self.trunks.way(&picture, domain, trunk, &trace.b.digits);
+                let way = self.trunks.way(&picture, &*self.registrar.vault, domain, trunk, &trace.b.digits);
                 (domain, way.ok_or((502, vec![]))?)
             }
         };

@@ -7,6 +7,7 @@ mod neighbours;
 mod register;
 mod socket;
 pub mod stream;
+mod uplinks;
 
 use std::{
     cell::RefCell,
@@ -65,6 +66,8 @@ struct Shared {
     health: TrunksHealth,
     /// Trunks whose neighbours have been asked how they are.
     asked: HashMap<Id, (String, String)>,
+    /// Trunks on which we register.
+    uplinks: uplinks::Uplinks,
     /// Messages that were sent on, with who waits for the answer.
     messages: HashMap<Id, (Id, Box<Message>)>,
     udp: Arc<UdpSocket>,
@@ -125,6 +128,7 @@ impl EndpointActor {
                 trunks: invite::Trunks::default(),
                 health,
                 asked: HashMap::new(),
+                uplinks: uplinks::Uplinks::default(),
                 messages: HashMap::new(),
                 udp: Arc::new(udp),
                 streams: HashMap::new(),
@@ -176,6 +180,7 @@ impl Shared {
                         }
                     }
                     Output::Request(id, message, flow) => self.request(id, message, flow),
+                    Output::Answer(id, answer) if self.uplink_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) => {
                         if let Some((asker, message)) = self.messages.remove(&id) {
                             let code = answer.as_ref().and_then(|a| a.code()).unwrap_or(408);
@@ -317,7 +322,8 @@ impl Shared {
                 Err(answer) => return self.respond(id, &message, answer),
             };
         let (now, ladder) = (self.now(), Ladder::default());
-        self.agent.adopt(now, id, message, flow, leg, &ladder);
+        let follows = matches!(incoming.origin, call::Origin::Trunk { .. });
+        self.agent.adopt(now, id, message, flow, agent::Adopted { leg, ladder: &ladder, follows });
         let (weak, calls) = (self.myself.clone(), self.calls.clone());
         actix::spawn(async move {
             let started = call::start(&calls, incoming, ladder).await;
@@ -343,7 +349,7 @@ impl Shared {
             LegCommand::Call(out) => {
                 let picture = self.registrar.estate.picture();
                 let ladder = self.calls.board.ladder(call).unwrap_or_default();
-                match invite::way(&self.trunks, &self.health, &picture, &out) {
+                match invite::way(&self.trunks, &self.health, &picture, &*self.registrar.vault, &out) {
                     Some(way) => self.agent.call(now, leg, call, &ladder, &out, way),
                     None => self.agent.unreachable(leg, call),
                 }

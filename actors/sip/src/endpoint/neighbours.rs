@@ -68,6 +68,7 @@ pub(super) async fn neighbours(weak: Weak<RefCell<Shared>>) {
             let mut shared = shared.borrow_mut();
             shared.trunks.resolve(found);
             shared.ask_neighbours();
+            shared.register_uplinks();
             shared.flush();
         }
         tokio::time::sleep(health::DOWN).await;

@@ -6,10 +6,10 @@ use bytestring::ByteString;
 use chrono::{DateTime, Utc};
 use domain::{
     Estate, Picture,
-    state::{Authentication, DomainState, SipUser},
+    state::{Authentication, DomainState, SipUser, Trunk},
 };
 use kit::{
-    Address, Node, Vault,
+    Address, Node, Sealed, Vault,
     journal::Origin,
     ledger::{self, LedgerError, LedgerMsg},
 };
@@ -113,6 +113,38 @@ impl Registrar {
         Ok((realm, domain, user.ok_or_else(|| warned(403, "no such subscriber"))?))
     }
 
+    /// The trunk whose neighbour a request comes from, by what it proves: one of these domains' with a `peer_login`. A
+    /// neighbour that has not been asked yet is asked.
+    pub(super) fn trunk(
+        &self,
+        picture: &Picture,
+        request: &Message,
+        flow: Flow,
+        hosts: &[&str],
+    ) -> Result<Option<(String, String)>, Answer> {
+        let found = hosts.iter().find_map(|h| {
+            let (realm, state) = picture.domains.get_key_value(*h)?;
+            state.trunks.values().any(|t| t.property("peer_login").is_some()).then_some((realm, state))
+        });
+        let Some((realm, state)) = found else { return Ok(None) };
+        // A subscriber of this domain proves that it is one.
+        let subscriber = request.address(&Name::From).and_then(|f| {
+            let from = Uri::parse(&f.uri).ok()?;
+            state.users.get(&format!("{}@{realm}", from.user.unwrap_or_default()))
+        });
+        if subscriber.is_some() {
+            return Ok(None);
+        }
+        let mut named = None;
+        let now = self.node.clock().now();
+        self.prove(request, realm, true, flow.peer.ip(), now, |name| {
+            let trunk = state.trunks.values().find(|t| t.property("peer_login") == Some(name))?;
+            named = Some(trunk.name.clone());
+            Some((Trunk::purpose(realm, &trunk.name), trunk.secret("peer_password")?.clone()))
+        })?;
+        Ok(named.map(|trunk| (realm.clone(), trunk)))
+    }
+
     /// Whether a request comes from the subscriber it says; the answer otherwise.
     pub(super) fn authenticate(
         &self,
@@ -129,6 +161,22 @@ impl Registrar {
             Authentication::QopAuthentication => true,
             Authentication::NoQopAuthentication => false,
         };
+        self.prove(request, realm, qop, source, now, |name| {
+            let user = user.filter(|u| u.login == name)?;
+            Some((format!("domain/{realm}/user/{iface}"), user.password.clone()))
+        })
+    }
+
+    /// Whether a request's credentials are those that `known` has for their name: a sealed password and its purpose.
+    fn prove(
+        &self,
+        request: &Message,
+        realm: &str,
+        qop: bool,
+        source: IpAddr,
+        now: DateTime<Utc>,
+        known: impl FnOnce(&str) -> Option<(String, Sealed)>,
+    ) -> Result<(), Answer> {
         let challenge = |stale| {
             let mut salt = [0; 8];
             rand::rng().fill_bytes(&mut salt);
@@ -148,13 +196,12 @@ impl Registrar {
             return Err(warned(400, &e.to_string()));
         }
         let Some(credentials) = mine else { return Err(challenge(false)) };
-        let checked = match user.filter(|u| u.login == credentials.username()) {
+        let checked = match known(credentials.username()) {
             // An unknown name gets as far as a wrong password does.
             None => Err(Denied::Wrong),
-            Some(user) => {
-                let purpose = format!("domain/{realm}/user/{iface}");
-                let password = self.vault.open(&purpose, &user.password).map_err(|e| {
-                    tracing::error!(%iface, error = %e, "a stored password cannot be opened");
+            Some((purpose, sealed)) => {
+                let password = self.vault.open(&purpose, &sealed).map_err(|e| {
+                    tracing::error!(purpose, error = %e, "a stored password cannot be opened");
                     plain(500)
                 })?;
                 let method = request.method().map_or("", |m| m.as_str());

@@ -27,6 +27,12 @@ pub enum UriError {
 }
 
 impl<'u> Uri<'u> {
+    /// The address it names, where that is no name that has to be looked up.
+    pub fn socket(&self) -> Option<std::net::SocketAddr> {
+        let ip = self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        Some(std::net::SocketAddr::new(ip, self.port.unwrap_or(5060)))
+    }
+
     pub fn parse(text: &'u str) -> Result<Self, UriError> {
         let (scheme, rest) = text.split_once(':').ok_or(UriError::Scheme)?;
         let name = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
