@@ -67,7 +67,6 @@ impl SoftPhone {
         Self::baresip_with(node, user, "udp", password, more, Some(says), modules)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one line of a phone's settings")]
     fn baresip_with(
         node: SocketAddr,
         user: &str,
