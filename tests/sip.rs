@@ -9,8 +9,8 @@ use std::{
 };
 
 use support::{
-    Node,
-    phones::{self, PATIENCE, SoftPhone},
+    Node, calls,
+    phones::{self, PATIENCE, Sipp, SoftPhone},
 };
 
 fn estate(digest: &str) -> Node {
@@ -500,4 +500,43 @@ async fn a_websocket_speaks_sip_and_nothing_else() {
     let again =
         socket.next().await.expect("an answer").expect("a frame").into_text().expect("text").to_string();
     assert!(again.starts_with("SIP/2.0 200 OK"), "garbage does no harm: {again}");
+}
+
+#[test]
+fn phones_watch_each_other_and_switch_services_from_their_menus() {
+    let node = calls::estate();
+    node.ok("domain/voip.test/sip/user/declare ctx g 110@voip.test alias-as-user no_authentication login-as-user Geheim77");
+    // A phone's own list of contacts, and its light for messages.
+    let dir = tempfile::tempdir().expect("a directory");
+    let low = dir.path().join("low.wav");
+    phones::tone(&low, 440.0, 10);
+    let mut watched = SoftPhone::baresip(node.sip(), "101", "udp", "Geheim77", "", Some(&low));
+    watched.says("200 OK");
+    let watching = SoftPhone::watching(node.sip(), "100", "Geheim77", "sip:101@voip.test");
+    watching.says("Online");
+    // A lamp follows a call; it ends where it began.
+    let lamp = Sipp::start("watch.xml", node.sip(), &["-m", "1"]);
+    let subscribed = |count: u64| node.endpoint()["subscriptions"].as_u64().is_some_and(|n| n >= count);
+    calls::until("the lamp watches", || subscribed(2));
+    let mut other = SoftPhone::baresip(node.sip(), "102", "udp", "Geheim77", "", Some(&low));
+    other.says("200 OK");
+    let told = || node.endpoint()["notifications"].as_u64().unwrap_or_default();
+    let before = told();
+    watched.types("/dial sip:102@voip.test");
+    // The lamp, and the list of the watching phone, which does not care for calls that ring.
+    calls::until("the lamp blinks", || told() > before);
+    other.types("/accept");
+    watched.says("Call established");
+    calls::talked(&node, 2);
+    watched.types("/hangup");
+    lamp.ends();
+    // A key of the phone switches a service, an operator switches it back, and the phone shows it.
+    let key = Sipp::start("feature.xml", node.sip(), &["-m", "1"]);
+    let dnd = || {
+        let rows = node.rows("domain/voip.test/ss/list 110");
+        rows.iter().any(|r| r["service"] == "dnd" && r["active"] == true)
+    };
+    calls::until("do not disturb is on", dnd);
+    node.ok("domain/voip.test/ss/dnd/deactivate 110");
+    key.ends();
 }

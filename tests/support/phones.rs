@@ -67,6 +67,13 @@ impl SoftPhone {
         Self::baresip_with(node, user, "udp", password, more, Some(says), modules)
     }
 
+    /// A baresip that watches somebody.
+    pub fn watching(node: SocketAddr, user: &str, password: &str, whom: &str) -> Self {
+        let list = format!("\"Friend\" <{whom}>;presence=p2p\n");
+        let modules = "module contact.so\nmodule_app presence.so\n";
+        Self::baresip_files(node, user, "udp", password, "", None, (modules, &list))
+    }
+
     fn baresip_with(
         node: SocketAddr,
         user: &str,
@@ -75,6 +82,18 @@ impl SoftPhone {
         more: &str,
         says: Option<&Path>,
         modules: &str,
+    ) -> Self {
+        Self::baresip_files(node, user, transport, password, more, says, (modules, ""))
+    }
+
+    fn baresip_files(
+        node: SocketAddr,
+        user: &str,
+        transport: &str,
+        password: &str,
+        more: &str,
+        says: Option<&Path>,
+        (modules, contacts): (&str, &str),
     ) -> Self {
         let (dir, free) = (tempfile::tempdir().expect("a directory"), free_pair());
         let domain = if user.contains('@') { "" } else { "@voip.test" };
@@ -92,6 +111,7 @@ impl SoftPhone {
         );
         std::fs::write(dir.path().join("accounts"), account).expect("written");
         std::fs::write(dir.path().join("config"), config).expect("written");
+        std::fs::write(dir.path().join("contacts"), contacts).expect("written");
         let mut command = Command::new("baresip");
         command.args(["-4", "-s", "-f"]).arg(dir.path());
         Self::run("baresip", command, dir)

@@ -2,11 +2,10 @@
 
 use std::{collections::VecDeque, fmt::Display, sync::Arc};
 
-use domain::{DomainBook, DomainCommand, Estate};
+use domain::Estate;
 use kit::{
     Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Refused, Restart, SupervisorHandle,
     journal::Origin,
-    ledger::{self, LedgerMsg},
 };
 use parking_lot::Mutex;
 use strum::IntoStaticStr;
@@ -19,6 +18,7 @@ use crate::{
     record::RecordEvent,
     records::RecordsMsg,
     service::Service,
+    switch::{Switch, switch},
 };
 
 /// How long a call that is over waits for the last messages of its ladder.
@@ -211,22 +211,10 @@ impl CallActor {
         cx: &mut Cx<'_, Self>,
     ) {
         let options = number.map(|n| ("number".to_owned(), n)).into_iter().collect();
-        let command = DomainCommand::SetService {
-            addresses: vec![alias.clone()],
-            service: service.name().into(),
-            active,
-            options,
-        };
-        let found = Address::new(format!("domain/{domain}"))
-            .ok()
-            .and_then(|a| cx.lookup::<LedgerMsg<DomainBook>>(&a).ok());
-        let origin = Origin { who: alias, from: self.name.to_string() };
-        let set = async move {
-            match found {
-                Some(ledger) => ledger::change(&ledger, command, origin).await.is_ok(),
-                None => false,
-            }
-        };
+        let origin = Origin { who: alias.clone(), from: self.name.to_string() };
+        let wanted = Switch { domain: domain.to_owned(), addresses: vec![alias], service, active, options };
+        let (node, estate) = (cx.node().clone(), self.services.estate.clone());
+        let set = async move { switch(&node, &estate, wanted, origin).await.is_ok() };
         cx.spawn(set, |_, done, cx| {
             // Through the mailbox, as everything else that happens to a call.
             let _ = cx.mailbox().tell(CallMsg::ServiceSet(done));

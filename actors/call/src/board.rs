@@ -71,6 +71,10 @@ impl Board {
         self.0.calls.remove(call);
     }
 
+    pub fn all(&self) -> Vec<CallView> {
+        self.views().map(|(_, v)| v).collect()
+    }
+
     /// Calls a domain takes part in, the oldest first.
     pub fn of_domain(&self, domain: &str) -> Vec<CallView> {
         let mut all: Vec<CallView> =

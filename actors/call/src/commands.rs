@@ -3,11 +3,9 @@
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree};
-use domain::{DomainBook, DomainCommand};
 use kit::{
     Address,
     journal::{Entry, Filter, Journal},
-    ledger::{self, LedgerMsg},
 };
 use serde_json::json;
 
@@ -16,6 +14,7 @@ use crate::{
     actor::Services,
     record::{Cdr, RecordEvent},
     service::{self, Service},
+    switch::{self, Switch},
 };
 
 /// Records looked through for one question.
@@ -106,7 +105,7 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             "domain/{domain}/ss/{service}/activate",
             "activates a supplementary service for numbers",
             "активировать услугу для номеров",
-            with!(s, |s, call| switch(&s, &call, true).await),
+            with!(s, |s, call| set(&s, &call, true).await),
         )
         .arg("address", Kind::Text, "number or range", "номер или диапазон")
         .names(aliases.clone())
@@ -122,7 +121,7 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             "domain/{domain}/ss/{service}/deactivate",
             "deactivates a supplementary service for numbers",
             "деактивировать услугу для номеров",
-            with!(s, |s, call| switch(&s, &call, false).await),
+            with!(s, |s, call| set(&s, &call, false).await),
         )
         .arg("address", Kind::Text, "number or range", "номер или диапазон")
         .names(aliases.clone()),
@@ -307,7 +306,7 @@ async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comm
     Ok(Output::table(table).and_text(format!("elements: {count}")).with_data(json!(data)))
 }
 
-async fn switch(s: &Services, call: &Call, active: bool) -> Result<Output, CommandError> {
+async fn set(s: &Services, call: &Call, active: bool) -> Result<Output, CommandError> {
     let (name, domain) = (call.var("service"), call.var("domain"));
     let unknown = || {
         CommandError::Failed(format!(
@@ -317,24 +316,10 @@ async fn switch(s: &Services, call: &Call, active: bool) -> Result<Output, Comma
     };
     let service = Service::from_str(&name.replace('-', "_")).map_err(|_| unknown())?;
     let addresses = call.range("address")?;
-    if active && !s.estate.picture().allows(service.name(), s.node.clock().now()) {
-        return Err(CommandError::Failed(format!("the licence does not grant {}", service.name())));
-    }
     let options: Vec<(String, String)> = ["--number", "--timeout", "--limit"]
         .iter()
         .filter_map(|o| Some((o.trim_start_matches('-').to_owned(), call.opt(o)?.to_owned())))
         .collect();
-    let picture = s.estate.picture();
-    let has_number = |a: &String| {
-        let known = picture.domains.get(domain).and_then(|d| d.services.get(a)?.get(service.name()));
-        known.is_some_and(|k| k.options.contains_key("number"))
-    };
-    let given = options.iter().any(|(n, _)| n == "number");
-    if active && service.wants_number() && !given && !addresses.iter().all(has_number) {
-        return Err(CommandError::Failed(format!("{} wants --number", service.name())));
-    }
-    let ledger = Address::new(format!("domain/{domain}")).map_err(CommandError::failed)?;
-    let ledger = s.node.registry().lookup::<LedgerMsg<DomainBook>>(&ledger).map_err(CommandError::failed)?;
     let text: Vec<String> = addresses
         .iter()
         .map(|a| {
@@ -345,8 +330,8 @@ async fn switch(s: &Services, call: &Call, active: bool) -> Result<Output, Comma
             )
         })
         .collect();
-    let command = DomainCommand::SetService { addresses, service: service.name().into(), active, options };
-    ledger::change(&ledger, command, call.caller.origin()).await.map_err(CommandError::failed)?;
+    let wanted = Switch { domain: domain.to_owned(), addresses, service, active, options };
+    switch::switch(&s.node, &s.estate, wanted, call.caller.origin()).await.map_err(CommandError::failed)?;
     Ok(Output::text(text.join("\n")))
 }
 

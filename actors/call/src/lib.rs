@@ -16,6 +16,7 @@ pub mod media;
 pub mod record;
 mod records;
 pub mod service;
+pub mod switch;
 mod tree;
 
 pub use actor::{CallMsg, Services, start};

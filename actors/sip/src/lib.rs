@@ -12,6 +12,7 @@ mod endpoint;
 pub mod health;
 pub mod location;
 pub mod registrar;
+pub mod subscriptions;
 pub mod throttle;
 pub mod transaction;
 mod tree;

@@ -226,7 +226,7 @@ impl Leg {
 }
 
 /// All routes of a header, one value each.
-pub(super) fn routes(message: &Message, name: &Name) -> Vec<ByteString> {
+pub(crate) fn routes(message: &Message, name: &Name) -> Vec<ByteString> {
     let lines = message.all(name);
     lines
         .flat_map(|line| {

@@ -22,6 +22,7 @@ use kit::Address;
 
 pub use command::Way;
 pub use leg::reply;
+pub(crate) use leg::routes;
 pub(crate) use leg::{ALLOW, MIN_SE, SUPPORTED};
 use leg::{Beginning, Leg, State};
 
@@ -250,6 +251,10 @@ impl Agent {
                     l.ladder.add(now.wall, l.flow, l.id, method.as_str());
                     self.in_dialog(now, l.id, id, message, flow);
                 }
+                // A subscription is no leg; whose it is, is known elsewhere.
+                None if method == Method::Subscribe => {
+                    self.out.push(Output::Request(id, Box::new(message), flow));
+                }
                 None => self.respond(now, id, &reply(&message, 481, None)),
             },
             None => self.out.push(Output::Request(id, Box::new(message), flow)),
@@ -294,7 +299,7 @@ impl Agent {
         (self.locals)(flow.transport, flow.peer)
     }
 
-    fn contact(&self, flow: Flow) -> String {
+    pub(crate) fn contact(&self, flow: Flow) -> String {
         match flow.transport {
             Transport::Udp => format!("<sip:hypha@{}>", self.host(flow)),
             other => format!("<sip:hypha@{};transport={other}>", self.host(flow)),

@@ -98,15 +98,9 @@ impl Net {
                         Output::Request(id, message, from) => {
                             let now = self.now();
                             if message.method() == Some(&Method::Invite) {
-                                self.agents[who].adopt(
-                                    now,
-                                    id,
-                                    message,
-                                    from,
-                                    LEG,
-                                    &Ladder::default(),
-                                    false,
-                                );
+                                let (ladder, follows) = (&Ladder::default(), false);
+                                let adopted = Adopted { leg: LEG, ladder, follows };
+                                self.agents[who].adopt(now, id, message, from, adopted);
                                 self.agents[who].assign(LEG, &self.call);
                             } else {
                                 self.agents[who].respond(now, id, &reply(&message, 404, Some("x")));

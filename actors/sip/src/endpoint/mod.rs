@@ -1,6 +1,7 @@
 //! The actor `sip/endpoint`: sockets and timers around the [`Agent`]. It is the one place of the family with IO; all of it
 //! runs on the actor's thread.
 
+mod events;
 mod invite;
 mod message;
 mod neighbours;
@@ -35,6 +36,7 @@ use socket::{Door, accept, acceptor, datagrams, named, plain};
 use crate::{
     agent::{self, ALLOW, Agent, Now, Output, SUPPORTED},
     health::TrunksHealth,
+    subscriptions::Subscriptions,
     transaction::{Flow, Id, Transport},
     wire::message::{Message, Method, Name},
 };
@@ -66,6 +68,10 @@ struct Shared {
     health: TrunksHealth,
     /// Trunks whose neighbours have been asked how they are.
     asked: HashMap<Id, (String, String)>,
+    subscriptions: Subscriptions,
+    /// Notifications under way, with their subscriptions.
+    notified: HashMap<Id, u64>,
+    notifications: u64,
     /// Trunks on which we register.
     uplinks: uplinks::Uplinks,
     /// Messages that were sent on, with who waits for the answer.
@@ -128,6 +134,9 @@ impl EndpointActor {
                 trunks: invite::Trunks::default(),
                 health,
                 asked: HashMap::new(),
+                subscriptions: Subscriptions::default(),
+                notified: HashMap::new(),
+                notifications: 0,
                 uplinks: uplinks::Uplinks::default(),
                 messages: HashMap::new(),
                 udp: Arc::new(udp),
@@ -180,6 +189,7 @@ impl Shared {
                         }
                     }
                     Output::Request(id, message, flow) => self.request(id, message, flow),
+                    Output::Answer(id, answer) if self.notify_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) if self.uplink_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) => {
                         if let Some((asker, message)) = self.messages.remove(&id) {
@@ -273,12 +283,14 @@ impl Shared {
             Some(Method::Invite) => return self.invite(id, message, flow),
             Some(Method::Message) => return self.message(id, message, flow),
             Some(Method::Register) => return self.register(id, message, flow),
+            Some(Method::Subscribe) => return self.subscribe(id, message, flow),
             Some(Method::Options) => (
                 200,
                 vec![
                     (Name::Allow, ALLOW.to_owned()),
                     (Name::Accept, "application/sdp".to_owned()),
                     (Name::Supported, SUPPORTED.to_owned()),
+                    (Name::AllowEvents, crate::subscriptions::EVENTS.to_owned()),
                 ],
             ),
             Some(
@@ -426,6 +438,7 @@ impl Actor for EndpointActor {
             cx.spawn(accept(door, weak.clone()), move |_, e, _| failed(e));
         }
         cx.spawn(neighbours(weak.clone()), |_, (), _| Ok(()));
+        cx.spawn(events::events(weak.clone()), |_, (), _| Ok(()));
         cx.spawn(timers(weak, wake), |_, (), _| Ok(()));
         Ok(())
     }
@@ -469,6 +482,8 @@ impl Actor for EndpointActor {
             "wss": self.locals.get(&Transport::Wss),
             "legs": legs,
             "transactions": transactions,
+            "subscriptions": shared.subscriptions.len(),
+            "notifications": shared.notifications,
             "streams": shared.streams.len(),
             "calls_watched": shared.watched.len(),
         })
