@@ -163,6 +163,7 @@ fn listen(config: &SipConfig) -> sip::Listen {
         wss: config.wss,
         certificate: config.certificate.clone(),
         key: config.key.clone(),
+        network: None,
     }
 }
 

@@ -10,7 +10,13 @@ fn replay(args: &[&str]) -> (bool, String) {
     (out.status.success(), text)
 }
 
-const SCRIPTS: [&str; 3] = ["scripts/multisorm.yaml", "scripts/trace.yaml", "scripts/crash.yaml"];
+const SCRIPTS: [&str; 5] = [
+    "scripts/multisorm.yaml",
+    "scripts/trace.yaml",
+    "scripts/crash.yaml",
+    "scripts/calls.yaml",
+    "scripts/crash-calls.yaml",
+];
 
 #[test]
 fn every_script_passes_and_one_seed_gives_one_trace() {
@@ -57,6 +63,8 @@ fn mistakes_in_a_script_are_named() {
         ("name: x\nsteps:\n  - cocn: domain/list\n", "unknown field `cocn`"),
         ("name: x\nsteps:\n  - cocon: a\n    crash: b\n", "step 1 wants exactly one of"),
         ("name: x\nsteps:\n  - wait: -1\n", "cannot be waited for"),
+        ("name: x\nsteps:\n  - answer: a\n    wait: 1\n", "step 1 wants exactly one of"),
+        ("name: x\nsteps:\n  - call: {phone: a}\n", "missing field `to`"),
         ("name: [\n", "line"),
     ] {
         let script = dir.path().join("bad.yaml");
@@ -64,6 +72,10 @@ fn mistakes_in_a_script_are_named() {
         let (passed, said) = replay(&[script.to_str().expect("text")]);
         assert!(!passed && said.contains(hint), "{hint:?} is missing: {said}");
     }
+    let script = dir.path().join("phones.yaml");
+    std::fs::write(&script, "name: x\nsteps:\n  - answer: nobody\n").expect("written");
+    let (passed, said) = replay(&[script.to_str().expect("text")]);
+    assert!(!passed && said.contains("there is no phone nobody: register or listen makes one"), "{said}");
     let (passed, said) = replay(&["no/such.yaml"]);
     assert!(!passed && said.contains("cannot read no/such.yaml"), "{said}");
 }
@@ -72,7 +84,7 @@ fn mistakes_in_a_script_are_named() {
 fn the_same_script_drives_a_running_node() {
     let node = support::Node::start();
     let out = Command::new(env!("CARGO_BIN_EXE_hypha"))
-        .args(["replay", "scripts/multisorm.yaml", "scripts/crash.yaml"])
+        .args(["replay", "scripts/multisorm.yaml", "scripts/crash.yaml", "scripts/calls.yaml"])
         .args(["--attach", &node.address.to_string()])
         .env("HYPHA_PASSWORD", &node.password)
         .output()

@@ -10,6 +10,7 @@ use russh::{
 
 use super::{
     Error, Options,
+    phone::Phones,
     report::{Played, Run},
     script::{Script, Step},
 };
@@ -39,8 +40,7 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
     }
     let password =
         std::env::var("HYPHA_PASSWORD").map_err(|_| "set HYPHA_PASSWORD to the operator's password")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    actix::System::new().block_on(async {
         let client = Client { expected: options.host_key.clone() };
         let mut session = client::connect(Arc::new(client::Config::default()), address, client)
             .await
@@ -49,9 +49,16 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
             return Err(format!("{address} refuses the name {} with this password", options.user).into());
         }
         let mut run = Run::new(script);
+        let mut phones = match script.steps.iter().any(|s| s.action().is_some()) {
+            true => Some(phones(script, options, &mut session).await?),
+            false => None,
+        };
         for (i, step) in script.steps.iter().enumerate() {
             let at = chrono::Utc::now();
-            let (said, misses) = one(step, script, &mut session).await?;
+            let (said, misses) = match (step.action(), &mut phones) {
+                (Some((phone, action)), Some(phones)) => phones.play(phone, &action, step).await,
+                _ => one(step, script, &mut session).await?,
+            };
             run.steps.push(Played {
                 number: i + 1,
                 at,
@@ -64,6 +71,27 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
         session.disconnect(russh::Disconnect::ByApplication, "", "en").await?;
         Ok(run)
     })
+}
+
+/// Phones with sockets on loopback, for the node's SIP.
+async fn phones(script: &Script, options: &Options, session: &mut Handle<Client>) -> Result<Phones, Error> {
+    let server = match options.sip {
+        Some(server) => server,
+        None => {
+            let answer = exec(session, "node/actor/info sip/endpoint", None).await?;
+            let listen = answer.data.as_ref().and_then(|d| d["state"]["listen"].as_str()?.parse().ok());
+            listen.ok_or("the node does not say where its SIP listens: say --sip")?
+        }
+    };
+    let open = |at: Option<SocketAddr>| {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = std::net::UdpSocket::bind(at.unwrap_or(any))?;
+        socket.set_nonblocking(true)?;
+        Ok(sip::net::Port::Socket(tokio::net::UdpSocket::from_std(socket)?))
+    };
+    // Phones of two runs against one node must not be taken for each other.
+    let salt = script.seed ^ u64::from(std::process::id()) << 32;
+    Ok(Phones::new(server, salt, open, chrono::Utc::now))
 }
 
 /// `routing/import HOST FILE` names a file of the script: it goes over standard input.

@@ -1,6 +1,7 @@
 //! `hypha replay`: scenario scripts, on an in-process node in virtual time or against a running node.
 
 mod attach;
+mod phone;
 mod player;
 mod report;
 mod script;
@@ -23,6 +24,9 @@ pub struct Options {
     /// The node's host key fingerprint (SHA256:…); needed when --attach is not a loopback address.
     #[arg(long)]
     pub host_key: Option<String>,
+    /// Where a running node's SIP listens for the phones of the script; asked of the node when left out.
+    #[arg(long)]
+    pub sip: Option<SocketAddr>,
     /// Seed instead of the script's.
     #[arg(long)]
     pub seed: Option<u64>,

@@ -1,6 +1,6 @@
 //! Plays a script on a node in this process: one thread, virtual time, seeded identities.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use command::{Caller, Grants, Outcome, Session};
 use kit::{Address, Clock, ExitReason, Node, journal::MemoryJournal, trace::Traced};
@@ -8,11 +8,14 @@ use store::KeyFile;
 
 use super::{
     Error,
+    phone::Phones,
     report::{Played, Run},
     script::{Script, Step},
 };
 use crate::boot::{Assembly, Parts, end_of};
 
+/// The node's address on the virtual network.
+const NODE: ([u8; 4], u16) = ([10, 0, 0, 1], 5060);
 /// Virtual time given to what a step sets off.
 const SETTLE: Duration = Duration::from_millis(10);
 
@@ -42,18 +45,40 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         media: Arc::new(call::media::Mute),
         cdr: None,
     };
-    let assembly = Assembly::new(parts)?.with_domains()?.with_sip(None, sip::Offer::default())?;
+    let network = sip::net::Network::default();
+    let (local, nowhere) = (SocketAddr::from(NODE), std::path::PathBuf::new());
+    let listen = sip::Listen {
+        plain: local,
+        tls: None,
+        ws: None,
+        wss: None,
+        certificate: nowhere.clone(),
+        key: nowhere,
+        network: Some(network.clone()),
+    };
+    let assembly = Assembly::new(parts)?.with_domains()?.with_sip(Some(listen), sip::Offer::default())?;
+    // Each phone is a host of its own.
+    let hosts = std::cell::Cell::new(0u8);
+    let open = move |at: Option<SocketAddr>| {
+        hosts.set(hosts.get() + 1);
+        network.open(at.unwrap_or(SocketAddr::from(([10, 0, 1, hosts.get()], 5060))))
+    };
+    let mut phones = Phones::new(local, script.seed, open, move || clock.now());
     let root = assembly.start().await?;
     let caller = Caller { name: "admin".into(), from: "replay".into(), grants: Grants::system() };
     let mut session = Session::new(assembly.tree.clone(), assembly.info(), clock, caller);
     let mut run = Run::new(script);
     for (i, step) in script.steps.iter().enumerate() {
         let at = clock.now();
-        let (said, misses) = one(step, &node, &mut session).await;
+        let (said, misses) = match step.action() {
+            Some((phone, action)) => phones.play(phone, &action, step).await,
+            None => one(step, &node, &mut session).await,
+        };
         tokio::time::sleep(SETTLE).await;
         let messages: Vec<Traced> = node.trace().take_record();
         run.steps.push(Played { number: i + 1, at, step: step.clone(), said, misses, messages });
     }
+    drop(phones);
     root.exit(ExitReason::Shutdown);
     end_of(&root).await;
     Ok(run)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,7 +31,7 @@ pub struct Script {
     pub path: PathBuf,
 }
 
-/// One step: exactly one of `cocon`, `crash`, `wait`, `actor`.
+/// One step: exactly one of `cocon`, `crash`, `wait`, `actor` or something a phone does.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -49,8 +50,119 @@ pub struct Step {
     /// An actor that must be running, see `expect.restarts`.
     #[serde(default)]
     pub actor: Option<String>,
+    /// A phone that registers; with that it is there.
+    #[serde(default)]
+    pub register: Option<Register>,
+    /// A neighbour without registration, at an address of its own: a trunk's other end.
+    #[serde(default)]
+    pub listen: Option<Listen>,
+    #[serde(default)]
+    pub call: Option<To>,
+    /// A phone that answers what rings.
+    #[serde(default)]
+    pub answer: Option<String>,
+    #[serde(default)]
+    pub hold: Option<String>,
+    /// A phone that takes up the call it holds.
+    #[serde(default)]
+    pub resume: Option<String>,
+    /// A phone that transfers: to a number, or, without one, the party it holds to the party it talks with.
+    #[serde(default)]
+    pub transfer: Option<Transfer>,
+    #[serde(default)]
+    pub dtmf: Option<Keys>,
+    #[serde(default, rename = "hang up")]
+    pub hang_up: Option<String>,
+    /// A phone that is looked at.
+    #[serde(default)]
+    pub phone: Option<String>,
+    /// Seconds in which a phone's expectation must have come true; 5 when left out.
+    #[serde(default)]
+    pub within: Option<f64>,
     #[serde(default)]
     pub expect: Expect,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    pub phone: String,
+    /// `100@voip.local`
+    pub user: String,
+    pub password: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    pub phone: String,
+    pub at: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct To {
+    pub phone: String,
+    pub to: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfer {
+    pub phone: String,
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    pub phone: String,
+    pub keys: String,
+}
+
+/// What a phone does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    Register(Register),
+    Listen(SocketAddr),
+    Call(String),
+    Answer,
+    Hold(bool),
+    Transfer(Option<String>),
+    Keys(String),
+    HangUp,
+    Look,
+}
+
+impl Action {
+    /// In one line; passwords are nobody's to read.
+    fn line(&self, phone: &str) -> String {
+        match self {
+            Self::Register(who) => format!("register: {phone} as {}", who.user),
+            Self::Listen(at) => format!("listen: {phone} at {at}"),
+            Self::Call(to) => format!("call: {phone} to {to}"),
+            Self::Answer => format!("answer: {phone}"),
+            Self::Hold(true) => format!("hold: {phone}"),
+            Self::Hold(false) => format!("resume: {phone}"),
+            Self::Transfer(Some(to)) => format!("transfer: {phone} to {to}"),
+            Self::Transfer(None) => format!("transfer: {phone}"),
+            Self::Keys(keys) => format!("dtmf: {phone} {keys}"),
+            Self::HangUp => format!("hang up: {phone}"),
+            Self::Look => format!("phone: {phone}"),
+        }
+    }
+
+    /// What is expected of it where the step says nothing.
+    pub fn leads_to(&self) -> Option<&'static str> {
+        match self {
+            Self::Register(_) => Some("registered"),
+            Self::Answer | Self::Hold(false) => Some("talking"),
+            Self::Hold(true) => Some("holding"),
+            Self::HangUp => Some("hung up"),
+            _ => None,
+        }
+    }
 }
 
 /// What must be seen.
@@ -80,7 +192,9 @@ pub enum ScriptError {
     Read(PathBuf, std::io::Error),
     #[error("{0}: {1}")]
     Syntax(PathBuf, serde_yaml_ng::Error),
-    #[error("{0}: step {1} wants exactly one of cocon, crash, wait and actor (a note alone may stand too)")]
+    #[error(
+        "{0}: step {1} wants exactly one of cocon, crash, wait, actor, register, listen, call, answer, hold, resume, transfer, dtmf, hang up and phone (a note alone may stand too)"
+    )]
     Step(PathBuf, usize),
     #[error("{0}: step {1}: {2} seconds cannot be waited for")]
     Wait(PathBuf, usize, f64),
@@ -98,11 +212,12 @@ impl Script {
         for (i, step) in script.steps.iter().enumerate() {
             let actions =
                 [step.cocon.is_some(), step.crash.is_some(), step.wait.is_some(), step.actor.is_some()];
-            let count = actions.iter().filter(|a| **a).count();
+            let count = actions.iter().filter(|a| **a).count() + step.phones().len();
             if count > 1 || (count == 0 && step.note.is_none()) {
                 return Err(ScriptError::Step(path.to_owned(), i + 1));
             }
-            if let Some(wait) = step.wait.filter(|w| !(0.0..=LONGEST).contains(w)) {
+            let spans = [step.wait, step.within].into_iter().flatten();
+            if let Some(wait) = spans.into_iter().find(|w| !(0.0..=LONGEST).contains(w)) {
                 return Err(ScriptError::Wait(path.to_owned(), i + 1, wait));
             }
         }
@@ -115,6 +230,29 @@ impl Script {
 }
 
 impl Step {
+    /// What phones do in it: none, or one thing.
+    fn phones(&self) -> Vec<(&str, Action)> {
+        let register = self.register.as_ref().map(|r| (r.phone.as_str(), Action::Register(r.clone())));
+        let listen = self.listen.as_ref().map(|l| (l.phone.as_str(), Action::Listen(l.at)));
+        let call = self.call.as_ref().map(|c| (c.phone.as_str(), Action::Call(c.to.clone())));
+        let transfer = self.transfer.as_ref().map(|t| (t.phone.as_str(), Action::Transfer(t.to.clone())));
+        let keys = self.dtmf.as_ref().map(|k| (k.phone.as_str(), Action::Keys(k.keys.clone())));
+        let named = [
+            (&self.answer, Action::Answer),
+            (&self.hold, Action::Hold(true)),
+            (&self.resume, Action::Hold(false)),
+            (&self.hang_up, Action::HangUp),
+            (&self.phone, Action::Look),
+        ];
+        let named = named.into_iter().filter_map(|(name, action)| Some((name.as_deref()?, action)));
+        [register, listen, call, transfer, keys].into_iter().flatten().chain(named).collect()
+    }
+
+    /// The phone of this step and what it does.
+    pub fn action(&self) -> Option<(&str, Action)> {
+        self.phones().into_iter().next()
+    }
+
     pub fn pause(&self) -> Option<Duration> {
         self.wait.map(Duration::from_secs_f64)
     }
@@ -126,6 +264,7 @@ impl Step {
             .or_else(|| part("crash", &self.crash))
             .or_else(|| part("actor", &self.actor))
             .or_else(|| self.wait.map(|w| format!("wait: {w} s")))
+            .or_else(|| self.action().map(|(phone, action)| action.line(phone)))
             .unwrap_or_default()
     }
 }

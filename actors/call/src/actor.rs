@@ -164,9 +164,13 @@ impl CallActor {
     fn signal(&mut self, leg: LegId, command: LegCommand, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         let label: &'static str = (&command).into();
         self.note("call", leg, label, cx);
-        let to = cx.lookup::<SignalMsg>(&signalling()?).map_err(ExitReason::error)?;
+        // Where the signalling has gone, its legs have gone with it, and this call ends soon: its records are yet to be written.
+        let Ok(to) = cx.lookup::<SignalMsg>(&signalling()?) else { return Ok(()) };
         let call = self.name.clone();
-        to.tell(SignalMsg::Leg { leg, call, command }).map_err(|e| ExitReason::Error(format!("{leg}: {e}")))
+        match to.tell(SignalMsg::Leg { leg, call, command }) {
+            Ok(()) | Err(Refused::Gone(_)) => Ok(()),
+            Err(e) => Err(ExitReason::Error(format!("{leg}: {e}"))),
+        }
     }
 
     fn hand_over(

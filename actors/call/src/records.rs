@@ -34,9 +34,9 @@ pub enum RecordsMsg {
         event: RecordEvent,
         reply: Option<Reply<Result<(), JournalError>>>,
     },
-    /// A call's actor ended without saying how its connections did.
+    /// A call's actor, or all of them, ended without saying how their connections did.
     Lost {
-        call: Address,
+        call: Option<Address>,
     },
     /// The pause after a commit, or after one that failed, is over.
     Rested,
@@ -51,6 +51,8 @@ pub(crate) struct Records {
     snapshot: u64,
     waiting: Vec<Waiting>,
     writing: bool,
+    /// Ends that are being written.
+    ending: Vec<String>,
 }
 
 /// An answered call nobody will end any more.
@@ -69,7 +71,7 @@ impl Records {
     pub(crate) async fn restore(journal: Arc<dyn Journal>, now: DateTime<Utc>) -> Result<Self, ExitReason> {
         let (open, version) = restore::<OpenCalls>(&journal, NAME).await.map_err(ExitReason::error)?;
         let waiting = open.0.values().map(|cdr| (orphan(cdr, now), None)).collect();
-        Ok(Self { journal, open, version, snapshot: version, waiting, writing: false })
+        Ok(Self { journal, open, version, snapshot: version, waiting, writing: false, ending: Vec::new() })
     }
 
     fn write(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
@@ -80,6 +82,9 @@ impl Records {
         let (events, replies): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().unzip();
         let mut bodies = Vec::with_capacity(events.len());
         for event in &events {
+            if let RecordEvent::Ended { cdr, .. } = event {
+                self.ending.push(key(cdr));
+            }
             let kind: &'static str = event.into();
             let body = serde_json::to_value(event).map_err(ExitReason::error)?;
             bodies.push(NewEvent { kind: kind.to_owned(), body });
@@ -93,6 +98,7 @@ impl Records {
         };
         let appended = self.journal.append(batch);
         cx.spawn(appended, move |me, appended, cx| {
+            me.ending.clear();
             let outcome = appended.map(|version| {
                 for event in &events {
                     me.open.apply(event);
@@ -158,15 +164,16 @@ impl Actor for Records {
             RecordsMsg::Lost { call } => {
                 let now = cx.node().clock().now();
                 let under_way = |cdr: &Cdr| {
-                    self.waiting
-                        .iter()
-                        .any(|(e, _)| matches!(e, RecordEvent::Ended { cdr: c, .. } if key(c) == key(cdr)))
+                    self.ending.contains(&key(cdr))
+                        || self.waiting.iter().any(
+                            |(e, _)| matches!(e, RecordEvent::Ended { cdr: c, .. } if key(c) == key(cdr)),
+                        )
                 };
                 let open: Vec<RecordEvent> = self
                     .open
                     .0
                     .values()
-                    .filter(|c| c.call == call.as_str() && !under_way(c))
+                    .filter(|c| call.as_ref().is_none_or(|call| c.call == call.as_str()) && !under_way(c))
                     .map(|c| orphan(c, now))
                     .collect();
                 self.waiting.extend(open.into_iter().map(|e| (e, None)));

@@ -11,6 +11,7 @@ pub mod digest;
 mod endpoint;
 pub mod health;
 pub mod location;
+pub mod net;
 pub mod registrar;
 pub mod subscriptions;
 pub mod throttle;

@@ -14,7 +14,7 @@ use crate::{
     wire::{
         address::display,
         message::{Message, Method, Name, reason},
-        uri::escape_user,
+        uri::{escape_header, escape_user},
     },
 };
 
@@ -316,6 +316,26 @@ impl Agent {
         let sent = self.transactions.request(now.at, info, flow);
         // A peer that does not take INFO goes on without.
         self.purposes.insert(sent, Purpose::Nothing);
+    }
+
+    /// Asks the peer to bring the other party elsewhere (RFC 3515): to a number, or in the place of another leg of ours
+    /// (RFC 3891).
+    pub fn transfer(&mut self, now: Now, id: LegId, to: &str, instead: Option<LegId>) {
+        let replaces = instead.and_then(|l| self.legs.get(&l)).map(|l| {
+            let tag = l.remote_tag.clone().unwrap_or_default();
+            let value = format!("{};to-tag={tag};from-tag={}", l.call_id, l.local_tag);
+            format!("?Replaces={}", escape_header(&value))
+        });
+        let Some(flow) = self.legs.get(&id).filter(|l| l.state == State::Confirmed).map(|l| l.flow) else {
+            return;
+        };
+        let (via, contact) = (self.via(flow), self.contact(flow));
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let to = format!("<{to}{}>", replaces.unwrap_or_default());
+        let request = leg.request(Method::Refer, via, Some(&contact)).with(Name::ReferTo, to);
+        let sent = self.transactions.request(now.at, request, flow);
+        self.purposes.insert(sent, Purpose::InDialog(id));
+        self.collect();
     }
 
     pub(super) fn refresh(&mut self, now: Now, id: LegId, seconds: u32) {

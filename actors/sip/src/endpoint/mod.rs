@@ -22,9 +22,8 @@ use std::{
 use bytes::Bytes;
 use call::{CallMsg, Ladder, LegCommand, LegId, RecordsMsg, SignalMsg};
 use kit::{Actor, Address, Cx, ExitReason};
-use rand::RngCore;
 use tokio::{
-    net::{TcpListener, UdpSocket},
+    net::TcpListener,
     sync::{Notify, mpsc},
 };
 
@@ -36,6 +35,7 @@ use socket::{Door, accept, acceptor, datagrams, named, plain};
 use crate::{
     agent::{self, ALLOW, Agent, Now, Output, SUPPORTED},
     health::TrunksHealth,
+    net::{Network, Port},
     subscriptions::Subscriptions,
     transaction::{Flow, Id, Transport},
     wire::message::{Message, Method, Name},
@@ -57,6 +57,8 @@ pub struct Listen {
     /// PEM files for TLS.
     pub certificate: std::path::PathBuf,
     pub key: std::path::PathBuf,
+    /// A network of this process in place of sockets, for replays.
+    pub network: Option<Network>,
 }
 
 /// Everything on the actor's thread that its tasks share.
@@ -76,7 +78,7 @@ struct Shared {
     uplinks: uplinks::Uplinks,
     /// Messages that were sent on, with who waits for the answer.
     messages: HashMap<Id, (Id, Box<Message>)>,
-    udp: Arc<UdpSocket>,
+    udp: Arc<Port>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
     next_stream: u64,
@@ -106,10 +108,17 @@ impl EndpointActor {
         let failed = |e: &dyn std::fmt::Display| {
             ExitReason::Error(format!("cannot listen for SIP on {}: {e}", listen.plain))
         };
-        let (udp, tcp) = plain(listen.plain).await.map_err(|e| failed(&e))?;
-        let local = udp.local_addr().map_err(|e| failed(&e))?;
+        let (udp, tcp) = match &listen.network {
+            Some(network) => (network.open(listen.plain).map_err(|e| failed(&e))?, None),
+            None => {
+                let (udp, tcp) = plain(listen.plain).await.map_err(|e| failed(&e))?;
+                (Port::Socket(udp), Some(tcp))
+            }
+        };
+        let local = udp.local().map_err(|e| failed(&e))?;
         let wanted = [(Transport::Tls, listen.tls), (Transport::Ws, listen.ws), (Transport::Wss, listen.wss)];
-        let mut doors = vec![Door { transport: Transport::Tcp, listener: tcp, local, tls: None }];
+        let tcp = tcp.map(|listener| Door { transport: Transport::Tcp, listener, local, tls: None });
+        let mut doors: Vec<Door> = tcp.into_iter().collect();
         for (transport, at) in wanted.into_iter().filter_map(|(t, at)| Some((t, at?))) {
             let failed = |e: &dyn std::fmt::Display| {
                 ExitReason::Error(format!("cannot listen for SIP over {} on {at}: {e}", transport.upper()))
@@ -124,7 +133,7 @@ impl EndpointActor {
         }
         let locals: HashMap<Transport, SocketAddr> = doors.iter().map(|d| (d.transport, d.local)).collect();
         let own = locals.clone();
-        let salt = rand::rng().next_u64();
+        let salt = registrar.node.random_id();
         let named = Box::new(move |transport, peer| named(*own.get(&transport).unwrap_or(&local), peer));
         let shared = Rc::new_cyclic(|myself| {
             RefCell::new(Shared {
@@ -214,7 +223,7 @@ impl Shared {
     fn send(&mut self, flow: Flow, bytes: Bytes) {
         if flow.transport == Transport::Udp {
             // A datagram that does not fit now is lost, as datagrams are; it will be sent again.
-            if let Err(e) = self.udp.try_send_to(&bytes, flow.peer) {
+            if let Err(e) = self.udp.send(&bytes, flow.peer) {
                 tracing::debug!(peer = %flow.peer, error = %e, "a datagram was not sent");
             }
             return;
@@ -437,6 +446,11 @@ impl Actor for EndpointActor {
         for door in self.doors.drain(..) {
             cx.spawn(accept(door, weak.clone()), move |_, e, _| failed(e));
         }
+        // Calls end with their signalling; those that were open when it ended last have ended.
+        let records = Address::new(call::RECORDS).map_err(ExitReason::error)?;
+        if let Ok(records) = cx.lookup::<RecordsMsg>(&records) {
+            let _ = records.tell(RecordsMsg::Lost { call: None });
+        }
         cx.spawn(neighbours(weak.clone()), |_, (), _| Ok(()));
         cx.spawn(events::events(weak.clone()), |_, (), _| Ok(()));
         cx.spawn(timers(weak, wake), |_, (), _| Ok(()));
@@ -463,7 +477,7 @@ impl Actor for EndpointActor {
                 if crashed {
                     let records = Address::new(call::RECORDS).map_err(ExitReason::error)?;
                     if let Ok(records) = cx.lookup::<RecordsMsg>(&records) {
-                        let _ = records.tell(RecordsMsg::Lost { call });
+                        let _ = records.tell(RecordsMsg::Lost { call: Some(call) });
                     }
                 }
             }

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Listen, Shared, closed, got, stream};
 use crate::{
+    net::Port,
     transaction::{Flow, Transport},
     wire::message::MAX_MESSAGE,
 };
@@ -130,7 +131,7 @@ pub(super) async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::
 }
 
 /// Takes datagrams, many at a time.
-pub(super) async fn datagrams(udp: Arc<UdpSocket>, weak: Weak<RefCell<Shared>>) -> std::io::Error {
+pub(super) async fn datagrams(udp: Arc<Port>, weak: Weak<RefCell<Shared>>) -> std::io::Error {
     let mut buffer = BytesMut::new();
     loop {
         if let Err(e) = udp.readable().await {
@@ -145,14 +146,10 @@ pub(super) async fn datagrams(udp: Arc<UdpSocket>, weak: Weak<RefCell<Shared>>) 
     }
 }
 
-pub(super) fn take_datagrams(
-    udp: &UdpSocket,
-    shared: &mut Shared,
-    buffer: &mut BytesMut,
-) -> std::io::Result<()> {
+pub(super) fn take_datagrams(udp: &Port, shared: &mut Shared, buffer: &mut BytesMut) -> std::io::Result<()> {
     for _ in 0..BATCH {
         buffer.resize(MAX_MESSAGE, 0);
-        match udp.try_recv_from(buffer) {
+        match udp.take(buffer) {
             Ok((length, peer)) => {
                 // Keep-alives: line ends, or nothing at all.
                 if buffer[..length].iter().all(u8::is_ascii_whitespace) {

@@ -115,10 +115,19 @@ pub fn unescape(text: &str) -> String {
 
 /// A user part with what a URI cannot hold escaped (RFC 3261, 25.1).
 pub fn escape_user(user: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
-    let mut escaped = String::with_capacity(user.len());
-    for b in user.bytes() {
-        match plain(b) {
+    escape(user, b"-_.!~*'()&=+$,;?/")
+}
+
+/// A value as a header of a URI holds it.
+pub fn escape_header(value: &str) -> String {
+    escape(value, b"-_.!~*'()[]/?:+$")
+}
+
+/// Letters, digits and what is `plain` stay.
+fn escape(text: &str, plain: &[u8]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b.is_ascii_alphanumeric() || plain.contains(&b) {
             true => escaped.push(char::from(b)),
             false => escaped.push_str(&format!("%{b:02X}")),
         }
