@@ -32,8 +32,8 @@ pub struct Parts {
     pub token: Option<Arc<dyn Token>>,
     pub token_check: Duration,
     pub media: Arc<dyn call::MediaPlane>,
-    /// Where files of call records go.
-    pub cdr: Option<PathBuf>,
+    /// Where files of call records and recordings go.
+    pub files: Option<PathBuf>,
 }
 
 /// An assembled node, not started yet.
@@ -64,7 +64,8 @@ pub enum BootError {
 
 impl Assembly {
     pub fn new(parts: Parts) -> Result<Self, BootError> {
-        let Parts { node, journal, vault, imports, host, vendor_key, token, token_check, media, cdr } = parts;
+        let Parts { node, journal, vault, imports, host, vendor_key, token, token_check, media, files } =
+            parts;
         let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
         let vendor_key =
             vendor_key.filter(|k| !k.is_empty()).map(|k| domain::licence::vendor_key(&k)).transpose()?;
@@ -92,7 +93,7 @@ impl Assembly {
             estate: estate.clone(),
             board: call::Board::default(),
             media,
-            files: cdr,
+            files,
         };
         call::commands::register(&mut tree, &calls, &journal)?;
         let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)

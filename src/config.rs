@@ -50,6 +50,10 @@ last_port = 20047
 threads = 1
 # A WAV file (PCM, 16 bits) for those on hold; empty: a melody of our own.
 music = ""
+# A directory of announcements to callers whose calls fail: 17.wav is heard before cause 17 (busy); empty: none.
+announcements = ""
+# Level below which there is silence, dBFS: a silent party of a conference is not mixed in.
+silence_threshold = -30
 
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
@@ -158,6 +162,8 @@ pub struct MediaConfig {
     pub last_port: u16,
     pub threads: usize,
     pub music: PathBuf,
+    pub announcements: PathBuf,
+    pub silence_threshold: i8,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -296,6 +302,8 @@ impl Default for Config {
                 last_port: 20_047,
                 threads: 1,
                 music: PathBuf::new(),
+                announcements: PathBuf::new(),
+                silence_threshold: -30,
             },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },

@@ -73,7 +73,7 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         token: token(&config.token).map(|t| Arc::new(t) as Arc<dyn Token>),
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
         media: Arc::new(media(&config.media)?),
-        cdr: Some(data.join("cdr")),
+        files: Some(data.to_owned()),
     };
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
@@ -167,12 +167,19 @@ fn listen(config: &SipConfig) -> sip::Listen {
     }
 }
 
+/// A path that somebody has set.
+fn given(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
 fn media(config: &MediaConfig) -> Result<media::Plane, media::PlaneError> {
     media::Plane::start(&media::Settings {
         address: config.address,
         ports: (config.first_port, config.last_port),
         threads: config.threads.min(64),
-        music: (!config.music.as_os_str().is_empty()).then(|| config.music.clone()),
+        music: given(&config.music),
+        announcements: given(&config.announcements),
+        silence_threshold: config.silence_threshold,
     })
 }
 

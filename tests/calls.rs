@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use support::{
     Node,
-    calls::{calls, cdrs, end, estate, ladder, media_ports, talked, until},
+    calls::{self, calls, cdrs, end, estate, ladder, media_ports, talked, until},
     phones::{self, Provider, Sipp, SoftPhone},
 };
 
@@ -379,10 +379,10 @@ fn records_of_calls_are_in_the_files_of_their_groups() {
     // To nobody who is there: each attempt is a record.
     for _ in 0..3 {
         vip.types("/dial sip:102@voip.test");
-        vip.says("480");
+        vip.says("SIP/2.0 480");
     }
     other.types("/dial sip:102@voip.test");
-    other.says("480");
+    other.says("SIP/2.0 480");
     let files = |node: &Node| -> Vec<String> {
         let rows = node.rows("domain/voip.test/cdr/files");
         rows.iter().filter_map(|r| Some(r["file"].as_str()?.to_owned())).collect()
@@ -459,4 +459,48 @@ fn a_trunk_registers_proves_who_it_is_and_wants_the_same_of_its_neighbour() {
     stranger.says("Call established");
     stranger.types("/hangup");
     until("the record is there", || cdrs(&node).iter().any(|c| c["side"]["from"] == "city"));
+}
+
+#[test]
+fn a_call_is_recorded_and_one_that_fails_is_explained() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (low, high) = (dir.path().join("low.wav"), dir.path().join("high.wav"));
+    phones::tone(&low, 440.0, 60);
+    phones::tone(&high, 1000.0, 60);
+    // What is heard where nobody is registered.
+    let announcements = dir.path().join("announcements");
+    std::fs::create_dir(&announcements).expect("made");
+    phones::tone(&announcements.join("20.wav"), 1300.0, 2);
+    let node = calls::estate_media(&format!("announcements = \"{}\"\n", announcements.display()));
+    let mut alice = SoftPhone::baresip(node.sip(), "100", "udp", "Geheim77", "", Some(&low));
+    let bob = SoftPhone::baresip(node.sip(), "101", "udp", "Geheim77", ";answermode=auto", Some(&high));
+    alice.says("200 OK");
+    bob.says("200 OK");
+    alice.types("/dial sip:101@voip.test");
+    alice.says("Call established");
+    let call = node.rows("domain/voip.test/call/list")[0]["call"].as_str().expect("a call").to_owned();
+    let id = call.rsplit('/').next().expect("its identity");
+    let said = node.ok(&format!("domain/voip.test/call/record/start {id}"));
+    let file = said.lines().next().expect("its file").to_owned();
+    talked(&node, 6);
+    node.ok(&format!("domain/voip.test/call/record/stop {id}"));
+    alice.types("/hangup");
+    until("the call has ended", || calls(&node).is_empty());
+    let mut reader = hound::WavReader::open(&file).expect("a recording");
+    assert_eq!(reader.spec().channels, 2);
+    let all: Vec<i16> = reader.samples::<i16>().map_while(Result::ok).collect();
+    for (side, tone, other) in [(0, 440.0, 1000.0), (1, 1000.0, 440.0)] {
+        let samples: Vec<i16> = all.iter().skip(side).step_by(2).copied().collect();
+        let heard = phones::heard(&samples, tone);
+        assert!(heard.iter().filter(|h| **h).count() >= 10, "a second at least: {heard:?}");
+        assert!(!phones::heard(&samples, other).contains(&true), "each side by itself");
+    }
+    // Nobody is at 102: the caller hears so before it is told.
+    alice.types("/dial sip:102@voip.test");
+    alice.says("SIP/2.0 480");
+    until("the announcement is heard", || {
+        let recorded = alice.recordings();
+        let heard = phones::heard(&phones::samples(recorded.last().expect("early media")), 1300.0);
+        heard.iter().filter(|h| **h).count() >= 10
+    });
 }

@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(!codecs.is_empty() && codecs.iter().all(|c| c.payload != events));
     }
     let now = Instant::now();
-    let mut session = Session::new(sound::music(), now);
+    let mut session = Session::new(sound::music(), -30, now);
     let peer = ([127, 0, 0, 1], 4000).into();
     for leg in [LegId(1), LegId(2)] {
         session.add(now, leg, 7);

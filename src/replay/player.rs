@@ -43,7 +43,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         token: None,
         token_check: std::time::Duration::from_secs(60),
         media: Arc::new(call::media::Mute),
-        cdr: None,
+        files: None,
     };
     let network = sip::net::Network::default();
     let (local, nowhere) = (SocketAddr::from(NODE), std::path::PathBuf::new());

@@ -18,7 +18,16 @@ pub fn estate() -> Node {
 
 /// With more lines of `[sip]`.
 pub fn estate_with(more: &str) -> Node {
-    let node = Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{more}{}", media_ports()), &[]);
+    declared(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{more}{}", media_ports()))
+}
+
+/// With more lines of `[media]`.
+pub fn estate_media(more: &str) -> Node {
+    declared(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}{more}", media_ports()))
+}
+
+fn declared(configuration: &str) -> Node {
+    let node = Node::start_with(configuration, &[]);
     node.ok("domain/declare voip.test");
     node.route_all("voip.test", "<local/>");
     node.ok("domain/voip.test/sip/user/declare ctx g 10{0-5}@voip.test alias-as-user qop_authentication login-as-user Geheim77");

@@ -31,7 +31,7 @@ pub struct Services {
     pub estate: Estate,
     pub board: Board,
     pub media: Arc<dyn MediaPlane>,
-    /// Where files of call records go; nowhere in a node that keeps nothing.
+    /// Where files go: call records in `cdr`, recordings in `recordings`; nowhere in a node that keeps nothing.
     pub files: Option<std::path::PathBuf>,
 }
 
@@ -54,6 +54,8 @@ pub enum CallMsg {
     ServiceSet(bool),
     /// An operator ends the call.
     End,
+    /// Records it, or no more.
+    Record(Option<std::path::PathBuf>),
     LastWords,
 }
 
@@ -306,6 +308,7 @@ impl Actor for CallActor {
             CallMsg::ServiceSet(done) => {
                 self.step(cx, |call, world| call.handle(Event::ServiceChanged(done), world))
             }
+            CallMsg::Record(file) => self.step(cx, |call, world| call.handle(Event::Record(file), world)),
             CallMsg::End => self.step(cx, |call, world| call.handle(Event::Shutdown, world)),
             CallMsg::LastWords => self.last_words(cx),
         }

@@ -28,6 +28,8 @@ pub struct CallView {
     pub answered: Option<DateTime<Utc>>,
     pub legs: Vec<LegView>,
     pub bridges: Vec<String>,
+    /// The file it is recorded into.
+    pub recording: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -70,8 +70,24 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             with!(s, |s, call| end(&s, &call)),
         )
         .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
-        .names(calls)
+        .names(calls.clone())
         .confirm(|c| format!("You are going to end call {}.", c.get("call"))),
+        Command::change(
+            "domain/{domain}/call/record/start",
+            "records a call into a WAV file, its first party on the left, all others on the right",
+            "записывать вызов в файл WAV: слева первый участник, справа остальные",
+            with!(s, |s, call| record(&s, &call, true)),
+        )
+        .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
+        .names(calls.clone()),
+        Command::change(
+            "domain/{domain}/call/record/stop",
+            "records a call no more",
+            "прекратить запись вызова",
+            with!(s, |s, call| record(&s, &call, false)),
+        )
+        .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
+        .names(calls.clone()),
         Command::look(
             "domain/{domain}/cdr/list",
             "shows records of calls, the newest first",
@@ -141,7 +157,7 @@ const PRINTED: u64 = 16 << 20;
 
 fn directory(s: &Services, domain: &str) -> Result<PathBuf, CommandError> {
     let none = || CommandError::Failed("this node keeps no files".into());
-    s.files.as_ref().map(|d| d.join(domain)).ok_or_else(none)
+    s.files.as_ref().map(|d| d.join("cdr").join(domain)).ok_or_else(none)
 }
 
 /// Name, size and time of each file, the newest last.
@@ -221,6 +237,20 @@ fn end(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let mailbox = s.node.registry().lookup::<CallMsg>(&found).map_err(CommandError::failed)?;
     mailbox.tell(CallMsg::End).map_err(|e| CommandError::Failed(e.to_string()))?;
     Ok(Output::ok())
+}
+
+fn record(s: &Services, call: &Call, on: bool) -> Result<Output, CommandError> {
+    let none = || CommandError::Failed(format!("there is no call {}; call/list shows all", call.get("call")));
+    let found = in_progress(&s.board, call).ok_or_else(none)?;
+    let nowhere = || CommandError::Failed("this node keeps no files".into());
+    let directory =
+        s.files.as_ref().map(|d| d.join("recordings").join(call.var("domain"))).ok_or_else(nowhere)?;
+    let stamp = s.node.clock().now().with_timezone(&chrono::Local).format("%Y%m%d_%H%M%S");
+    let file = directory.join(format!("{stamp}_{}.wav", id(found.as_str())));
+    let mailbox = s.node.registry().lookup::<CallMsg>(&found).map_err(CommandError::failed)?;
+    let text = if on { file.display().to_string() } else { "ok".to_owned() };
+    mailbox.tell(CallMsg::Record(on.then_some(file))).map_err(|e| CommandError::Failed(e.to_string()))?;
+    Ok(Output::text(text))
 }
 
 async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {

@@ -1,12 +1,12 @@
 //! What a call asks of the media plane. Negotiation is answered at once; packets flow elsewhere, in real time, and tell the
 //! call only what it must know.
 
-use std::{any::Any, path::PathBuf};
+use std::{any::Any, net::SocketAddr, path::PathBuf};
 
 use bytes::Bytes;
 use kit::Mailbox;
 
-use crate::{CallMsg, LegId};
+use crate::{CallMsg, Cause, LegId};
 
 /// What a party hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,16 @@ pub struct Wish {
     pub sealed: bool,
 }
 
+/// Where what is heard of a call goes beside its parties: a recording, a fork.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sink {
+    /// A WAV file: the party apart on the left, all others on the right.
+    File(PathBuf),
+    /// RTP in A-law: all together to the first address, or, where there is a second, the party apart to the first and all
+    /// others to the second.
+    Rtp { to: SocketAddr, others: Option<SocketAddr> },
+}
+
 /// Opens sessions.
 pub trait MediaPlane: Send + Sync {
     fn session(&self, events: Mailbox<CallMsg>) -> Box<dyn MediaSession>;
@@ -117,6 +127,14 @@ pub trait MediaSession: Send {
     fn takes_keys(&self, leg: LegId) -> bool;
     fn key(&mut self, leg: LegId, key: char, millis: u32);
     fn close(&mut self, leg: LegId);
+    /// Listens in from now on, over hold, transfer and conference, until [`MediaSession::untap`] or the end; `left` is the
+    /// party apart. A tap is a number of the caller's.
+    fn tap(&mut self, _tap: u64, _left: LegId, _sink: Sink) {}
+    fn untap(&mut self, _tap: u64) {}
+    /// What a caller hears of why its call failed, where somebody has recorded it.
+    fn announcement(&self, _cause: Cause) -> Option<PathBuf> {
+        None
+    }
     /// What was asked for in this step is carried out.
     fn flush(&mut self) {}
     fn detach(&mut self, leg: LegId) -> Option<MediaPart>;

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -15,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use call::{
-    CallMsg, LegId, MediaError, MediaPlane, MediaSession,
-    media::{Change, MediaPart, Source, Wish},
+    CallMsg, Cause, LegId, MediaError, MediaPlane, MediaSession,
+    media::{self, Change, MediaPart, Source, Wish},
 };
 use kit::Mailbox;
 use parking_lot::Mutex;
@@ -27,8 +28,9 @@ use crate::{
     sdp::{self, Codec, Direction, Local, LocalVideo, Remote, Video},
     sealing::{self, Identity, Key, Ours, Sealing, Suite},
     session::{Agreed, VideoAgreed},
+    sink::recorder,
     sound,
-    thread::{Command, Stream, serve},
+    thread::{Command, Means, Stream, serve},
 };
 
 /// Commands that may wait for a thread.
@@ -42,7 +44,11 @@ pub struct Settings {
     pub ports: (u16, u16),
     pub threads: usize,
     /// A WAV file for those on hold.
-    pub music: Option<std::path::PathBuf>,
+    pub music: Option<PathBuf>,
+    /// A directory of what callers hear of failed calls: `17.wav` for cause 17.
+    pub announcements: Option<PathBuf>,
+    /// Below it there is silence, dBFS.
+    pub silence_threshold: i8,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +56,9 @@ pub enum PlaneError {
     #[error("a thread for media: {0}")]
     Thread(#[from] std::io::Error),
     #[error("music on hold, {0}: {1}")]
-    Music(std::path::PathBuf, sound::SoundError),
+    Music(PathBuf, sound::SoundError),
+    #[error("announcements, {0}: {1}")]
+    Announcements(PathBuf, std::io::Error),
     #[error("a certificate for DTLS: {0}")]
     Identity(#[from] rcgen::Error),
     #[error("media ports {0}-{1} are no range of pairs")]
@@ -64,6 +72,22 @@ pub struct Plane {
     threads: Arc<Vec<mpsc::Sender<Vec<Command>>>>,
     turn: Arc<AtomicUsize>,
     identity: Arc<Identity>,
+    announcements: Arc<BTreeMap<u8, PathBuf>>,
+}
+
+/// The announcements of a directory, by cause. One that cannot be played is an error now, not in a call.
+fn announcements(directory: &Path) -> Result<BTreeMap<u8, PathBuf>, PlaneError> {
+    let failed = |e| PlaneError::Announcements(directory.to_owned(), e);
+    let mut all = BTreeMap::new();
+    for file in std::fs::read_dir(directory).map_err(failed)? {
+        let path = file.map_err(failed)?.path();
+        let cause = path.file_stem().and_then(|s| s.to_str()?.parse().ok());
+        if let Some(cause) = cause.filter(|_| path.extension().is_some_and(|e| e == "wav")) {
+            sound::wav(&path).map_err(|e| PlaneError::Music(path.clone(), e))?;
+            all.insert(cause, path);
+        }
+    }
+    Ok(all)
 }
 
 impl Plane {
@@ -79,21 +103,30 @@ impl Plane {
             Some(path) => sound::wav(path).map_err(|e| PlaneError::Music(path.clone(), e))?,
             None => sound::music(),
         };
+        let announcements =
+            settings.announcements.as_deref().map(announcements).transpose()?.unwrap_or_default();
+        let means = Means { music, threshold: settings.silence_threshold, recorder: recorder()? };
         let mut threads = Vec::new();
         for number in 0..settings.threads.max(1) {
             let (tx, rx) = mpsc::channel(WAITING);
-            let music = music.clone();
+            let means = means.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("media-{number}")).spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, serve(rx, music));
+                local.block_on(&runtime, serve(rx, means));
             })?;
             threads.push(tx);
         }
         let used = threads.iter().map(|_| Mutex::default()).collect();
         let ports = Arc::new(Ports { address: settings.address, fresh: Mutex::new(free), used });
         let identity = Arc::new(Identity::new()?);
-        Ok(Self { ports, threads: Arc::new(threads), turn: Arc::default(), identity })
+        Ok(Self {
+            ports,
+            threads: Arc::new(threads),
+            turn: Arc::default(),
+            identity,
+            announcements: Arc::new(announcements),
+        })
     }
 }
 
@@ -104,6 +137,7 @@ impl MediaPlane for Plane {
             ports: self.ports.clone(),
             threads: self.threads.clone(),
             identity: self.identity.clone(),
+            announcements: self.announcements.clone(),
             number: turn % self.threads.len(),
             session: turn as u64,
             events: Some(events),
@@ -157,6 +191,7 @@ struct Handle {
     ports: Arc<Ports>,
     threads: Arc<Vec<mpsc::Sender<Vec<Command>>>>,
     identity: Arc<Identity>,
+    announcements: Arc<BTreeMap<u8, PathBuf>>,
     /// Its thread among them.
     number: usize,
     session: u64,
@@ -394,6 +429,20 @@ impl MediaSession for Handle {
         if self.legs.remove(&leg).is_some_and(|l| l.agreed.is_some()) {
             self.send(Command::Remove { session, leg });
         }
+    }
+
+    fn tap(&mut self, tap: u64, left: LegId, sink: media::Sink) {
+        let session = self.session;
+        self.send(Command::Tap { session, tap, left, sink });
+    }
+
+    fn untap(&mut self, tap: u64) {
+        let session = self.session;
+        self.send(Command::Untap { session, tap });
+    }
+
+    fn announcement(&self, cause: Cause) -> Option<PathBuf> {
+        self.announcements.get(&cause.0).cloned()
     }
 
     fn flush(&mut self) {

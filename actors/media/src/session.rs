@@ -3,14 +3,16 @@
 //! Where two legs code alike, packets pass with their numbers rewritten. Else they are decoded and encoded one by one.
 //! Mixes, tones and music are made every 20 ms, from what a short queue has put in order.
 
+mod party;
+mod report;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use audio_codec::{Decoder, Encoder, g722, pcma, pcmu};
 use call::{
     LegId, MediaEvent,
     media::{Quality, Source},
@@ -18,16 +20,14 @@ use call::{
 
 use crate::{
     guard::{Guard, GuardError, Opened},
-    rtp::{Packet, Reception, TelephoneEvent},
+    rtp::{Packet, TelephoneEvent},
     sdp::Codec,
     sealing::Settled,
-    sound::{self, FRAME, KeyFinder, Sound},
+    sound::{self, FRAME, Sound},
 };
+use party::{Party, Pressing, Stream, TOO_MANY, press_on};
+use report::{compound, ntp_middle, report};
 
-/// Packets put in order before the first is played: 60 ms.
-const AHEAD: usize = 3;
-/// More than this waiting is latency nobody wants.
-const TOO_MANY: usize = 10;
 /// A leg that sends nothing for so long has gone (the manual's `rtp-timeout`).
 pub const SILENT: Duration = Duration::from_secs(350);
 
@@ -71,88 +71,21 @@ pub enum Out {
     /// From its sockets for pictures.
     Video(LegId, SocketAddr, Vec<u8>),
     VideoRtcp(LegId, SocketAddr, Vec<u8>),
+    /// What one party said, and all others, in 20 ms: for whoever listens in.
+    Tap(u64, Box<[[i16; FRAME]; 2]>),
     Event(LegId, MediaEvent),
-}
-
-/// Where a stream to a peer came from; when it changes, numbers are joined so that the peer sees one stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stream {
-    Made,
-    Of(LegId, u32),
-}
-
-struct Sender {
-    ssrc: u32,
-    stream: Option<Stream>,
-    sequence: u16,
-    timestamp: u32,
-    /// What is added to the numbers of a passing stream.
-    sequence_offset: u16,
-    timestamp_offset: u32,
-    packets: u64,
-    octets: u64,
-}
-
-/// A key on its way out.
-struct Pressing {
-    event: TelephoneEvent,
-    left: u32,
-    ends: u8,
-    timestamp: u32,
-}
-
-struct Party {
-    agreed: Option<Agreed>,
-    source: Source,
-    sound: Option<Sound>,
-    told_played: bool,
-    /// Where its packets really come from (symmetric RTP).
-    latched: Option<SocketAddr>,
-    latched_rtcp: Option<SocketAddr>,
-    guard: Option<Guard>,
-    /// Where its pictures, and reports of them, come from.
-    latched_video: [Option<SocketAddr>; 2],
-    sender: Sender,
-    reception: Reception,
-    remote_ssrc: Option<u32>,
-    decoder: Option<(u8, Box<dyn Decoder>)>,
-    encoder: Option<(String, Box<dyn Encoder>)>,
-    waiting: BTreeMap<u32, Vec<i16>>,
-    playing: Option<u32>,
-    pcm: VecDeque<i16>,
-    last_event: Option<u32>,
-    keys: KeyFinder,
-    pressing: VecDeque<Pressing>,
-    heard: Instant,
-    peer_lost: Option<u8>,
-    round_trip: Option<u32>,
-    last_report: Option<(u32, Instant)>,
 }
 
 /// The media of one call.
 pub struct Session {
     parties: BTreeMap<LegId, Party>,
+    /// Who listens in, and which party is the one apart.
+    taps: BTreeMap<u64, LegId>,
+    /// Below this level a party of a conference is not mixed in, dBFS.
+    threshold: i8,
     music: Arc<[i16]>,
     started: Instant,
     out: Vec<Out>,
-}
-
-fn decoder(codec: &Codec) -> Option<Box<dyn Decoder>> {
-    match codec.name.to_ascii_uppercase().as_str() {
-        "PCMA" => Some(Box::new(pcma::PcmaDecoder::new())),
-        "PCMU" => Some(Box::new(pcmu::PcmuDecoder::new())),
-        "G722" => Some(Box::new(g722::G722Decoder::with_options(g722::Bitrate::Mode1_64000, false, true))),
-        _ => None,
-    }
-}
-
-fn encoder(codec: &Codec) -> Option<Box<dyn Encoder>> {
-    match codec.name.to_ascii_uppercase().as_str() {
-        "PCMA" => Some(Box::new(pcma::PcmaEncoder::new())),
-        "PCMU" => Some(Box::new(pcmu::PcmuEncoder::new())),
-        "G722" => Some(Box::new(g722::G722Encoder::with_options(g722::Bitrate::Mode1_64000, true, false))),
-        _ => None,
-    }
 }
 
 /// A guard that has failed takes no more part: nothing passes in the clear instead.
@@ -160,152 +93,36 @@ fn guarded<T>(leg: LegId, done: Result<T, GuardError>) -> Option<T> {
     done.inspect_err(|e| tracing::warn!(%leg, error = %e, "a sealed leg is not heard")).ok()
 }
 
-impl Party {
-    fn new(ssrc: u32, now: Instant) -> Self {
-        let sender = Sender {
-            ssrc,
-            stream: None,
-            sequence: ssrc as u16,
-            timestamp: ssrc.rotate_left(7),
-            sequence_offset: 0,
-            timestamp_offset: 0,
-            packets: 0,
-            octets: 0,
-        };
-        Self {
-            agreed: None,
-            source: Source::Silence,
-            sound: None,
-            told_played: false,
-            latched: None,
-            latched_rtcp: None,
-            guard: None,
-            latched_video: [None; 2],
-            sender,
-            reception: Reception::default(),
-            remote_ssrc: None,
-            decoder: None,
-            encoder: None,
-            waiting: BTreeMap::new(),
-            playing: None,
-            pcm: VecDeque::new(),
-            last_event: None,
-            keys: KeyFinder::default(),
-            pressing: VecDeque::new(),
-            heard: now,
-            peer_lost: None,
-            round_trip: None,
-            last_report: None,
-        }
-    }
-
-    fn to(&self) -> Option<SocketAddr> {
-        let agreed = self.agreed.as_ref().filter(|a| a.hears)?;
-        let shown = self.guard.as_ref().and_then(Guard::peer);
-        Some(shown.or(self.latched).unwrap_or(agreed.remote))
-    }
-
-    /// Decodes a packet of this party; none for a coding that is not ours.
-    fn decode(&mut self, packet: &Packet<'_>) -> Option<Vec<i16>> {
-        if self.decoder.as_ref().is_none_or(|(pt, _)| *pt != packet.payload_type) {
-            let agreed = self.agreed.as_ref()?;
-            let codec = agreed.receives.iter().find(|c| c.payload == packet.payload_type)?;
-            self.decoder = Some((packet.payload_type, decoder(codec)?));
-        }
-        let (_, decoder) = self.decoder.as_mut()?;
-        Some(decoder.decode(packet.payload))
-    }
-
-    fn encode(&mut self, samples: &[i16]) -> Option<Vec<u8>> {
-        let codec = &self.agreed.as_ref()?.codec;
-        if self.encoder.as_ref().is_none_or(|(name, _)| *name != codec.name) {
-            self.encoder = Some((codec.name.clone(), encoder(codec)?));
-        }
-        let (_, encoder) = self.encoder.as_mut()?;
-        Some(encoder.encode(samples))
-    }
-
-    /// A packet to the peer that continues whatever it got before.
-    fn emit(&mut self, stream: Stream, packet: Packet<'_>) -> Option<(SocketAddr, Vec<u8>)> {
-        let to = self.to()?;
-        let s = &mut self.sender;
-        let mut marker = packet.marker;
-        if s.stream != Some(stream) {
-            s.sequence_offset = s.sequence.wrapping_add(1).wrapping_sub(packet.sequence);
-            s.timestamp_offset = s.timestamp.wrapping_add(FRAME as u32).wrapping_sub(packet.timestamp);
-            s.stream = Some(stream);
-            marker = true;
-        }
-        let sequence = packet.sequence.wrapping_add(s.sequence_offset);
-        let timestamp = packet.timestamp.wrapping_add(s.timestamp_offset);
-        // A late packet does not turn the numbers back.
-        if sequence.wrapping_sub(s.sequence) as i16 > 0 {
-            s.sequence = sequence;
-        }
-        if timestamp.wrapping_sub(s.timestamp) as i32 > 0 {
-            s.timestamp = timestamp;
-        }
-        s.packets += 1;
-        s.octets += packet.payload.len() as u64;
-        let out = Packet { marker, sequence, timestamp, ssrc: s.ssrc, ..packet };
-        Some((to, out.write()))
-    }
-
-    /// 20 ms of our own making.
-    fn make(&mut self, samples: &[i16]) -> Option<(SocketAddr, Vec<u8>)> {
-        let payload_type = self.agreed.as_ref()?.codec.payload;
-        let payload = self.encode(samples)?;
-        let fresh = self.sender.stream != Some(Stream::Made);
-        if fresh {
-            self.sender.stream = Some(Stream::Made);
-            (self.sender.sequence_offset, self.sender.timestamp_offset) = (0, 0);
-        }
-        let packet = Packet {
-            marker: fresh,
-            payload_type,
-            sequence: self.sender.sequence.wrapping_add(1),
-            timestamp: self.sender.timestamp.wrapping_add(FRAME as u32),
-            ssrc: 0,
-            payload: &payload,
-        };
-        self.emit(Stream::Made, packet)
-    }
-
-    /// The next 20 ms of what this party says, silence where nothing has come.
-    fn next(&mut self) -> [i16; FRAME] {
-        let ready = self.playing.is_some() || self.waiting.len() >= AHEAD;
-        while ready && self.pcm.len() < FRAME {
-            let Some((&first, _)) = self.waiting.first_key_value() else { break };
-            let next = self.playing.map_or(first, |p| p.wrapping_add(1));
-            let gap = first != next && self.waiting.len() < TOO_MANY;
-            if gap && first.wrapping_sub(next) < 5 {
-                // One is missing: its time passes in silence.
-                self.pcm.extend([0; FRAME]);
-                self.playing = Some(next);
-                continue;
-            }
-            if let Some((at, samples)) = self.waiting.pop_first() {
-                self.playing = Some(at);
-                self.pcm.extend(samples);
-            }
-        }
-        while self.waiting.len() > TOO_MANY {
-            self.playing = self.waiting.pop_first().map(|(at, _)| at);
-        }
-        if self.pcm.is_empty() && self.waiting.is_empty() {
-            self.playing = None;
-        }
-        let mut frame = [0; FRAME];
-        for sample in &mut frame {
-            *sample = self.pcm.pop_front().unwrap_or(0);
-        }
-        frame
-    }
-}
-
 impl Session {
-    pub fn new(music: Arc<[i16]>, now: Instant) -> Self {
-        Self { parties: BTreeMap::new(), music, started: now, out: Vec::new() }
+    pub fn new(music: Arc<[i16]>, threshold: i8, now: Instant) -> Self {
+        let (parties, taps) = (BTreeMap::new(), BTreeMap::new());
+        Self { parties, taps, threshold, music, started: now, out: Vec::new() }
+    }
+
+    /// Listens in from now on: `left` is apart from all others.
+    pub fn tap(&mut self, tap: u64, left: LegId) {
+        self.taps.insert(tap, left);
+    }
+
+    pub fn untap(&mut self, tap: u64) {
+        self.taps.remove(&tap);
+        self.rest();
+    }
+
+    /// Whether what parties say is put in order here.
+    fn gathers(&self) -> bool {
+        !self.taps.is_empty() || self.parties.values().any(|p| p.source == Source::Mix)
+    }
+
+    /// What was put in order is of no use when nobody wants it.
+    fn rest(&mut self) {
+        if !self.gathers() {
+            for party in self.parties.values_mut() {
+                party.waiting.clear();
+                party.pcm.clear();
+                party.playing = None;
+            }
+        }
     }
 
     pub fn add(&mut self, now: Instant, leg: LegId, ssrc: u32) {
@@ -358,14 +175,7 @@ impl Session {
             _ => None,
         };
         party.source = source;
-        let mixing = self.parties.values().any(|p| p.source == Source::Mix);
-        if !mixing {
-            for party in self.parties.values_mut() {
-                party.waiting.clear();
-                party.pcm.clear();
-                party.playing = None;
-            }
-        }
+        self.rest();
     }
 
     /// Sends a key as RFC 4733 events.
@@ -384,7 +194,7 @@ impl Session {
                 || !p.pressing.is_empty()
                 || p.guard.as_ref().is_some_and(Guard::is_waiting)
         };
-        self.parties.values().any(busy)
+        !self.taps.is_empty() || self.parties.values().any(busy)
     }
 
     /// What is to be done, with everything sealed that has to be.
@@ -520,7 +330,7 @@ impl Session {
         let code = agreed.receives.iter().find(|c| c.payload == packet.payload_type).cloned();
         let Some(code) = code else { return };
 
-        let mixing = self.parties.values().any(|p| p.source == Source::Mix);
+        let mixing = self.gathers();
         let listeners: Vec<LegId> =
             self.parties.iter().filter(|(_, p)| p.source == Source::Leg(leg)).map(|(id, _)| *id).collect();
         let alike = |p: &Party| p.agreed.as_ref().is_some_and(|a| a.codec.same(&code));
@@ -585,14 +395,22 @@ impl Session {
                 guarded(*leg, done);
             }
         }
-        let mixing = self.parties.values().any(|p| p.source == Source::Mix);
-        let said: Vec<(LegId, [i16; FRAME])> = match mixing {
-            true => self.parties.iter_mut().map(|(id, p)| (*id, p.next())).collect(),
+        let said: Vec<(LegId, [i16; FRAME], bool)> = match self.gathers() {
+            true => {
+                let threshold = self.threshold;
+                let next = |(id, p): (&LegId, &mut Party)| {
+                    let frame = p.next();
+                    (*id, frame, p.gate.passes(&frame, threshold))
+                };
+                self.parties.iter_mut().map(next).collect()
+            }
             false => Vec::new(),
         };
-        let mut sum = [0i32; FRAME];
-        for (_, frame) in &said {
-            sum.iter_mut().zip(frame).for_each(|(s, f)| *s += i32::from(*f));
+        for (tap, left) in &self.taps {
+            let side = |is_left: bool| {
+                mixed(said.iter().filter(|(id, ..)| (id == left) == is_left).map(|(_, f, _)| f))
+            };
+            self.out.push(Out::Tap(*tap, Box::new([side(true), side(false)])));
         }
         for (id, party) in &mut self.parties {
             if let Some(bytes) = press_on(party) {
@@ -610,11 +428,9 @@ impl Session {
                         continue;
                     }
                 },
+                // Whoever is silent adds only noise.
                 (None, Source::Mix) => {
-                    let own = said.iter().find(|(o, _)| o == id).map_or([0; FRAME], |(_, f)| *f);
-                    std::array::from_fn(|i| {
-                        (sum[i] - i32::from(own[i])).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
-                    })
+                    mixed(said.iter().filter(|(o, _, speaks)| o != id && *speaks).map(|(_, f, _)| f))
                 }
                 _ => continue,
             };
@@ -692,16 +508,13 @@ impl Session {
     }
 }
 
-/// The packets of a compound one (RFC 3550, 6.1), each of four bytes at least.
-fn compound(data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = data;
-    std::iter::from_fn(move || {
-        let head = rest.first_chunk::<4>()?;
-        let length = usize::from(u16::from_be_bytes([head[2], head[3]])) * 4 + 4;
-        let (packet, after) = rest.split_at_checked(length).filter(|_| head[0] >> 6 == 2)?;
-        rest = after;
-        Some(packet)
-    })
+/// Voices together, as loud as a sample can be.
+fn mixed<'f>(frames: impl Iterator<Item = &'f [i16; FRAME]>) -> [i16; FRAME] {
+    let mut sum = [0i32; FRAME];
+    for frame in frames {
+        sum.iter_mut().zip(frame).for_each(|(s, f)| *s += i32::from(*f));
+    }
+    sum.map(|s| s.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16)
 }
 
 /// A packet as the wire sees it; none while there are no keys.
@@ -717,77 +530,6 @@ fn sealed_out(guard: &mut Guard, out: Out) -> Option<Out> {
         }
         out => Some(out),
     }
-}
-
-/// The next packet of a key that is being sent.
-fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
-    let payload_type = party.agreed.as_ref()?.events?;
-    let pressing = party.pressing.front_mut()?;
-    let first = pressing.event.duration == 0;
-    if pressing.left > 0 {
-        pressing.left -= 1;
-        pressing.event.duration += FRAME as u16;
-    } else {
-        pressing.event.end = true;
-        pressing.ends -= 1;
-    }
-    let (event, timestamp, over) = (pressing.event, pressing.timestamp, pressing.ends == 0);
-    if over {
-        party.pressing.pop_front();
-    }
-    let to = party.to()?;
-    let payload = event.write()?;
-    party.sender.sequence = party.sender.sequence.wrapping_add(1);
-    party.sender.sequence_offset = party.sender.sequence_offset.wrapping_add(1);
-    party.sender.packets += 1;
-    let packet = Packet {
-        marker: first,
-        payload_type,
-        sequence: party.sender.sequence,
-        timestamp,
-        ssrc: party.sender.ssrc,
-        payload: &payload,
-    };
-    Some((to, packet.write()))
-}
-
-/// Middle 32 bits of a 64-bit NTP time, counted from the session's beginning.
-fn ntp_middle(elapsed: Duration) -> u32 {
-    ((elapsed.as_secs() as u32) << 16) | ((u64::from(elapsed.subsec_nanos()) << 16) / 1_000_000_000) as u32
-}
-
-/// A sender report with one block (RFC 3550, 6.4.1), and who we are.
-fn report(party: &Party, elapsed: Duration, now: Instant) -> Vec<u8> {
-    let (s, r) = (&party.sender, &party.reception);
-    let mut bytes = Vec::with_capacity(80);
-    let blocks = u8::from(party.remote_ssrc.is_some());
-    bytes.extend([0x80 | blocks, 200]);
-    bytes.extend((6 + 6 * u16::from(blocks)).to_be_bytes());
-    bytes.extend(s.ssrc.to_be_bytes());
-    bytes.extend((elapsed.as_secs() as u32).to_be_bytes());
-    bytes.extend((((u64::from(elapsed.subsec_nanos())) << 32) / 1_000_000_000).to_be_bytes()[4..].iter());
-    bytes.extend(s.timestamp.to_be_bytes());
-    bytes.extend((s.packets as u32).to_be_bytes());
-    bytes.extend((s.octets as u32).to_be_bytes());
-    if let Some(ssrc) = party.remote_ssrc {
-        bytes.extend(ssrc.to_be_bytes());
-        let fraction = (r.lost * 256).checked_div(r.packets + r.lost).unwrap_or(0).min(255);
-        bytes.push(fraction as u8);
-        bytes.extend(&(r.lost.min(0x7f_ffff) as u32).to_be_bytes()[1..]);
-        bytes.extend(r.highest().to_be_bytes());
-        bytes.extend((r.jitter as u32).to_be_bytes());
-        let (last, since) =
-            party.last_report.map_or((0, 0), |(l, at)| (l, ntp_middle(now.duration_since(at))));
-        bytes.extend(last.to_be_bytes());
-        bytes.extend(since.to_be_bytes());
-    }
-    // SDES with an empty-handed name: nobody is told who is behind it.
-    bytes.extend([0x81, 202, 0, 3]);
-    bytes.extend(s.ssrc.to_be_bytes());
-    bytes.extend([1, 5]);
-    bytes.extend(b"hypha\0");
-    // Two bytes of item head, five of name, one end: padded to words.
-    bytes
 }
 
 #[cfg(test)]

@@ -118,6 +118,29 @@ pub fn music() -> Arc<[i16]> {
     all.into()
 }
 
+/// Tells speech from silence by its level (the manual's `silence-threshold` and `finalsilence`).
+#[derive(Debug, Clone, Default)]
+pub struct Gate {
+    /// Frames since the level was last reached; none when it never was.
+    since: Option<u32>,
+}
+
+/// Frames for which silence counts as a pause of speech: 1 s.
+const PAUSE: u32 = 50;
+
+impl Gate {
+    /// Whether somebody speaks: this frame reaches the threshold, dBFS, or one of the last second did.
+    pub fn passes(&mut self, frame: &[i16], threshold: i8) -> bool {
+        let energy: f64 = frame.iter().map(|s| f64::from(*s) * f64::from(*s)).sum();
+        let level = 10.0 * (energy / frame.len().max(1) as f64 / (32_768.0 * 32_768.0)).log10();
+        self.since = match (level >= f64::from(threshold), self.since) {
+            (true, _) => Some(0),
+            (false, since) => since.map(|n| n.saturating_add(1)),
+        };
+        self.since.is_some_and(|n| n <= PAUSE)
+    }
+}
+
 /// Finds keys in audio (ITU-T Q.23, Q.24) with Goertzel's algorithm.
 #[derive(Debug, Clone, Default)]
 pub struct KeyFinder {
@@ -209,6 +232,16 @@ mod tests {
             heard.extend(sound.chunks(FRAME).filter_map(|c| finder.feed(c)));
         }
         assert_eq!(heard, "0123456789*#ABCD11");
+    }
+
+    #[test]
+    fn speech_passes_the_gate_and_noise_does_not() {
+        let mut gate = Gate::default();
+        let frame = |volume: f32| sine(300.0, 0.02, volume).collect::<Vec<i16>>();
+        assert!(!gate.passes(&frame(0.01), -30), "-43 dBFS");
+        assert!(gate.passes(&frame(0.1), -30), "-23 dBFS");
+        assert!((0..50).all(|_| gate.passes(&frame(0.0), -30)), "a pause");
+        assert!(!gate.passes(&frame(0.0), -30), "silence");
     }
 
     #[test]

@@ -10,12 +10,14 @@ use std::{
 };
 
 use call::{CallMsg, LegId, media::Source};
+use crossbeam::channel::Sender;
 use kit::Mailbox;
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle};
 
 use crate::{
     ports::Pair,
     session::{Agreed, Out, Session},
+    sink::{Page, Sink},
 };
 
 /// Between two reports to a peer.
@@ -61,6 +63,17 @@ pub(crate) enum Command {
         key: char,
         millis: u32,
     },
+    /// Somebody listens in.
+    Tap {
+        session: u64,
+        tap: u64,
+        left: LegId,
+        sink: call::media::Sink,
+    },
+    Untap {
+        session: u64,
+        tap: u64,
+    },
     Remove {
         session: u64,
         leg: LegId,
@@ -78,6 +91,7 @@ pub(crate) enum Command {
 struct Hosted {
     core: RefCell<Session>,
     lines: RefCell<HashMap<(LegId, Stream), Taken>>,
+    sinks: RefCell<HashMap<u64, Sink>>,
     events: Mailbox<CallMsg>,
     ticking: RefCell<Option<JoinHandle<()>>>,
     keeping: RefCell<Option<JoinHandle<()>>>,
@@ -174,6 +188,12 @@ impl Hosted {
                 Out::Rtcp(leg, to, bytes) => (leg, Stream::Audio, true, to, bytes),
                 Out::Video(leg, to, bytes) => (leg, Stream::Video, false, to, bytes),
                 Out::VideoRtcp(leg, to, bytes) => (leg, Stream::Video, true, to, bytes),
+                Out::Tap(tap, frames) => {
+                    if let Some(sink) = self.sinks.borrow_mut().get_mut(&tap) {
+                        sink.take(frames);
+                    }
+                    continue;
+                }
                 Out::Event(leg, event) => {
                     drop(self.events.tell(CallMsg::Media(leg, event)));
                     continue;
@@ -230,13 +250,22 @@ impl Hosted {
     }
 }
 
+/// What sessions of a thread share.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub music: Arc<[i16]>,
+    /// Below it there is silence, dBFS.
+    pub threshold: i8,
+    pub recorder: Sender<Page>,
+}
+
 /// A thread's work, until nobody commands it any more.
-pub(crate) async fn serve(mut commands: mpsc::Receiver<Vec<Command>>, music: Arc<[i16]>) {
+pub(crate) async fn serve(mut commands: mpsc::Receiver<Vec<Command>>, means: Means) {
     let mut sessions: HashMap<u64, Rc<Hosted>> = HashMap::new();
     let mut lines: HashMap<u16, Rc<Line>> = HashMap::new();
     while let Some(all) = commands.recv().await {
         for command in all {
-            carry_out(command, &mut sessions, &mut lines, &music);
+            carry_out(command, &mut sessions, &mut lines, &means);
         }
     }
 }
@@ -245,13 +274,14 @@ fn carry_out(
     command: Command,
     sessions: &mut HashMap<u64, Rc<Hosted>>,
     lines: &mut HashMap<u16, Rc<Line>>,
-    music: &Arc<[i16]>,
+    means: &Means,
 ) {
     match command {
         Command::Open { session, events } => {
             let hosted = Rc::new(Hosted {
-                core: RefCell::new(Session::new(music.clone(), now())),
+                core: RefCell::new(Session::new(means.music.clone(), means.threshold, now())),
                 lines: RefCell::default(),
+                sinks: RefCell::default(),
                 events,
                 ticking: RefCell::default(),
                 keeping: RefCell::default(),
@@ -280,6 +310,22 @@ fn carry_out(
         Command::Hear { session, leg, source } => with(sessions, session, |s| s.hear(leg, source)),
         Command::Press { session, leg, key, millis } => {
             with(sessions, session, |s| s.press(leg, key, millis))
+        }
+        Command::Tap { session, tap, left, sink } => {
+            let Some(hosted) = sessions.get(&session) else { return };
+            // Numbers of taps are the call's; of files, the node's.
+            let number = session << 8 | (tap & 0xff);
+            match Sink::new(number, sink, &means.recorder) {
+                Ok(sink) => drop(hosted.sinks.borrow_mut().insert(tap, sink)),
+                Err(e) => return tracing::error!(error = %e, "nobody can listen in"),
+            }
+            with(sessions, session, |s| s.tap(tap, left));
+        }
+        Command::Untap { session, tap } => {
+            with(sessions, session, |s| s.untap(tap));
+            if let Some(hosted) = sessions.get(&session) {
+                hosted.sinks.borrow_mut().remove(&tap);
+            }
         }
         Command::Remove { session, leg } => {
             with(sessions, session, |s| s.remove(leg));

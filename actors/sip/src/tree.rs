@@ -72,7 +72,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     let mut spec = spec.child(endpoint).child(call::calls()?);
     if let Some(dir) = settings.calls.files.clone() {
         // Last: nothing ends with it.
-        spec = spec.child(call::files(settings.journal.clone(), settings.estate.clone(), dir)?);
+        spec = spec.child(call::files(settings.journal.clone(), settings.estate.clone(), dir.join("cdr"))?);
     }
     Ok(spec.into_child())
 }

@@ -275,6 +275,21 @@ impl Call {
         }
     }
 
+    /// Lets a caller hear why its call failed, where there is an announcement of that: early, so that nobody pays for it.
+    fn announce(&mut self, id: LegId, cause: Cause, status: u16, world: &mut World<'_>) -> bool {
+        let late = self.legs.get(&id).is_none_or(|l| l.offers_late);
+        let Some(path) = world.media.announcement(cause).filter(|_| !late) else { return false };
+        self.early(id, 183, world);
+        if self.legs.get(&id).is_none_or(|l| l.early.is_none()) {
+            return false;
+        }
+        self.note(format!("announcement {}", path.display()));
+        world.media.hear(id, Source::File { path, repeat: false });
+        self.announcing = Some((id, cause, status));
+        self.out.push(Effect::After(ANNOUNCEMENT, Timer::Announced(id)));
+        true
+    }
+
     pub(super) fn failed_for_good(
         &mut self,
         dial: Dial,
@@ -292,6 +307,7 @@ impl Call {
             return self.reconnect(world);
         }
         match self.legs.get(&dial.waiting).map(|l| l.state) {
+            Some(State::Calling) if self.announce(dial.waiting, cause, status, world) => {}
             Some(State::Calling) => {
                 self.release(dial.waiting, cause, Some(status), world);
                 self.end_if_alone(cause, "b", world);

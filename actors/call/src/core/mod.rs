@@ -11,7 +11,7 @@ mod talk;
 mod tests;
 mod transfer;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -29,7 +29,7 @@ use crate::{
     Board, Cause, Incoming, LegCommand, LegEvent, LegId, MediaEvent, Party, Refer, Target,
     board::{CallView, Held, LegView},
     leg::{Origin, Outgoing},
-    media::{Change, MediaPart, MediaSession, Quality, Source, Tone, Wish},
+    media::{Change, MediaPart, MediaSession, Quality, Sink, Source, Tone, Wish},
     record::{self, Cdr, RecordEvent},
     service::{self, Code, Service},
 };
@@ -51,6 +51,11 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long a party of a failed call hears why, where it has been answered.
 const BUSY_TONE: Duration = Duration::from_secs(5);
 
+/// Longest announcement.
+const ANNOUNCEMENT: Duration = Duration::from_secs(60);
+/// The tap of a recording.
+const RECORDING: u64 = 1;
+
 /// Surroundings of one step.
 pub struct World<'w> {
     pub now: DateTime<Utc>,
@@ -66,6 +71,8 @@ pub enum Timer {
     Setup,
     /// What this leg heard for its information is over.
     Heard(LegId),
+    /// An announcement has lasted long enough.
+    Announced(LegId),
     Longest,
 }
 
@@ -107,6 +114,8 @@ pub enum Event {
     ServiceChanged(bool),
     /// An operator, or the end of the node, ends the call.
     Shutdown,
+    /// An operator records the call into this file, or no more.
+    Record(Option<PathBuf>),
 }
 
 #[derive(Debug, IntoStaticStr)]
@@ -216,6 +225,9 @@ pub struct Call {
     dials: u32,
     /// The leg that keeps the conference alive.
     chair: Option<LegId>,
+    /// Who hears why its call failed, and what is said to it then.
+    announcing: Option<(LegId, Cause, u16)>,
+    recording: Option<PathBuf>,
     began: DateTime<Utc>,
     view_state: &'static str,
     b: String,
@@ -237,6 +249,8 @@ impl Call {
             connections: Vec::new(),
             dials: 0,
             chair: None,
+            announcing: None,
+            recording: None,
             began: now,
             view_state: "routing",
             b,
@@ -273,6 +287,7 @@ impl Call {
                     self.confirm(if done { Tone::Confirm } else { Tone::Error }, world)
                 }
                 Event::Shutdown => self.finish(Cause::TEMPORARY_FAILURE, "system", world),
+                Event::Record(file) => self.record(file, world),
             }
         }
         std::mem::take(&mut self.out)
@@ -286,7 +301,7 @@ impl Call {
                 }
             }
             MediaEvent::Key(key) => self.key(id, key, 100, true, world),
-            MediaEvent::Played => {}
+            MediaEvent::Played => self.announced(id, world),
             MediaEvent::Silent => {
                 self.note(format!("nothing is heard from {id} any more"));
                 self.leave(id, Cause::NETWORK_OUT_OF_ORDER, world);
@@ -306,6 +321,7 @@ impl Call {
                     self.finish(Cause::TIMER, "system", world);
                 }
             }
+            Timer::Announced(leg) => self.announced(leg, world),
             Timer::Heard(leg) => {
                 if self.connections.is_empty() && self.legs.contains_key(&leg) {
                     self.leave(leg, Cause::NORMAL, world);
@@ -318,6 +334,22 @@ impl Call {
                 }
             }
         }
+    }
+
+    /// An announcement is over: the caller is told in signalling what it has heard.
+    fn announced(&mut self, id: LegId, world: &mut World<'_>) {
+        let Some((leg, cause, status)) = self.announcing.take_if(|(leg, ..)| *leg == id) else { return };
+        self.release(leg, cause, Some(status), world);
+        self.end_if_alone(cause, "b", world);
+    }
+
+    fn record(&mut self, file: Option<PathBuf>, world: &mut World<'_>) {
+        self.note(if file.is_some() { "recorded from now on" } else { "recorded no more" }.to_owned());
+        match &file {
+            Some(path) => world.media.tap(RECORDING, self.origin, Sink::File(path.clone())),
+            None => world.media.untap(RECORDING),
+        }
+        self.recording = file;
     }
 
     /// A service was asked for by code: the caller hears what came of it.
@@ -419,6 +451,7 @@ impl Call {
             answered: self.connections.first().and_then(|c| c.cdr.answered),
             legs: self.legs.iter().map(leg).collect(),
             bridges: self.bridges.clone(),
+            recording: self.recording.as_ref().map(|p| p.display().to_string()),
         }
     }
 }

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    party::{decoder, encoder},
+    *,
+};
 use crate::sdp;
 
 fn agreed(port: u16, codec: usize) -> Agreed {
@@ -18,7 +21,7 @@ fn agreed(port: u16, codec: usize) -> Agreed {
 
 fn session(codecs: &[usize]) -> (Session, Instant) {
     let now = Instant::now();
-    let mut s = Session::new(sound::music(), now);
+    let mut s = Session::new(sound::music(), -30, now);
     for (i, codec) in codecs.iter().enumerate() {
         let leg = LegId(i as u64 + 1);
         s.add(now, leg, 1000 * (i as u32 + 1));
@@ -199,4 +202,30 @@ fn reports_tell_what_was_lost() {
     assert_eq!(&reports[0][33..36], &[0, 0, 1], "one lost");
     s.housekeeping(now + SILENT);
     assert!(s.outputs().any(|o| o == Out::Event(LegId(1), MediaEvent::Silent)));
+}
+
+#[test]
+fn whoever_listens_in_hears_one_party_apart_from_all_others() {
+    let (mut s, now) = session(&[0, 1]);
+    s.hear(LegId(1), Source::Leg(LegId(2)));
+    s.hear(LegId(2), Source::Leg(LegId(1)));
+    assert!(!s.ticks());
+    s.tap(9, LegId(1));
+    assert!(s.ticks());
+    let mut sides = [0u32; 2];
+    for n in 0..40u16 {
+        s.datagram(now, LegId(1), at(4000), &packet(0, n, &wave(usize::from(n), 440.0)), false);
+        // The other one is silent.
+        s.datagram(now, LegId(2), at(4010), &packet(1, n, &[0; FRAME]), false);
+        s.tick(now);
+        for out in s.outputs() {
+            if let Out::Tap(9, frames) = out {
+                let loud = |f: &[i16; FRAME]| f.iter().any(|s| s.abs() > 4000);
+                frames.iter().zip(&mut sides).for_each(|(f, count)| *count += u32::from(loud(f)));
+            }
+        }
+    }
+    assert!(sides[0] >= 30 && sides[1] == 0, "{sides:?}");
+    s.untap(9);
+    assert!(!s.ticks());
 }

@@ -1,0 +1,175 @@
+//! Where what is heard of a call goes beside its parties: files, written by a thread of their own, and RTP to somebody who
+//! listens in.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::BufWriter,
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+};
+
+use audio_codec::{Encoder, pcma::PcmaEncoder};
+use call::media;
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::{rtp::Packet, sound::FRAME};
+
+/// Frames that may wait for the disk: 20 s of a hundred recordings.
+const WAITING: usize = 100_000;
+/// Frames between two updates of a file's header: what a crash can cost.
+const HEADER: u32 = 250;
+
+pub(crate) type Frames = Box<[[i16; FRAME]; 2]>;
+
+#[derive(Debug)]
+pub(crate) enum Page {
+    Open(u64, PathBuf),
+    Frames(u64, Frames),
+    Close(u64),
+}
+
+/// Starts the thread that writes recordings; it ends with its last sender.
+pub(crate) fn recorder() -> std::io::Result<Sender<Page>> {
+    let (into, pages) = bounded(WAITING);
+    std::thread::Builder::new().name("media-files".into()).spawn(move || record(&pages))?;
+    Ok(into)
+}
+
+struct Recording {
+    writer: hound::WavWriter<BufWriter<File>>,
+    frames: u32,
+}
+
+fn open(path: &Path) -> Result<Recording, hound::Error> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    Ok(Recording { writer: hound::WavWriter::create(path, spec)?, frames: 0 })
+}
+
+impl Recording {
+    fn add(&mut self, [left, right]: &[[i16; FRAME]; 2]) -> Result<(), hound::Error> {
+        for (l, r) in left.iter().zip(right) {
+            self.writer.write_sample(*l)?;
+            self.writer.write_sample(*r)?;
+        }
+        self.frames += 1;
+        if self.frames.is_multiple_of(HEADER) { self.writer.flush() } else { Ok(()) }
+    }
+}
+
+fn record(pages: &Receiver<Page>) {
+    let mut all: HashMap<u64, Recording> = HashMap::new();
+    for page in pages {
+        let (number, done) = match page {
+            Page::Open(number, path) => (number, open(&path).map(|r| drop(all.insert(number, r)))),
+            Page::Frames(number, frames) => match all.get_mut(&number) {
+                Some(recording) => (number, recording.add(&frames)),
+                None => continue,
+            },
+            Page::Close(number) => match all.remove(&number) {
+                Some(recording) => (number, recording.writer.finalize()),
+                None => continue,
+            },
+        };
+        if let Err(e) = done {
+            tracing::error!(error = %e, "a recording is not written");
+            all.remove(&number);
+        }
+    }
+}
+
+/// A stream of our own making.
+pub(crate) struct Stream {
+    to: SocketAddr,
+    encoder: PcmaEncoder,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    begun: bool,
+}
+
+impl Stream {
+    fn new(to: SocketAddr) -> Self {
+        let ssrc: u32 = rand::random();
+        let (sequence, timestamp) = (ssrc as u16, ssrc.rotate_left(9));
+        Self { to, encoder: PcmaEncoder::new(), ssrc, sequence, timestamp, begun: false }
+    }
+
+    fn packet(&mut self, samples: &[i16]) -> Vec<u8> {
+        let payload = self.encoder.encode(samples);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
+        let marker = !std::mem::replace(&mut self.begun, true);
+        let (sequence, timestamp, ssrc) = (self.sequence, self.timestamp, self.ssrc);
+        Packet { marker, payload_type: 8, sequence, timestamp, ssrc, payload: &payload }.write()
+    }
+}
+
+/// One listener of a session.
+pub(crate) enum Sink {
+    File { number: u64, recorder: Sender<Page> },
+    Rtp { socket: UdpSocket, streams: Vec<Stream> },
+}
+
+impl Sink {
+    /// `number` is of this sink alone.
+    pub fn new(number: u64, wanted: media::Sink, recorder: &Sender<Page>) -> std::io::Result<Self> {
+        match wanted {
+            media::Sink::File(path) => {
+                let full = |_| std::io::Error::from(std::io::ErrorKind::StorageFull);
+                recorder.try_send(Page::Open(number, path)).map_err(full)?;
+                Ok(Self::File { number, recorder: recorder.clone() })
+            }
+            media::Sink::Rtp { to, others } => {
+                let any: SocketAddr =
+                    if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 16], 0).into() };
+                let socket = UdpSocket::bind(any)?;
+                socket.set_nonblocking(true)?;
+                let streams = std::iter::once(to).chain(others).map(Stream::new).collect();
+                Ok(Self::Rtp { socket, streams })
+            }
+        }
+    }
+
+    pub fn take(&mut self, frames: Frames) {
+        match self {
+            Self::File { number, recorder } => {
+                if recorder.try_send(Page::Frames(*number, frames)).is_err() {
+                    tracing::error!("the disk does not keep up with the recordings");
+                }
+            }
+            Self::Rtp { socket, streams } => {
+                let packets: Vec<(SocketAddr, Vec<u8>)> = match streams.as_mut_slice() {
+                    [one] => {
+                        let [left, right] = *frames;
+                        let all: Vec<i16> =
+                            left.iter().zip(&right).map(|(l, r)| l.saturating_add(*r)).collect();
+                        vec![(one.to, one.packet(&all))]
+                    }
+                    both => both.iter_mut().zip(frames.iter()).map(|(s, f)| (s.to, s.packet(f))).collect(),
+                };
+                for (to, bytes) in packets {
+                    // What does not fit now is lost, as packets are.
+                    let _ = socket.send_to(&bytes, to);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Self::File { number, recorder } = self {
+            // It waits for room: a file without its end would be cut short.
+            let _ = recorder.send(Page::Close(*number));
+        }
+    }
+}
