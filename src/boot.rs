@@ -93,6 +93,7 @@ impl Assembly {
             estate: estate.clone(),
             board: call::Board::default(),
             media,
+            vault: services.vault.clone(),
             files,
         };
         call::commands::register(&mut tree, &calls, &journal)?;

@@ -504,3 +504,49 @@ fn a_call_is_recorded_and_one_that_fails_is_explained() {
         heard.iter().filter(|h| **h).count() >= 10
     });
 }
+
+#[test]
+fn a_manager_opens_a_meeting_and_gives_the_word() {
+    let node = estate();
+    node.ok("domain/voip.test/ss/teleconference/activate 100");
+    node.ok("domain/voip.test/alias/set 100 g 100@voip.test teleconference\\role manager");
+    node.ok("domain/voip.test/alias/set 100 g 100@voip.test teleconference\\password 4321");
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
+    let phone = |user: &str, tone: f32| {
+        let file = dir.path().join(format!("{user}.wav"));
+        phones::tone(&file, tone, 60);
+        let phone = SoftPhone::baresip(at, user, "udp", "Geheim77", ";audio_codecs=PCMA", Some(&file));
+        phone.says("200 OK");
+        phone
+    };
+    let (mut alice, mut bob, mut carol) = (phone("100", 800.0), phone("101", 1200.0), phone("102", 1700.0));
+    bob.types("/dial sip:*72*100*4321%23@voip.test");
+    bob.says("SIP/2.0 480");
+    alice.types("/dial sip:*72%23@voip.test");
+    alice.says("Call established");
+    bob.types("/dial sip:*72*100*9999%23@voip.test");
+    bob.says("SIP/2.0 403");
+    for member in [&mut bob, &mut carol] {
+        member.types("/dial sip:*72*100*4321%23@voip.test");
+        member.says("Call established");
+    }
+    let microphones = || {
+        let rows = node.rows("domain/voip.test/teleconference/list");
+        let legs = rows[0]["legs"].as_array().cloned().unwrap_or_default();
+        legs.iter().filter(|l| l["muted"] == false).count()
+    };
+    until("only the manager speaks", || microphones() == 1);
+    talked(&node, 2);
+    node.ok("domain/voip.test/teleconference/mic 100 101 on");
+    until("another one speaks", || microphones() == 2);
+    talked(&node, 6);
+    node.ok("domain/voip.test/teleconference/drop 100 102");
+    until("one is sent away", || calls(&node)[0]["legs"].as_array().is_some_and(|l| l.len() == 2));
+    alice.types("/hangup");
+    until("the meeting is over with its manager", || calls(&node).is_empty());
+    until("all is written", || hears(&carol, 800.0) && hears(&bob, 800.0) && hears(&alice, 1200.0));
+    assert!(hears(&carol, 1200.0), "who has the word is heard by all");
+    assert!(!hears(&alice, 1700.0) && !hears(&bob, 1700.0), "who has not is heard by nobody");
+    let of = |service: &str| cdrs(&node).iter().filter(|c| c["cdr"]["service"] == service).count();
+    until("each member has a record", || of("teleconference") == 2);
+}

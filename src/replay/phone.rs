@@ -6,7 +6,7 @@ use bytes::Bytes;
 use call::{Cause, Ladder, LegCommand, LegEvent, LegId, Outgoing, Party, Target};
 use kit::{Address, Secret};
 use sip::{
-    agent::{Adopted, Agent, Now, Output, Way, reply},
+    agent::{Adopted, Agent, Now, Offers, Output, Way, reply},
     digest::Login,
     net::Port,
     transaction::{Flow, Id, Transport},
@@ -130,7 +130,7 @@ impl Phone {
         };
         let uri = format!("sip:{}@{}", sip::wire::uri::escape_user(to), self.domain);
         let (flow, login) = (self.flow(), self.login.clone());
-        let way = Way { flow, uri, routes: Vec::new(), trusted: false, login };
+        let way = Way { flow, uri, routes: Vec::new(), trusted: false, login, offers: Offers::default() };
         self.ended.clear();
         self.lines.insert(leg, Line { state: "calling", other: to.to_owned(), holding: None });
         self.agent.call(now, leg, &nobody(), &Ladder::default(), &out, way);

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt::Display, sync::Arc};
 
 use domain::Estate;
 use kit::{
-    Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Refused, Restart, SupervisorHandle,
+    Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Refused, Restart, SupervisorHandle, Vault,
     journal::Origin,
 };
 use parking_lot::Mutex;
@@ -31,6 +31,7 @@ pub struct Services {
     pub estate: Estate,
     pub board: Board,
     pub media: Arc<dyn MediaPlane>,
+    pub vault: Arc<dyn Vault>,
     /// Where files go: call records in `cdr`, recordings in `recordings`; nowhere in a node that keeps nothing.
     pub files: Option<std::path::PathBuf>,
 }
@@ -56,6 +57,9 @@ pub enum CallMsg {
     End,
     /// Records it, or no more.
     Record(Option<std::path::PathBuf>),
+    /// He gives a member of a meeting the word, takes it, or sends it away.
+    Word(LegId, bool),
+    Dismiss(LegId),
     LastWords,
 }
 
@@ -117,6 +121,7 @@ impl CallActor {
             picture: &picture,
             board: &self.services.board,
             media: media.as_mut(),
+            vault: &*self.services.vault,
         };
         let effects = with(&mut self.call.lock(), &mut world);
         media.flush();
@@ -185,6 +190,7 @@ impl CallActor {
         let to = match to {
             HandTo::RingingAt(iface) => self.services.board.ringing_at(iface),
             HandTo::LegOf(leg) => self.services.board.call_of(*leg),
+            HandTo::Meeting { domain, manager } => self.services.board.meeting(domain, manager),
         };
         let mailbox = to.filter(|t| *t != self.name).and_then(|t| cx.lookup::<CallMsg>(&t).ok());
         let Some(mailbox) = mailbox else { return self.take_back(*adopt, cx) };
@@ -309,6 +315,10 @@ impl Actor for CallActor {
                 self.step(cx, |call, world| call.handle(Event::ServiceChanged(done), world))
             }
             CallMsg::Record(file) => self.step(cx, |call, world| call.handle(Event::Record(file), world)),
+            CallMsg::Word(leg, speaks) => {
+                self.step(cx, |call, world| call.handle(Event::Word { leg, speaks }, world))
+            }
+            CallMsg::Dismiss(leg) => self.step(cx, |call, world| call.handle(Event::Dismiss(leg), world)),
             CallMsg::End => self.step(cx, |call, world| call.handle(Event::Shutdown, world)),
             CallMsg::LastWords => self.last_words(cx),
         }

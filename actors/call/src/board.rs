@@ -30,6 +30,8 @@ pub struct CallView {
     pub bridges: Vec<String>,
     /// The file it is recorded into.
     pub recording: Option<String>,
+    /// The manager's number, of a meeting.
+    pub meeting: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -41,7 +43,14 @@ pub struct LegView {
     pub state: &'static str,
     pub holds: bool,
     pub quality: Option<Quality>,
+    /// In a meeting: it has not been given the word; it asks for it.
+    pub muted: bool,
+    pub hand: bool,
 }
+
+/// Wrong passwords of a meeting before nobody may join it for a while.
+const GUESSES: u32 = 5;
+const FORGET: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 
 /// Clones share it.
 #[derive(Clone, Default)]
@@ -52,6 +61,9 @@ struct Inner {
     calls: DashMap<Address, (Arc<Mutex<Call>>, Ladder)>,
     lines: DashMap<String, Arc<AtomicU32>>,
     legs: AtomicU64,
+    meetings: DashMap<String, Address>,
+    /// Wrong passwords of meetings, and when the last one was.
+    guesses: DashMap<String, (u32, DateTime<Utc>)>,
 }
 
 impl Board {
@@ -96,6 +108,35 @@ impl Board {
         all.into_iter().next().map(|(_, call)| call)
     }
 
+    /// The meeting that a manager has opened.
+    pub fn meeting(&self, domain: &str, manager: &str) -> Option<Address> {
+        self.0.meetings.get(&format!("{domain} {manager}")).map(|e| e.value().clone())
+    }
+
+    /// Opens a manager's meeting, unless it is open; it is so until what this gives is dropped.
+    pub(crate) fn open(&self, domain: &str, manager: &str, call: &Address) -> Option<Meeting> {
+        match self.0.meetings.entry(format!("{domain} {manager}")) {
+            dashmap::Entry::Occupied(_) => None,
+            dashmap::Entry::Vacant(free) => {
+                free.insert(call.clone());
+                let (domain, manager) = (domain.to_owned(), manager.to_owned());
+                Some(Meeting { board: self.clone(), domain, manager })
+            }
+        }
+    }
+
+    /// Notes a wrong password for a meeting; whether there have been too many of late.
+    pub(crate) fn guessed(&self, domain: &str, manager: &str, wrong: bool, now: DateTime<Utc>) -> bool {
+        let mut entry = self.0.guesses.entry(format!("{domain} {manager}")).or_insert((0, now));
+        if now - entry.1 >= FORGET {
+            *entry = (0, now);
+        }
+        if wrong {
+            *entry = (entry.0.saturating_add(1), now);
+        }
+        entry.0 >= GUESSES
+    }
+
     /// The call a leg belongs to.
     pub fn call_of(&self, leg: LegId) -> Option<Address> {
         self.views().find(|(_, v)| v.legs.iter().any(|l| l.leg == leg)).map(|(call, _)| call)
@@ -114,6 +155,19 @@ impl Board {
     pub fn take_line(&self, domain: &str, iface: &str, limit: u32) -> Option<Held> {
         let count = self.0.lines.entry(format!("{domain} {iface}")).or_default().clone();
         Held::take(&count, limit)
+    }
+}
+
+/// An open meeting; it closes when this is dropped.
+pub(crate) struct Meeting {
+    board: Board,
+    pub domain: String,
+    pub manager: String,
+}
+
+impl Drop for Meeting {
+    fn drop(&mut self) {
+        self.board.0.meetings.remove(&format!("{} {}", self.domain, self.manager));
     }
 }
 
@@ -138,6 +192,24 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_meeting_is_open_once_until_it_ends() {
+        let (board, call) = (Board::default(), Address::new("domain/d/call/1").expect("a name"));
+        let open = board.open("d", "100", &call);
+        assert!(open.is_some() && board.open("d", "100", &call).is_none());
+        assert_eq!(board.meeting("d", "100"), Some(call));
+        drop(open);
+        assert_eq!(board.meeting("d", "100"), None);
+    }
+
+    #[test]
+    fn wrong_passwords_are_counted_for_a_while() {
+        let (board, now) = (Board::default(), DateTime::UNIX_EPOCH);
+        assert!((0..4).all(|_| !board.guessed("d", "100", true, now)));
+        assert!(board.guessed("d", "100", true, now) && board.guessed("d", "100", false, now));
+        assert!(!board.guessed("d", "100", false, now + FORGET) && !board.guessed("d", "101", false, now));
+    }
 
     #[test]
     fn a_line_has_its_places_and_gets_them_back() {

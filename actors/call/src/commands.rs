@@ -10,7 +10,7 @@ use kit::{
 use serde_json::json;
 
 use crate::{
-    Board, CallMsg, Ladder, Line,
+    Board, CallMsg, Ladder, LegId, Line,
     actor::Services,
     record::{Cdr, RecordEvent},
     service::{self, Service},
@@ -88,6 +88,34 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
         )
         .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
         .names(calls.clone()),
+        Command::look(
+            "domain/{domain}/teleconference/list",
+            "shows the meetings and who takes part in them",
+            "селекторные совещания и их участники",
+            with!(s, |s, call| Ok(meetings(&s.board, &call))),
+        ),
+        Command::change(
+            "domain/{domain}/teleconference/mic",
+            "gives a member of a meeting the word, or takes it",
+            "включить или выключить микрофон участника совещания",
+            with!(s, |s, call| {
+                let on = call.get("state") == "on";
+                member(&s, &call, |leg| CallMsg::Word(leg, on))
+            }),
+        )
+        .arg("manager", Kind::Text, "number of the manager whose meeting it is", "номер менеджера совещания")
+        .names(aliases.clone())
+        .arg("member", Kind::Text, "number of the member", "номер участника")
+        .arg("state", Kind::OneOf(&["on", "off"]), "on or off", "on или off"),
+        Command::change(
+            "domain/{domain}/teleconference/drop",
+            "sends a member of a meeting away",
+            "отключить участника совещания",
+            with!(s, |s, call| member(&s, &call, CallMsg::Dismiss)),
+        )
+        .arg("manager", Kind::Text, "number of the manager whose meeting it is", "номер менеджера совещания")
+        .names(aliases.clone())
+        .arg("member", Kind::Text, "number of the member", "номер участника"),
         Command::look(
             "domain/{domain}/cdr/list",
             "shows records of calls, the newest first",
@@ -251,6 +279,39 @@ fn record(s: &Services, call: &Call, on: bool) -> Result<Output, CommandError> {
     let text = if on { file.display().to_string() } else { "ok".to_owned() };
     mailbox.tell(CallMsg::Record(on.then_some(file))).map_err(|e| CommandError::Failed(e.to_string()))?;
     Ok(Output::text(text))
+}
+
+fn meetings(board: &Board, call: &Call) -> Output {
+    let mut table =
+        Table::new(["Manager", "Member", "Interface", "Microphone", "Asks for the word", "Since"]);
+    let all: Vec<_> =
+        board.of_domain(call.var("domain")).into_iter().filter(|v| v.meeting.is_some()).collect();
+    for v in &all {
+        let since = v.since.format("%H:%M:%S").to_string();
+        for l in &v.legs {
+            let (mic, hand) = (if l.muted { "off" } else { "on" }, if l.hand { "yes" } else { "" });
+            table.row([v.meeting.as_deref().unwrap_or_default(), &l.number, &l.iface, mic, hand, &since]);
+        }
+    }
+    Output::table(table).and_text(format!("elements: {}", all.len())).with_data(json!(all))
+}
+
+/// Tells the manager's meeting something about one of its members.
+fn member(s: &Services, call: &Call, what: impl Fn(LegId) -> CallMsg) -> Result<Output, CommandError> {
+    let (domain, manager, number) = (call.var("domain"), call.get("manager"), call.get("member"));
+    let none = || CommandError::Failed(format!("{manager} has no meeting; teleconference/list shows all"));
+    let meeting = s.board.meeting(domain, manager).ok_or_else(none)?;
+    let view = s.board.of_domain(domain).into_iter().find(|v| v.call == meeting.as_str());
+    let legs = view.iter().flat_map(|v| &v.legs).filter(|l| l.number == number);
+    let legs: Vec<LegId> = legs.map(|l| l.leg).collect();
+    if legs.is_empty() {
+        return Err(CommandError::Failed(format!("{number} takes no part in the meeting of {manager}")));
+    }
+    let mailbox = s.node.registry().lookup::<CallMsg>(&meeting).map_err(CommandError::failed)?;
+    for leg in legs {
+        mailbox.tell(what(leg)).map_err(|e| CommandError::Failed(e.to_string()))?;
+    }
+    Ok(Output::ok())
 }
 
 async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {

@@ -131,6 +131,8 @@ pub trait MediaSession: Send {
     /// party apart. A tap is a number of the caller's.
     fn tap(&mut self, _tap: u64, _left: LegId, _sink: Sink) {}
     fn untap(&mut self, _tap: u64) {}
+    /// Whether the others of a mix do not hear the leg.
+    fn mute(&mut self, _leg: LegId, _on: bool) {}
     /// What a caller hears of why its call failed, where somebody has recorded it.
     fn announcement(&self, _cause: Cause) -> Option<PathBuf> {
         None

@@ -24,6 +24,8 @@ pub enum Service {
     Ml,
     /// Conference gathered one by one (конференц-связь с последовательным сбором).
     Conference,
+    /// A meeting with roles (селекторное совещание): its manager opens it and gives the word.
+    Teleconference,
     /// Do not disturb (не беспокоить).
     Dnd,
     /// Forwarding of all calls.
@@ -88,6 +90,10 @@ pub enum Code {
     Deactivate(Service),
     /// Starts a conference.
     Conference,
+    /// Opens one's own meeting.
+    Meeting,
+    /// Joins the meeting of this manager, with its password.
+    Join(String, String),
     /// Takes the call that rings at this number.
     Pickup(String),
 }
@@ -102,10 +108,17 @@ const SWITCHED: &[(&str, Service)] = &[
     ("31", Service::Clir),
 ];
 
-/// Reads `*21*200100#`, `#21#`, `*26#`, `*71#`, `*8*100#`; none when it is no code.
+/// Reads `*21*200100#`, `#21#`, `*26#`, `*71#`, `*72#`, `*72*100*1234#`, `*8*100#`; none when it is no code.
 pub fn code(dialled: &str) -> Option<Code> {
-    if dialled == "*71#" {
-        return Some(Code::Conference);
+    match dialled {
+        "*71#" => return Some(Code::Conference),
+        "*72#" => return Some(Code::Meeting),
+        _ => {}
+    }
+    if let Some(body) = dialled.strip_prefix("*72*").and_then(|d| d.strip_suffix('#')) {
+        let (manager, password) = body.split_once('*')?;
+        let given = !manager.is_empty() && !password.is_empty();
+        return given.then(|| Code::Join(manager.to_owned(), password.to_owned()));
     }
     let on = dialled.starts_with('*');
     let body = dialled.strip_prefix(['*', '#'])?.strip_suffix('#')?;
@@ -131,11 +144,13 @@ mod tests {
     #[test]
     fn codes_are_read() {
         assert_eq!(code("*71#"), Some(Code::Conference));
+        assert_eq!(code("*72#"), Some(Code::Meeting));
+        assert_eq!(code("*72*100*1234#"), Some(Code::Join("100".into(), "1234".into())));
         assert_eq!(code("*21*200100#"), Some(Code::Activate(Service::Cfu, Some("200100".into()))));
         assert_eq!(code("#21#"), Some(Code::Deactivate(Service::Cfu)));
         assert_eq!(code("*26#"), Some(Code::Activate(Service::Dnd, None)));
         assert_eq!(code("*8*100#"), Some(Code::Pickup("100".into())));
-        for no in ["100", "*21#", "*99#", "#", "*", "", "*8#", "#8*1#"] {
+        for no in ["100", "*21#", "*99#", "#", "*", "", "*8#", "#8*1#", "*72*100#", "*72*100*#"] {
             assert_eq!(code(no), None, "{no}");
         }
     }

@@ -441,6 +441,11 @@ impl MediaSession for Handle {
         self.send(Command::Untap { session, tap });
     }
 
+    fn mute(&mut self, leg: LegId, on: bool) {
+        let session = self.session;
+        self.send(Command::Mute { session, leg, on });
+    }
+
     fn announcement(&self, cause: Cause) -> Option<PathBuf> {
         self.announcements.get(&cause.0).cloned()
     }

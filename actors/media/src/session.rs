@@ -109,6 +109,13 @@ impl Session {
         self.rest();
     }
 
+    /// Whether the others of a mix do not hear a leg.
+    pub fn mute(&mut self, leg: LegId, on: bool) {
+        if let Some(party) = self.parties.get_mut(&leg) {
+            party.muted = on;
+        }
+    }
+
     /// Whether what parties say is put in order here.
     fn gathers(&self) -> bool {
         !self.taps.is_empty() || self.parties.values().any(|p| p.source == Source::Mix)
@@ -400,7 +407,7 @@ impl Session {
                 let threshold = self.threshold;
                 let next = |(id, p): (&LegId, &mut Party)| {
                     let frame = p.next();
-                    (*id, frame, p.gate.passes(&frame, threshold))
+                    (*id, frame, p.gate.passes(&frame, threshold) && !p.muted)
                 };
                 self.parties.iter_mut().map(next).collect()
             }

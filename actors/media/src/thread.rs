@@ -74,6 +74,11 @@ pub(crate) enum Command {
         session: u64,
         tap: u64,
     },
+    Mute {
+        session: u64,
+        leg: LegId,
+        on: bool,
+    },
     Remove {
         session: u64,
         leg: LegId,
@@ -321,6 +326,7 @@ fn carry_out(
             }
             with(sessions, session, |s| s.tap(tap, left));
         }
+        Command::Mute { session, leg, on } => with(sessions, session, |s| s.mute(leg, on)),
         Command::Untap { session, tap } => {
             with(sessions, session, |s| s.untap(tap));
             if let Some(hosted) = sessions.get(&session) {

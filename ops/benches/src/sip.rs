@@ -144,8 +144,9 @@ pub fn hypha(directory: &Path) -> Seen {
 
 pub fn kamailio(directory: &Path) -> Seen {
     let (port, caller, callee) = (free(), free(), free());
-    let modules =
-        ["tm", "sl", "rr", "pv", "maxfwd", "siputils"].map(|m| format!("loadmodule \"{m}.so\"\n")).concat();
+    let modules = ["tm", "sl", "rr", "pv", "maxfwd", "siputils", "textops"]
+        .map(|m| format!("loadmodule \"{m}.so\"\n"))
+        .concat();
     let config = format!(
         "debug=0\nlog_stderror=yes\nchildren=1\nlisten=udp:127.0.0.1:{port}\ndisable_tcp=yes\nauto_aliases=no\n{modules}\
          request_route {{\n if (!mf_process_maxfwd_header(\"10\")) {{ sl_send_reply(\"483\",\"Too Many Hops\"); exit; }}\n\
@@ -157,8 +158,10 @@ pub fn kamailio(directory: &Path) -> Seen {
     command.arg("-f").arg(directory.join("kamailio.cfg")).args(["-DD", "-E", "-m", "512", "-M", "16", "-Y"]);
     command.arg(directory).stdout(Stdio::null()).stderr(Stdio::null());
     let main: Child = command.spawn().expect("ops/bench installs it");
-    let server = Server(main);
+    let mut server = Server(main);
     std::thread::sleep(Duration::from_secs(2));
+    let ended = server.0.try_wait().expect("a child");
+    assert!(ended.is_none(), "kamailio does not take its configuration: {ended:?}");
     let parent = server.0.id();
     let mut pids = vec![parent];
     let deadline = Instant::now() + Duration::from_secs(5);

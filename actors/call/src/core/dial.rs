@@ -359,6 +359,8 @@ pub(super) fn blank(domain: &str, iface: &str, party: Party) -> Leg {
         ice: false,
         sealed: false,
         quality: None,
+        muted: false,
+        hand: false,
         _line: None,
     }
 }

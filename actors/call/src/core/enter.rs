@@ -1,5 +1,8 @@
 //! A call comes in: who calls, and whether a code or a number was dialled.
 
+use domain::state::Value;
+use subtle::ConstantTimeEq;
+
 use super::{
     dial::{blank, limit},
     *,
@@ -103,7 +106,8 @@ impl Call {
                 Ok(())
             }
             Code::Conference => {
-                if service::active(world.picture, world.now, &domain, &alias, Service::Conference).is_none() {
+                let own = service::active(world.picture, world.now, &domain, &alias, Service::Conference);
+                if own.is_none() && self.meeting.is_none() {
                     return Err((Cause::NOT_SUBSCRIBED, "no conference service".into()));
                 }
                 let origin = self.origin;
@@ -112,6 +116,45 @@ impl Call {
                 self.answer(origin, world)?;
                 self.reconnect(world);
                 self.out.push(Effect::After(LONGEST, Timer::Longest));
+                Ok(())
+            }
+            Code::Meeting => {
+                if service::active(world.picture, world.now, &domain, &alias, Service::Teleconference)
+                    .is_none()
+                {
+                    return Err((Cause::NOT_SUBSCRIBED, "no teleconference service".into()));
+                }
+                if !is_manager(world.picture, &domain, &alias) {
+                    return Err((Cause::NOT_SUBSCRIBED, "only a manager opens a meeting".into()));
+                }
+                self.meeting = world.board.open(&domain, &alias, &self.address);
+                if self.meeting.is_none() {
+                    return Err((Cause::BUSY, "the meeting is open already".into()));
+                }
+                self.code(Code::Conference, domain, alias, world)
+            }
+            Code::Join(manager, password) => {
+                if service::active(world.picture, world.now, &domain, &manager, Service::Teleconference)
+                    .is_none()
+                {
+                    return Err((Cause::UNALLOCATED, "no such meeting".into()));
+                }
+                if world.board.guessed(&domain, &manager, false, world.now) {
+                    return Err((Cause::REJECTED, "too many wrong passwords; wait a minute".into()));
+                }
+                if !right(world, &domain, &manager, &password) {
+                    world.board.guessed(&domain, &manager, true, world.now);
+                    return Err((Cause::REJECTED, "not the meeting's password".into()));
+                }
+                let speaks = is_manager(world.picture, &domain, &alias);
+                let origin = self.origin;
+                self.give_away(
+                    origin,
+                    HandTo::Meeting { domain, manager },
+                    How::Join { speaks },
+                    origin,
+                    world,
+                );
                 Ok(())
             }
             Code::Pickup(number) => {
@@ -126,6 +169,26 @@ impl Call {
                 self.give_away(origin, HandTo::RingingAt(iface), How::Pickup, origin, world);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Property of an alias: its role in meetings.
+fn is_manager(picture: &Picture, domain: &str, alias: &str) -> bool {
+    let alias = picture.domains.get(domain).and_then(|d| d.aliases.get(alias));
+    alias.and_then(|a| a.properties.get("teleconference\\role")).is_some_and(|r| r.shown() == "manager")
+}
+
+/// Whether this is the password of the manager's meeting; a meeting without one lets nobody in.
+fn right(world: &World<'_>, domain: &str, manager: &str, password: &str) -> bool {
+    const NAME: &str = "teleconference\\password";
+    let alias = world.picture.domains.get(domain).and_then(|d| d.aliases.get(manager));
+    let Some(Value::Sealed { sealed }) = alias.and_then(|a| a.properties.get(NAME)) else { return false };
+    match world.vault.open(&format!("domain/{domain}/alias/{NAME}"), sealed) {
+        Ok(known) => bool::from(known.expose().as_bytes().ct_eq(password.as_bytes())),
+        Err(e) => {
+            tracing::error!(domain, error = %e, "a meeting's password cannot be opened");
+            false
         }
     }
 }

@@ -22,12 +22,12 @@ use domain::{
         route::{self, Mode, Outcome, Query},
     },
 };
-use kit::Address;
+use kit::{Address, Vault};
 use strum::IntoStaticStr;
 
 use crate::{
     Board, Cause, Incoming, LegCommand, LegEvent, LegId, MediaEvent, Party, Refer, Target,
-    board::{CallView, Held, LegView},
+    board::{CallView, Held, LegView, Meeting},
     leg::{Origin, Outgoing},
     media::{Change, MediaPart, MediaSession, Quality, Sink, Source, Tone, Wish},
     record::{self, Cdr, RecordEvent},
@@ -44,6 +44,8 @@ const SETUP: Duration = Duration::from_secs(300);
 const DIVERSIONS: usize = 5;
 /// Parties of a conference (manual of the switch: up to 16).
 pub const CONFERENCE: usize = 16;
+/// Members of a meeting.
+pub const MEETING: usize = 100;
 /// How long a confirming tone is heard.
 const CONFIRM: Duration = Duration::from_secs(2);
 /// Longest conversation.
@@ -62,6 +64,8 @@ pub struct World<'w> {
     pub picture: &'w Picture,
     pub board: &'w Board,
     pub media: &'w mut dyn MediaSession,
+    /// Opens passwords of meetings.
+    pub vault: &'w dyn Vault,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
@@ -97,6 +101,8 @@ pub enum How {
     Replace(LegId),
     /// It answers what rings.
     Pickup,
+    /// It joins a meeting, with the word or without.
+    Join { speaks: bool },
 }
 
 #[derive(Debug, IntoStaticStr)]
@@ -116,6 +122,13 @@ pub enum Event {
     Shutdown,
     /// An operator records the call into this file, or no more.
     Record(Option<PathBuf>),
+    /// A member of a meeting gets the word, or has it no more.
+    Word {
+        leg: LegId,
+        speaks: bool,
+    },
+    /// A member of a meeting is sent away.
+    Dismiss(LegId),
 }
 
 #[derive(Debug, IntoStaticStr)]
@@ -149,6 +162,8 @@ pub enum HandTo {
     LegOf(LegId),
     /// The one that rings longest at this interface.
     RingingAt(String),
+    /// The meeting that this number's manager has opened.
+    Meeting { domain: String, manager: String },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +198,9 @@ pub struct Leg {
     ice: bool,
     sealed: bool,
     quality: Option<Quality>,
+    /// In a meeting: it has not been given the word; it asks for it.
+    muted: bool,
+    hand: bool,
     _line: Option<Held>,
 }
 
@@ -225,6 +243,7 @@ pub struct Call {
     dials: u32,
     /// The leg that keeps the conference alive.
     chair: Option<LegId>,
+    meeting: Option<Meeting>,
     /// Who hears why its call failed, and what is said to it then.
     announcing: Option<(LegId, Cause, u16)>,
     recording: Option<PathBuf>,
@@ -249,6 +268,7 @@ impl Call {
             connections: Vec::new(),
             dials: 0,
             chair: None,
+            meeting: None,
             announcing: None,
             recording: None,
             began: now,
@@ -288,6 +308,11 @@ impl Call {
                 }
                 Event::Shutdown => self.finish(Cause::TEMPORARY_FAILURE, "system", world),
                 Event::Record(file) => self.record(file, world),
+                Event::Word { leg, speaks } => self.word(leg, speaks, world),
+                Event::Dismiss(leg) if self.meeting.is_some() && self.legs.contains_key(&leg) => {
+                    self.leave(leg, Cause::NORMAL, world);
+                }
+                Event::Dismiss(_) => {}
             }
         }
         std::mem::take(&mut self.out)
@@ -417,6 +442,7 @@ impl Call {
     fn end(&mut self) {
         if !self.over {
             self.over = true;
+            self.meeting = None;
             self.out.push(Effect::Done);
         }
     }
@@ -440,6 +466,8 @@ impl Call {
             state: state(l.state),
             holds: l.holds,
             quality: l.quality.clone(),
+            muted: l.muted,
+            hand: l.hand,
         };
         CallView {
             call: self.address.to_string(),
@@ -452,6 +480,7 @@ impl Call {
             legs: self.legs.iter().map(leg).collect(),
             bridges: self.bridges.clone(),
             recording: self.recording.as_ref().map(|p| p.display().to_string()),
+            meeting: self.meeting.as_ref().map(|m| m.manager.clone()),
         }
     }
 }

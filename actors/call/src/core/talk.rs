@@ -213,6 +213,9 @@ impl Call {
 
     /// A key goes on to the others. One that came as events in RTP has gone already to those that take them so.
     pub(super) fn key(&mut self, from: LegId, key: char, millis: u32, in_media: bool, world: &mut World<'_>) {
+        if self.meeting.is_some() {
+            return self.meeting_key(from, key, world);
+        }
         let others: Vec<LegId> = self
             .legs
             .iter()

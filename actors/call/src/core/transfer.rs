@@ -69,6 +69,62 @@ impl Call {
         }
     }
 
+    /// A party takes part in the meeting from now on, and has a record of it.
+    fn member(&mut self, leg: LegId, world: &World<'_>) {
+        let Some((domain, manager)) = self.meeting.as_ref().map(|m| (m.domain.clone(), m.manager.clone()))
+        else {
+            return;
+        };
+        let dial = self.new_dial(leg, None, "teleconference", world);
+        let Some(party) = self.legs.get(&leg) else { return };
+        let side = record::Side {
+            domain,
+            from: party.iface.clone(),
+            to: "teleconference".into(),
+            a: party.party.number.clone(),
+            b: manager,
+        };
+        let cdr = Cdr { answered: Some(world.now), sides: vec![side], ..dial.cdr };
+        self.out.push(Effect::Keep(RecordEvent::Answered { cdr: Box::new(cdr.clone()) }));
+        self.connections.push(Connection { cdr, legs: (leg, leg), _bridges: Vec::new() });
+    }
+
+    /// Gives a member of a meeting the word, or takes it.
+    pub(super) fn word(&mut self, id: LegId, speaks: bool, world: &mut World<'_>) {
+        let chair = self.chair;
+        let Some(leg) = self.legs.get_mut(&id).filter(|_| self.meeting.is_some() && chair != Some(id)) else {
+            return;
+        };
+        leg.muted = !speaks;
+        leg.hand &= !speaks;
+        world.media.mute(id, !speaks);
+        self.note(format!("{id} {}", if speaks { "has the word" } else { "listens" }));
+    }
+
+    /// Keys in a meeting: a member asks for the word with 1; the manager gives it with 1 to whoever asks, and takes it from
+    /// all with 0.
+    pub(super) fn meeting_key(&mut self, from: LegId, key: char, world: &mut World<'_>) {
+        let manager = self.chair == Some(from);
+        match key {
+            '1' if manager => {
+                let asking: Vec<LegId> =
+                    self.legs.iter().filter(|(_, l)| l.hand).map(|(id, _)| *id).collect();
+                asking.into_iter().for_each(|id| self.word(id, true, world));
+            }
+            '0' if manager => {
+                let all: Vec<LegId> = self.legs.keys().copied().collect();
+                all.into_iter().for_each(|id| self.word(id, false, world));
+            }
+            '1' => {
+                if let Some(leg) = self.legs.get_mut(&from).filter(|l| l.muted) {
+                    leg.hand = !leg.hand;
+                    self.note(format!("{from} asks for the word"));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Takes a party back that nobody wanted.
     pub fn take_back(&mut self, adopt: Adopt, world: &mut World<'_>) -> Vec<Effect> {
         let Adopt { leg, party, part, how } = adopt;
@@ -78,7 +134,12 @@ impl Call {
         let calling = party.state == State::Calling;
         self.legs.insert(leg, party);
         if calling {
-            let status = if how == How::Pickup { 404 } else { 481 };
+            let status = match how {
+                How::Pickup => 404,
+                // The manager has not opened it yet.
+                How::Join { .. } => 480,
+                How::Replace(_) => 481,
+            };
             self.release(leg, Cause::NO_ROUTE, Some(status), world);
             self.end();
         } else {
@@ -89,12 +150,14 @@ impl Call {
 
     /// Whether a party may come here.
     pub fn would_adopt(&self, how: How) -> bool {
-        let room = self.chair.is_none() || self.legs.len() < CONFERENCE;
+        let most = if self.meeting.is_some() { MEETING } else { CONFERENCE };
+        let room = self.chair.is_none() || self.legs.len() < most;
         !self.over
             && room
             && match how {
                 How::Replace(leg) => self.legs.contains_key(&leg),
                 How::Pickup => self.dial.as_ref().is_some_and(|d| d.by.is_none()),
+                How::Join { .. } => self.meeting.is_some(),
             }
     }
 
@@ -114,6 +177,14 @@ impl Call {
                 if self.answer(leg, world).is_ok() {
                     self.connect(dial, leg, world);
                 }
+            }
+            How::Join { speaks } => {
+                if self.answer(leg, world).is_err() {
+                    return self.leave(leg, Cause::INCOMPATIBLE, world);
+                }
+                self.member(leg, world);
+                self.word(leg, speaks, world);
+                self.reconnect(world);
             }
             How::Replace(replaced) => {
                 if calls && self.answer(leg, world).is_err() {

@@ -28,6 +28,22 @@ pub struct Way {
     pub trusted: bool,
     /// What we are known by there, where it asks.
     pub login: Option<Login>,
+    pub offers: Offers,
+}
+
+/// What a peer is offered; some cannot bear to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Offers {
+    /// Session timers (RFC 4028).
+    pub timers: bool,
+    /// Reliable provisional answers (RFC 3262).
+    pub reliable: bool,
+}
+
+impl Default for Offers {
+    fn default() -> Self {
+        Self { timers: true, reliable: true }
+    }
 }
 
 const SDP: &str = "application/sdp";
@@ -88,9 +104,17 @@ impl Agent {
             }
         }
         invite.push(Name::Allow, ALLOW);
-        invite.push(Name::Supported, SUPPORTED);
-        invite.push(Name::SessionExpires, SESSION.to_string());
-        invite.push(Name::MinSe, MIN_SE.to_string());
+        let Offers { timers, reliable } = way.offers;
+        let offered = SUPPORTED.split(", ").filter(|o| match *o {
+            "100rel" => reliable,
+            "timer" => timers,
+            _ => true,
+        });
+        invite.push(Name::Supported, offered.collect::<Vec<_>>().join(", "));
+        if timers {
+            invite.push(Name::SessionExpires, SESSION.to_string());
+            invite.push(Name::MinSe, MIN_SE.to_string());
+        }
         if way.trusted && !out.from.number.is_empty() {
             invite.push(Name::AssertedIdentity, format!("{}<{}>", display(&out.from.name), uri(&out.from)));
             if out.from.restricted {

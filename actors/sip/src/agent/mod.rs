@@ -20,7 +20,7 @@ use call::{Cause, Ladder, LegEvent, LegId};
 use chrono::{DateTime, Utc};
 use kit::Address;
 
-pub use command::Way;
+pub use command::{Offers, Way};
 pub use leg::reply;
 pub(crate) use leg::routes;
 pub(crate) use leg::{ALLOW, MIN_SE, SUPPORTED};

@@ -68,6 +68,7 @@ impl Net {
             routes: vec![],
             trusted: true,
             login: None,
+            offers: Offers::default(),
         };
         let (now, call) = (self.now(), self.call.clone());
         self.agents[0].call(now, LEG, &call, &Ladder::default(), &out, way);

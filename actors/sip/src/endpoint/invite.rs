@@ -15,7 +15,7 @@ use super::{
     uplinks::login,
 };
 use crate::{
-    agent::{MIN_SE, Way, session},
+    agent::{MIN_SE, Offers, Way, session},
     health::TrunksHealth,
     transaction::{Flow, Transport},
     wire::{
@@ -87,6 +87,7 @@ impl Trunks {
             routes: Vec::new(),
             trusted: true,
             login,
+            offers: Offers::default(),
         })
     }
 
@@ -198,6 +199,13 @@ fn digits(uri: &Uri<'_>) -> String {
     if number.chars().all(digit) { number.to_owned() } else { String::new() }
 }
 
+/// A property of the profile that a subscriber's phone has (`sip/user/profile/set`).
+pub(super) fn property<'p>(picture: &'p Picture, domain: &str, iface: &str, name: &str) -> Option<&'p str> {
+    let state = picture.domains.get(domain)?;
+    let profile = state.profiles.get(state.users.get(iface)?.properties.get("client-profile")?)?;
+    profile.get(name).map(String::as_str)
+}
+
 /// How a target is reached.
 pub(super) fn way(
     trunks: &Trunks,
@@ -207,7 +215,12 @@ pub(super) fn way(
     out: &Outgoing,
 ) -> Option<Way> {
     match &out.target {
-        Target::Contact { contact, .. } => to_contact(contact),
+        Target::Contact { domain, iface, contact } => {
+            let way = to_contact(contact)?;
+            let off = |name: &str| property(picture, domain, iface, name).is_some_and(|v| v == "false");
+            let offers = Offers { timers: !off("session_timers"), reliable: !off("reliable_provisional") };
+            Some(Way { offers, ..way })
+        }
         Target::Trunk { domain, trunk } if health.is_down(domain, trunk) => None,
         Target::Trunk { domain, trunk } => trunks.way(picture, vault, domain, trunk, &out.to.number),
     }
@@ -222,5 +235,6 @@ pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
         routes: contact.path.clone(),
         trusted: false,
         login: None,
+        offers: Offers::default(),
     })
 }

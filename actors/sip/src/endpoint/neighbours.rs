@@ -2,11 +2,16 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Weak};
 
-use super::Shared;
+use bytes::Bytes;
+
+use super::{Shared, invite::property};
 use crate::{
     health,
     transaction::{Flow, Transport},
-    wire::message::{Message, Method, Name},
+    wire::{
+        message::{Message, Method, Name},
+        uri::Uri,
+    },
 };
 
 impl Shared {
@@ -48,8 +53,38 @@ impl Shared {
     }
 }
 
+/// Between two packets that keep a phone's way through its NAT open.
+const KEEP: u64 = 30;
+
+impl Shared {
+    /// Keeps the ways to phones behind NATs open, a share of them each time: those whose address is not the one they
+    /// name, and those whose profile says `nat_traversal`.
+    fn keep_ways(&mut self, turn: u64) {
+        let shares = (KEEP / health::DOWN.as_secs()).max(1);
+        let (picture, now) = (self.registrar.estate.picture(), self.now().wall);
+        for (domain, all) in &picture.registrations {
+            for (iface, contacts) in all.iter() {
+                for contact in contacts.iter().filter(|c| c.expires > now) {
+                    let Ok(flow) = contact.received.parse::<Flow>() else { continue };
+                    let mine = u64::from(flow.peer.port()) % shares == turn % shares;
+                    if flow.transport != Transport::Udp || !mine {
+                        continue;
+                    }
+                    let named = Uri::parse(&contact.contact).ok().and_then(|u| u.socket());
+                    let wanted = property(&picture, domain, iface, "nat_traversal") == Some("true");
+                    if wanted || named != Some(flow.peer) {
+                        // Line ends are nothing to a phone, but to what lies between.
+                        self.send(flow, Bytes::from_static(b"\r\n\r\n"));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Looks after the neighbours: their names, and whether they answer.
 pub(super) async fn neighbours(weak: Weak<RefCell<Shared>>) {
+    let mut turn = 0;
     loop {
         let names = {
             let Some(shared) = weak.upgrade() else { return };
@@ -69,8 +104,10 @@ pub(super) async fn neighbours(weak: Weak<RefCell<Shared>>) {
             shared.trunks.resolve(found);
             shared.ask_neighbours();
             shared.register_uplinks();
+            shared.keep_ways(turn);
             shared.flush();
         }
+        turn += 1;
         tokio::time::sleep(health::DOWN).await;
     }
 }
