@@ -540,3 +540,34 @@ fn phones_watch_each_other_and_switch_services_from_their_menus() {
     node.ok("domain/voip.test/ss/dnd/deactivate 110");
     key.ends();
 }
+
+#[test]
+fn a_call_that_was_diverted_from_its_number_before_is_a_loop() {
+    let node = calls::estate();
+    node.ok("domain/voip.test/sip/user/declare ctx g 110@voip.test alias-as-user no_authentication login-as-user Geheim77");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    let port = socket.local_addr().expect("bound").port();
+    let final_answer = |number: u32, history: &str| {
+        let invite = format!(
+            "INVITE sip:102@voip.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKloop{number};rport\r\n\
+             From: <sip:110@voip.test>;tag=1\r\nTo: <sip:102@voip.test>\r\nCall-ID: loop{number}{port}\r\n\
+             CSeq: 1 INVITE\r\nMax-Forwards: 70\r\nContact: <sip:110@127.0.0.1:{port}>\r\n{history}Content-Length: 0\r\n\r\n"
+        );
+        socket.send_to(invite.as_bytes(), node.sip()).expect("sent");
+        let mut buffer = [0; 8192];
+        loop {
+            let length = socket.recv(&mut buffer).expect("an answer");
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let mine = text.contains(&format!("loop{number}{port}"));
+            let code = text.split(' ').nth(1).unwrap_or_default().to_owned();
+            if mine && !code.starts_with('1') {
+                return code;
+            }
+        }
+    };
+    let once = "History-Info: <sip:102@voip.test>;index=1\r\n";
+    assert_eq!(final_answer(1, ""), "480", "nobody is registered there");
+    assert_eq!(final_answer(2, once), "480", "it comes back to the number once");
+    assert_eq!(final_answer(3, &format!("{once}{once}")), "483", "and for ever");
+}

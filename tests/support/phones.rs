@@ -41,6 +41,19 @@ fn free_pair() -> u16 {
     pairs.take(1000).find(free).expect("two ports beside each other")
 }
 
+/// Settings of a baresip.
+struct Baresip<'s> {
+    node: SocketAddr,
+    user: &'s str,
+    transport: &'s str,
+    password: &'s str,
+    /// Parameters of the account.
+    more: &'s str,
+    says: Option<&'s Path>,
+    modules: &'s str,
+    contacts: String,
+}
+
 impl SoftPhone {
     /// A baresip that only registers.
     pub fn silent(node: SocketAddr, user: &str, transport: &str, password: &str) -> Self {
@@ -56,7 +69,8 @@ impl SoftPhone {
         more: &str,
         says: Option<&Path>,
     ) -> Self {
-        Self::baresip_with(node, user, transport, password, more, says, "")
+        let (modules, contacts) = ("", String::new());
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
     }
 
     /// A baresip that answers with sound and pictures.
@@ -64,37 +78,20 @@ impl SoftPhone {
         let more = ";answermode=auto;audio_codecs=PCMU,PCMA;video_codecs=VP8";
         let modules = "module vp8.so\nmodule fakevideo.so\nvideo_source fakevideo,nil\nvideo_display fakevideo,nil\n\
                        video_size 352x288\nvideo_bitrate 300000\nvideo_fps 10\n";
-        Self::baresip_with(node, user, "udp", password, more, Some(says), modules)
+        let (transport, says, contacts) = ("udp", Some(says), String::new());
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
     }
 
     /// A baresip that watches somebody.
     pub fn watching(node: SocketAddr, user: &str, password: &str, whom: &str) -> Self {
-        let list = format!("\"Friend\" <{whom}>;presence=p2p\n");
+        let contacts = format!("\"Friend\" <{whom}>;presence=p2p\n");
         let modules = "module contact.so\nmodule_app presence.so\n";
-        Self::baresip_files(node, user, "udp", password, "", None, (modules, &list))
+        let (transport, more, says) = ("udp", "", None);
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
     }
 
-    fn baresip_with(
-        node: SocketAddr,
-        user: &str,
-        transport: &str,
-        password: &str,
-        more: &str,
-        says: Option<&Path>,
-        modules: &str,
-    ) -> Self {
-        Self::baresip_files(node, user, transport, password, more, says, (modules, ""))
-    }
-
-    fn baresip_files(
-        node: SocketAddr,
-        user: &str,
-        transport: &str,
-        password: &str,
-        more: &str,
-        says: Option<&Path>,
-        (modules, contacts): (&str, &str),
-    ) -> Self {
+    fn of(settings: Baresip<'_>) -> Self {
+        let Baresip { node, user, transport, password, more, says, modules, contacts } = settings;
         let (dir, free) = (tempfile::tempdir().expect("a directory"), free_pair());
         let domain = if user.contains('@') { "" } else { "@voip.test" };
         let account = format!(

@@ -32,6 +32,6 @@ pub use exit::ExitReason;
 pub use mailbox::{AskError, Mailbox, Refused, Reply};
 pub use node::{Node, NodeBuilder, Placement};
 pub use registry::{LookupError, Registry};
-pub use secret::{SealError, Sealed, Secret, Vault};
+pub use secret::{MARK, SealError, Sealed, Secret, Vault};
 pub use spec::{ChildSpec, Kind, Restart, Shutdown, StartContext};
 pub use supervisor::{Intensity, Strategy, Supervisor, SupervisorHandle, SupervisorSpec};

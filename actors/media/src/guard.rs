@@ -138,7 +138,12 @@ impl Guard {
 
     /// Whether it wants the time often: until keys are there.
     pub fn is_waiting(&self) -> bool {
-        self.seals.is_none()
+        self.seals.is_none() && self.handshaking.is_some()
+    }
+
+    /// Nothing is opened or sealed any more.
+    pub fn shut(&mut self) {
+        (self.seals, self.handshaking) = (None, None);
     }
 
     /// Where sealed packets go; none where the description alone tells.
@@ -179,7 +184,8 @@ impl Guard {
                 Ok(None)
             }
             Some(20..=63) => {
-                if self.peer.is_none() || self.handshaking.as_ref().is_none_or(|h| h.dtls.is_none()) {
+                // Nobody but the peer shakes hands.
+                if self.peer != Some(from) || self.handshaking.as_ref().is_none_or(|h| h.dtls.is_none()) {
                     return Ok(None);
                 }
                 if let Some(dtls) = self.handshaking.as_mut().and_then(|h| h.dtls.as_mut()) {
@@ -236,8 +242,8 @@ impl Guard {
                 dimpl::Output::Packet(bytes) => self.out.push((peer, bytes.to_vec())),
                 dimpl::Output::BufferTooSmall { needed } if needed <= 1 << 16 => h.buffer.resize(needed, 0),
                 dimpl::Output::PeerCert(certificate) => {
-                    let shown = Sha256::digest(certificate);
-                    if !bool::from(shown.as_slice().ct_eq(&h.fingerprint)) {
+                    let shown: Fingerprint = Sha256::digest(certificate).into();
+                    if !bool::from(shown.ct_eq(&h.fingerprint)) {
                         return Err(GuardError::Handshake("the certificate is not the one announced".into()));
                     }
                 }
@@ -374,6 +380,16 @@ mod tests {
             f
         });
         assert!(matches!(failed, Err(GuardError::Handshake(_))));
+    }
+
+    #[test]
+    fn a_guard_that_is_shut_takes_and_gives_nothing() {
+        let (mut one, mut other) = handshaken(|f| f).expect("hands are shaken");
+        other.shut();
+        let sealed = one.seal_rtp(&packet(1)).expect("keys are there");
+        assert_eq!(other.receive(Instant::now(), at(1), &sealed).expect("no error"), None);
+        assert_eq!(other.receive(Instant::now(), at(1), &[22; 40]).expect("no error"), None);
+        assert!(other.seal_rtp(&packet(1)).is_none() && !other.is_waiting());
     }
 
     #[test]

@@ -89,8 +89,12 @@ pub struct Session {
 }
 
 /// A guard that has failed takes no more part: nothing passes in the clear instead.
-fn guarded<T>(leg: LegId, done: Result<T, GuardError>) -> Option<T> {
-    done.inspect_err(|e| tracing::warn!(%leg, error = %e, "a sealed leg is not heard")).ok()
+fn guarded<T>(leg: LegId, guard: &mut Option<Guard>, done: Result<T, GuardError>) -> Option<T> {
+    if let (Err(e), Some(guard)) = (&done, guard.as_mut()) {
+        tracing::warn!(%leg, error = %e, "a sealed leg is not heard");
+        guard.shut();
+    }
+    done.ok()
 }
 
 impl Session {
@@ -151,7 +155,7 @@ impl Session {
                 (Some(s), Some(guard)) => guard.renew(now, s, agreed.remote),
                 (Some(s), guard) => Guard::new(now, s, agreed.remote).map(|g| *guard = Some(g)),
             };
-            guarded(leg, done);
+            guarded(leg, &mut party.guard, done);
         }
         if party.agreed.as_ref().is_none_or(|a| a.remote != agreed.remote) {
             // It has moved: what came from the old place counts no more.
@@ -233,7 +237,7 @@ impl Session {
         let opened = match (&mut party.guard, &party.agreed) {
             (Some(guard), _) => {
                 let done = guard.receive(now, from, data);
-                guarded(leg, done).flatten()
+                guarded(leg, &mut party.guard, done).flatten()
             }
             (None, Some(Agreed { sealing: Some(_), .. })) => None,
             (None, _) if control => return self.control(now, leg, from, data),
@@ -399,7 +403,7 @@ impl Session {
         for (leg, party) in &mut self.parties {
             if let Some(guard) = party.guard.as_mut().filter(|g| g.is_waiting()) {
                 let done = guard.timeout(now);
-                guarded(*leg, done);
+                guarded(*leg, &mut party.guard, done);
             }
         }
         let said: Vec<(LegId, [i16; FRAME], bool)> = match self.gathers() {
@@ -488,7 +492,7 @@ impl Session {
         for (id, party) in &mut self.parties {
             if let Some(guard) = &mut party.guard {
                 let done = guard.timeout(now);
-                guarded(*id, done);
+                guarded(*id, &mut party.guard, done);
             }
             let Some(agreed) = &party.agreed else { continue };
             if now.duration_since(party.heard) >= SILENT && agreed.hears {

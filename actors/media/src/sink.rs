@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::BufWriter,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
 };
 
@@ -113,6 +113,15 @@ impl Stream {
     }
 }
 
+/// Where we send from: what is for this machine stays on it.
+fn own(to: SocketAddr) -> IpAddr {
+    match to {
+        _ if to.ip().is_loopback() => to.ip(),
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// One listener of a session.
 pub(crate) enum Sink {
     File { number: u64, recorder: Sender<Page> },
@@ -129,9 +138,7 @@ impl Sink {
                 Ok(Self::File { number, recorder: recorder.clone() })
             }
             media::Sink::Rtp { to, others } => {
-                let any: SocketAddr =
-                    if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 16], 0).into() };
-                let socket = UdpSocket::bind(any)?;
+                let socket = UdpSocket::bind(SocketAddr::new(own(to), 0))?;
                 socket.set_nonblocking(true)?;
                 let streams = std::iter::once(to).chain(others).map(Stream::new).collect();
                 Ok(Self::Rtp { socket, streams })
@@ -171,5 +178,39 @@ impl Drop for Sink {
             // It waits for room: a file without its end would be cut short.
             let _ = recorder.send(Page::Close(*number));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use audio_codec::{Decoder, pcma::PcmaDecoder};
+
+    use super::*;
+
+    /// What came to a socket, decoded.
+    fn heard(socket: &UdpSocket) -> Vec<i16> {
+        let mut buffer = [0; 400];
+        let length = socket.recv(&mut buffer).expect("a packet");
+        let packet = Packet::parse(&buffer[..length]).expect("RTP");
+        assert_eq!(packet.payload_type, 8);
+        PcmaDecoder::new().decode(packet.payload)
+    }
+
+    #[test]
+    fn who_listens_in_gets_both_sides_apart_or_together() {
+        let socket = || UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let (left, right) = (socket(), socket());
+        let (to, others) = (left.local_addr().expect("bound"), right.local_addr().expect("bound"));
+        let recorder = recorder().expect("a thread");
+        let frames = || Box::new([[8000; FRAME], [-2000; FRAME]]);
+        let near =
+            |samples: &[i16], wanted: i16| samples.iter().all(|s| (s - wanted).abs() < wanted.abs() / 10);
+        let mut apart =
+            Sink::new(1, media::Sink::Rtp { to, others: Some(others) }, &recorder).expect("a sink");
+        apart.take(frames());
+        assert!(near(&heard(&left), 8000) && near(&heard(&right), -2000));
+        let mut together = Sink::new(2, media::Sink::Rtp { to, others: None }, &recorder).expect("a sink");
+        together.take(frames());
+        assert!(near(&heard(&left), 6000));
     }
 }

@@ -71,20 +71,11 @@ pub struct Known {
 
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    pub package: Package,
-    pub watched: Watched,
+    pub of: New,
     /// The interface that watches.
     pub watcher: String,
-    pub flow: Flow,
-    pub call_id: String,
-    /// `From` and `To` of our requests.
-    pub local: String,
-    pub remote: String,
-    pub target: String,
-    pub routes: Vec<String>,
-    pub remote_cseq: u32,
+    /// Number of our last request.
     pub cseq: u32,
-    pub expires: DateTime<Utc>,
     version: u32,
     told: Vec<Body>,
 }
@@ -140,30 +131,15 @@ impl Subscriptions {
         }
         self.next += 1;
         let id = self.next;
-        let n = make(id);
-        let fresh = Subscription {
-            package: n.package,
-            watched: n.watched,
-            watcher: watcher.to_owned(),
-            flow: n.flow,
-            call_id: n.call_id,
-            local: n.local,
-            remote: n.remote,
-            target: n.target,
-            routes: n.routes,
-            remote_cseq: n.cseq,
-            cseq: 0,
-            expires: n.expires,
-            version: 0,
-            told: Vec::new(),
-        };
+        let (of, watcher) = (make(id), watcher.to_owned());
+        let fresh = Subscription { of, watcher, cseq: 0, version: 0, told: Vec::new() };
         self.all.insert(id, fresh);
         Ok(id)
     }
 
     /// What everybody is watched for, each once.
     pub fn watched(&self) -> std::collections::BTreeSet<Watched> {
-        self.all.values().map(|s| s.watched.clone()).collect()
+        self.all.values().map(|s| s.of.watched.clone()).collect()
     }
 
     /// What has changed since watchers were told, and subscriptions that have ended.
@@ -172,8 +148,8 @@ impl Subscriptions {
         ids.into_iter()
             .filter_map(|id| {
                 let s = self.all.get(&id)?;
-                let ended = s.expires <= now;
-                match known.get(&s.watched) {
+                let ended = s.of.expires <= now;
+                match known.get(&s.of.watched) {
                     // Whoever was watched is no more.
                     None => self.end(id, "noresource"),
                     Some(_) if ended => self.end(id, "timeout"),
@@ -196,8 +172,8 @@ impl Subscriptions {
     /// Tells a watcher: what has changed, or everything if `all`.
     pub fn tell(&mut self, id: u64, now: DateTime<Utc>, known: &Known, all: bool) -> Option<Notify> {
         let s = self.all.get_mut(&id)?;
-        let fresh = bodies(s.package, &s.watched, known);
-        let bodies: Vec<Body> = match (all, s.package) {
+        let fresh = bodies(s.of.package, &s.of.watched, known);
+        let bodies: Vec<Body> = match (all, s.of.package) {
             (true, _) => fresh.clone(),
             // Each feature is told by itself.
             (false, Package::AsFeatureEvent) => {
@@ -213,23 +189,25 @@ impl Subscriptions {
         let version = s.version;
         s.version += 1;
         let bodies = bodies.into_iter().map(|(t, b)| (t, b.replace(VERSION, &version.to_string()))).collect();
-        let left = (s.expires - now).num_seconds().max(0);
+        let left = (s.of.expires - now).num_seconds().max(0);
         Some(Notify { id, state: format!("active;expires={left}"), bodies })
     }
 }
 
-/// What a subscription begins with.
+/// What a SUBSCRIBE says.
 #[derive(Debug, Clone)]
 pub struct New {
     pub package: Package,
     pub watched: Watched,
     pub flow: Flow,
     pub call_id: String,
+    /// `From` and `To` of our requests.
     pub local: String,
     pub remote: String,
     pub target: String,
     pub routes: Vec<String>,
-    pub cseq: u32,
+    /// Number of the peer's last request.
+    pub remote_cseq: u32,
     pub expires: DateTime<Utc>,
 }
 
@@ -400,7 +378,7 @@ mod tests {
             remote: String::new(),
             target: String::new(),
             routes: Vec::new(),
-            cseq: 1,
+            remote_cseq: 1,
             expires: NOW + Duration::from_secs(60),
         };
         let id = all.add("100@d", new).expect("room");

@@ -22,7 +22,7 @@ use domain::{
         route::{self, Mode, Outcome, Query},
     },
 };
-use kit::{Address, Vault};
+use kit::{Address, MARK, Vault};
 use strum::IntoStaticStr;
 
 use crate::{
@@ -258,7 +258,12 @@ pub struct Call {
 
 impl Call {
     pub fn new(address: Address, incoming: Incoming, now: DateTime<Utc>) -> Self {
-        let (origin, b, domains) = (incoming.leg, incoming.dialled.clone(), vec![incoming.domain.clone()]);
+        // A code may hold a password, which is nobody's to read.
+        let b = match service::code(&incoming.dialled) {
+            Some(Code::Join(manager, _)) => format!("*72*{manager}*{MARK}#"),
+            _ => incoming.dialled.clone(),
+        };
+        let (origin, domains) = (incoming.leg, vec![incoming.domain.clone()]);
         Self {
             address,
             origin,

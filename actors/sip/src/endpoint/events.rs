@@ -96,13 +96,13 @@ impl Shared {
             Some(tag) => {
                 let known = number_of(&tag).and_then(|n| Some((n, self.subscriptions.get_mut(n)?)));
                 let same = known.filter(|(_, s)| {
-                    s.call_id == message.call_id() && s.local.ends_with(&tag) && s.watcher == watcher
+                    s.of.call_id == message.call_id() && s.of.local.ends_with(&tag) && s.watcher == watcher
                 });
                 let (n, s) = same.ok_or((481, vec![]))?;
-                if number <= s.remote_cseq {
+                if number <= s.of.remote_cseq {
                     return Err((500, vec![]));
                 }
-                (s.remote_cseq, s.flow, s.expires) = (number, flow, expires);
+                (s.of.remote_cseq, s.of.flow, s.of.expires) = (number, flow, expires);
                 n
             }
             None => {
@@ -122,7 +122,7 @@ impl Shared {
                         .iter()
                         .map(ToString::to_string)
                         .collect(),
-                    cseq: number,
+                    remote_cseq: number,
                     expires,
                 };
                 self.subscriptions.add(&watcher, new).map_err(|e| warned(503, &e.to_string()))?
@@ -145,8 +145,8 @@ impl Shared {
     /// 200, and the first notification.
     fn subscribed(&mut self, id: Id, message: &Message, subscription: u64, seconds: u32) {
         let Some(s) = self.subscriptions.get(subscription) else { return };
-        let (watched, local) = (s.watched.clone(), s.local.clone());
-        let (now, flow) = (self.now(), s.flow);
+        let (watched, local) = (s.of.watched.clone(), s.of.local.clone());
+        let (now, flow) = (self.now(), s.of.flow);
         let tag = local.rsplit("tag=").next().map(str::to_owned);
         let contact = self.agent.contact(flow);
         let response = agent::reply(message, 200, tag.as_deref())
@@ -189,7 +189,8 @@ impl Shared {
             let mut shared = shared.borrow_mut();
             match done {
                 Ok(()) => {
-                    let left = shared.subscriptions.get(subscription).map(|s| s.expires - shared.now().wall);
+                    let left =
+                        shared.subscriptions.get(subscription).map(|s| s.of.expires - shared.now().wall);
                     let seconds = left.map_or(0, |l| l.num_seconds().max(1));
                     shared.subscribed(id, &message, subscription, u32::try_from(seconds).unwrap_or(EXPIRES));
                 }
@@ -215,6 +216,7 @@ impl Shared {
         }) else {
             return;
         };
+        let (cseq, s) = (s.cseq.max(1), s.of);
         let package: &'static str = s.package.into();
         let now = self.now();
         let sent = self.agent.send(now, s.flow, |via, contact| {
@@ -225,7 +227,7 @@ impl Shared {
                 .with(Name::From, s.local)
                 .with(Name::To, s.remote)
                 .with(Name::CallId, s.call_id)
-                .with(Name::CSeq, format!("{} NOTIFY", s.cseq.max(1)))
+                .with(Name::CSeq, format!("{cseq} NOTIFY"))
                 .with(Name::Contact, contact)
                 .with(Name::Event, package)
                 .with(Name::SubscriptionState, state);
