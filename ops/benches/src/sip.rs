@@ -172,5 +172,9 @@ pub fn kamailio(directory: &Path) -> Seen {
             .chain(children.split_whitespace().filter_map(|c| c.parse().ok()))
             .collect();
     }
-    Peer { pids, port, caller, callee }.measure(directory)
+    let seen = Peer { pids, port, caller, callee }.measure(directory);
+    // Asked, it takes its workers with it; killed, it would leave them.
+    let _ = Command::new("kill").arg(parent.to_string()).status();
+    let _ = server.0.wait();
+    seen
 }
