@@ -9,7 +9,8 @@ use std::{
 };
 
 use support::{
-    Node, calls,
+    Node,
+    calls::{self, until},
     phones::{self, PATIENCE, Sipp, SoftPhone},
 };
 
@@ -23,13 +24,6 @@ fn estate(digest: &str) -> Node {
 
 fn registered(node: &Node) -> Vec<serde_json::Value> {
     serde_json::from_str(&node.ok("domain/voip.test/sip/user/registered --json")).expect("rows")
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-    }
 }
 
 #[test]
@@ -517,14 +511,14 @@ fn phones_watch_each_other_and_switch_services_from_their_menus() {
     // A lamp follows a call; it ends where it began.
     let lamp = Sipp::start("watch.xml", node.sip(), &["-m", "1"]);
     let subscribed = |count: u64| node.endpoint()["subscriptions"].as_u64().is_some_and(|n| n >= count);
-    calls::until("the lamp watches", || subscribed(2));
+    until("the lamp watches", || subscribed(2));
     let mut other = SoftPhone::baresip(node.sip(), "102", "udp", "Geheim77", "", Some(&low));
     other.says("200 OK");
     let told = || node.endpoint()["notifications"].as_u64().unwrap_or_default();
     let before = told();
     watched.types("/dial sip:102@voip.test");
     // The lamp, and the list of the watching phone, which does not care for calls that ring.
-    calls::until("the lamp blinks", || told() > before);
+    until("the lamp blinks", || told() > before);
     other.types("/accept");
     watched.says("Call established");
     calls::talked(&node, 2);
@@ -536,7 +530,7 @@ fn phones_watch_each_other_and_switch_services_from_their_menus() {
         let rows = node.rows("domain/voip.test/ss/list 110");
         rows.iter().any(|r| r["service"] == "dnd" && r["active"] == true)
     };
-    calls::until("do not disturb is on", dnd);
+    until("do not disturb is on", dnd);
     node.ok("domain/voip.test/ss/dnd/deactivate 110");
     key.ends();
 }

@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use media::{
     sdp::{self, Remote},
     session::{Agreed, Session},
+    sound::Library,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -16,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(!codecs.is_empty() && codecs.iter().all(|c| c.payload != events));
     }
     let now = Instant::now();
-    let mut session = Session::new(Arc::from([7i16; 160]), -30, now);
+    let mut session = Session::new(Arc::new(Library::new(Arc::from([7i16; 160]))), -30, now);
     let peer = ([127, 0, 0, 1], 4000).into();
     for leg in [LegId(1), LegId(2)] {
         session.add(now, leg, 7);

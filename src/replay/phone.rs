@@ -9,7 +9,7 @@ use sip::{
     agent::{Adopted, Agent, Now, Offers, Output, Way, reply},
     digest::Login,
     net::Port,
-    transaction::{Flow, Id, Transport},
+    transaction::{Flow, Id},
     wire::{
         message::{Message, Method, Name},
         uri::Uri,
@@ -67,16 +67,13 @@ fn holds(sdp: &Option<Bytes>) -> bool {
 
 impl Phone {
     fn flow(&self) -> Flow {
-        Flow { transport: Transport::Udp, peer: self.server, connection: 0 }
+        Flow::udp(self.server)
     }
 
     fn register(&mut self, now: Now, challenge: Option<&Message>) {
         let (user, domain, at) = (self.user.clone(), self.domain.clone(), self.at);
         let uri = format!("sip:{domain}");
-        let proof = challenge.and_then(|c| {
-            let challenges = c.all(&Name::WwwAuthenticate).map(|h| &**h);
-            self.login.as_ref()?.answer(challenges, "REGISTER", &uri, self.next)
-        });
+        let proof = challenge.and_then(|c| self.login.as_ref()?.proof(c, "REGISTER", &uri, self.next));
         self.next += 1;
         let (number, flow) = (self.next, self.flow());
         let id = self.agent.send(now, flow, |via, _| {
@@ -89,8 +86,8 @@ impl Phone {
                 .with(Name::CSeq, format!("{number} REGISTER"))
                 .with(Name::Contact, format!("<sip:{user}@{at}>"))
                 .with(Name::Expires, "3600");
-            if let Some(proof) = proof {
-                register.push(Name::Authorization, proof);
+            if let Some((name, value)) = proof {
+                register.push(name, value);
             }
             register
         });
@@ -322,7 +319,7 @@ impl Wired {
                     }
                     while let Ok((length, from)) = self.port.take(&mut buffer) {
                         let bytes = Bytes::copy_from_slice(&buffer[..length]);
-                        let flow = Flow { transport: Transport::Udp, peer: from, connection: 0 };
+                        let flow = Flow::udp(from);
                         self.phone.borrow_mut().agent.receive(self.now(), &bytes, flow);
                     }
                 }

@@ -67,7 +67,7 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             "domain/{domain}/call/end",
             "ends a call",
             "завершить вызов",
-            with!(s, |s, call| end(&s, &call)),
+            with!(s, |s, call| tell(&s, &call, CallMsg::End)),
         )
         .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
         .names(calls.clone())
@@ -76,7 +76,7 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             "domain/{domain}/call/record/start",
             "records a call into a WAV file, its first party on the left, all others on the right",
             "записывать вызов в файл WAV: слева первый участник, справа остальные",
-            with!(s, |s, call| record(&s, &call, true)),
+            with!(s, |s, call| start_recording(&s, &call)),
         )
         .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
         .names(calls.clone()),
@@ -84,7 +84,7 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             "domain/{domain}/call/record/stop",
             "records a call no more",
             "прекратить запись вызова",
-            with!(s, |s, call| record(&s, &call, false)),
+            with!(s, |s, call| tell(&s, &call, CallMsg::Record(None))),
         )
         .arg("call", Kind::Text, "its identity, as call/list shows it", "идентификатор вызова")
         .names(calls.clone()),
@@ -183,14 +183,15 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
 /// Largest file of records that is printed, bytes.
 const PRINTED: u64 = 16 << 20;
 
-fn directory(s: &Services, domain: &str) -> Result<PathBuf, CommandError> {
+/// Where a domain's files of a kind are.
+fn directory(s: &Services, kind: &str, domain: &str) -> Result<PathBuf, CommandError> {
     let none = || CommandError::Failed("this node keeps no files".into());
-    s.files.as_ref().map(|d| d.join("cdr").join(domain)).ok_or_else(none)
+    s.files.as_ref().map(|d| d.join(kind).join(domain)).ok_or_else(none)
 }
 
 /// Name, size and time of each file, the newest last.
 fn listed(s: &Services, domain: &str) -> Result<Vec<(String, u64, std::time::SystemTime)>, CommandError> {
-    let all = match std::fs::read_dir(directory(s, domain)?) {
+    let all = match std::fs::read_dir(directory(s, "cdr", domain)?) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         all => all.map_err(CommandError::failed)?,
     };
@@ -220,7 +221,7 @@ fn show(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let found = listed(s, domain)?.into_iter().find(|(n, ..)| n == name);
     let none = || CommandError::Failed(format!("there is no file {name}; cdr/files shows all"));
     let (name, size, _) = found.ok_or_else(none)?;
-    let path = directory(s, domain)?.join(name);
+    let path = directory(s, "cdr", domain)?.join(name);
     if size > PRINTED {
         return Err(CommandError::Failed(format!(
             "it is larger than {PRINTED} bytes; read it at {}",
@@ -259,26 +260,21 @@ fn in_progress(board: &Board, call: &Call) -> Option<Address> {
     Address::new(&found.call).ok()
 }
 
-fn end(s: &Services, call: &Call) -> Result<Output, CommandError> {
+/// Tells the call in progress something.
+fn tell(s: &Services, call: &Call, message: CallMsg) -> Result<Output, CommandError> {
     let none = || CommandError::Failed(format!("there is no call {}; call/list shows all", call.get("call")));
     let found = in_progress(&s.board, call).ok_or_else(none)?;
     let mailbox = s.node.registry().lookup::<CallMsg>(&found).map_err(CommandError::failed)?;
-    mailbox.tell(CallMsg::End).map_err(|e| CommandError::Failed(e.to_string()))?;
+    mailbox.tell(message).map_err(|e| CommandError::Failed(e.to_string()))?;
     Ok(Output::ok())
 }
 
-fn record(s: &Services, call: &Call, on: bool) -> Result<Output, CommandError> {
-    let none = || CommandError::Failed(format!("there is no call {}; call/list shows all", call.get("call")));
-    let found = in_progress(&s.board, call).ok_or_else(none)?;
-    let nowhere = || CommandError::Failed("this node keeps no files".into());
-    let directory =
-        s.files.as_ref().map(|d| d.join("recordings").join(call.var("domain"))).ok_or_else(nowhere)?;
+fn start_recording(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let directory = directory(s, "recordings", call.var("domain"))?;
     let stamp = s.node.clock().now().with_timezone(&chrono::Local).format("%Y%m%d_%H%M%S");
-    let file = directory.join(format!("{stamp}_{}.wav", id(found.as_str())));
-    let mailbox = s.node.registry().lookup::<CallMsg>(&found).map_err(CommandError::failed)?;
-    let text = if on { file.display().to_string() } else { "ok".to_owned() };
-    mailbox.tell(CallMsg::Record(on.then_some(file))).map_err(|e| CommandError::Failed(e.to_string()))?;
-    Ok(Output::text(text))
+    let file = directory.join(format!("{stamp}_{}.wav", call.get("call")));
+    tell(s, call, CallMsg::Record(Some(file.clone())))?;
+    Ok(Output::text(file.display().to_string()))
 }
 
 fn meetings(board: &Board, call: &Call) -> Output {

@@ -115,7 +115,6 @@ impl Guard {
                 };
                 let mut guard =
                     Self { seals: None, handshaking: Some(Box::new(handshaking)), peer, out: Vec::new() };
-                guard.begin(now)?;
                 guard.timeout(now)?;
                 Ok(guard)
             }
@@ -125,14 +124,12 @@ impl Guard {
     /// The same handshake with another way to the peer (an ICE restart).
     pub fn renew(&mut self, now: Instant, settled: &Settled, remote: SocketAddr) -> Result<(), GuardError> {
         let mut fresh = Self::new(now, settled, remote)?;
-        if let (Some(old), Some(new)) = (&mut self.handshaking, fresh.handshaking.take())
-            && old.fingerprint == new.fingerprint
-            && old.active == new.active
-        {
-            old.ice = new.ice;
-            return Ok(());
+        match (&mut self.handshaking, &mut fresh.handshaking) {
+            (Some(old), Some(new)) if old.fingerprint == new.fingerprint && old.active == new.active => {
+                old.ice = new.ice.take();
+            }
+            _ => *self = fresh,
         }
-        *self = Self::new(now, settled, remote)?;
         Ok(())
     }
 
@@ -156,16 +153,15 @@ impl Guard {
         self.out.drain(..)
     }
 
-    fn begin(&mut self, now: Instant) -> Result<(), GuardError> {
-        let Some(h) = &mut self.handshaking else { return Ok(()) };
+    /// The handshake begins when the peer is known, or waits for it.
+    fn begin(&mut self, now: Instant) {
+        let Some(h) = &mut self.handshaking else { return };
         if h.dtls.is_none() && (self.peer.is_some() || !h.active) {
-            let config =
-                dimpl::Config::builder().build().map_err(|e| GuardError::Handshake(e.to_string()))?;
-            let mut dtls = dimpl::Dtls::new_auto(Arc::new(config), h.identity.certificate.clone(), now);
+            let mut dtls =
+                dimpl::Dtls::new_auto(h.identity.dtls.clone(), h.identity.certificate.clone(), now);
             dtls.set_active(h.active);
             h.dtls = Some(dtls);
         }
-        Ok(())
     }
 
     /// A datagram from the leg's peer.
@@ -179,7 +175,6 @@ impl Guard {
         match data.first() {
             Some(0..=3) => {
                 self.stun(now, from, data);
-                self.begin(now)?;
                 self.timeout(now)?;
                 Ok(None)
             }
@@ -233,7 +228,7 @@ impl Guard {
                 }
             }
         }
-        self.begin(now)?;
+        self.begin(now);
         let (Some(h), Some(peer)) = (&mut self.handshaking, self.peer) else { return Ok(()) };
         let Some(dtls) = &mut h.dtls else { return Ok(()) };
         dtls.handle_timeout(now).map_err(|e| GuardError::Handshake(e.to_string()))?;

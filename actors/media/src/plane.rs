@@ -29,7 +29,7 @@ use crate::{
     sealing::{self, Identity, Key, Ours, Sealing, Suite},
     session::{Agreed, VideoAgreed},
     sink::recorder,
-    sound,
+    sound::{self, Library},
     thread::{Command, Means, Stream, serve},
 };
 
@@ -55,12 +55,12 @@ pub struct Settings {
 pub enum PlaneError {
     #[error("a thread for media: {0}")]
     Thread(#[from] std::io::Error),
-    #[error("music on hold, {0}: {1}")]
-    Music(PathBuf, sound::SoundError),
+    #[error("{0}: {1}")]
+    Sound(PathBuf, sound::SoundError),
     #[error("announcements, {0}: {1}")]
     Announcements(PathBuf, std::io::Error),
-    #[error("a certificate for DTLS: {0}")]
-    Identity(#[from] rcgen::Error),
+    #[error("who we are in DTLS: {0}")]
+    Identity(#[from] sealing::IdentityError),
     #[error("media ports {0}-{1} are no range of pairs")]
     Ports(u16, u16),
 }
@@ -75,15 +75,16 @@ pub struct Plane {
     announcements: Arc<BTreeMap<u8, PathBuf>>,
 }
 
-/// The announcements of a directory, by cause. One that cannot be played is an error now, not in a call.
-fn announcements(directory: &Path) -> Result<BTreeMap<u8, PathBuf>, PlaneError> {
+/// The announcements of a directory, by cause. One that cannot be played is an error now, not in a call; what they say is
+/// kept in the library.
+fn announcements(directory: &Path, library: &mut Library) -> Result<BTreeMap<u8, PathBuf>, PlaneError> {
     let failed = |e| PlaneError::Announcements(directory.to_owned(), e);
     let mut all = BTreeMap::new();
     for file in std::fs::read_dir(directory).map_err(failed)? {
         let path = file.map_err(failed)?.path();
         let cause = path.file_stem().and_then(|s| s.to_str()?.parse().ok());
         if let Some(cause) = cause.filter(|_| path.extension().is_some_and(|e| e == "wav")) {
-            sound::wav(&path).map_err(|e| PlaneError::Music(path.clone(), e))?;
+            library.keep(&path).map_err(|e| PlaneError::Sound(path.clone(), e))?;
             all.insert(cause, path);
         }
     }
@@ -100,12 +101,14 @@ impl Plane {
             return Err(PlaneError::Ports(first, last));
         }
         let music = match &settings.music {
-            Some(path) => sound::wav(path).map_err(|e| PlaneError::Music(path.clone(), e))?,
+            Some(path) => sound::wav(path).map_err(|e| PlaneError::Sound(path.clone(), e))?,
             None => sound::music(),
         };
-        let announcements =
-            settings.announcements.as_deref().map(announcements).transpose()?.unwrap_or_default();
-        let means = Means { music, threshold: settings.silence_threshold, recorder: recorder()? };
+        let mut library = Library::new(music);
+        let announcements = settings.announcements.as_deref().map(|d| announcements(d, &mut library));
+        let announcements = announcements.transpose()?.unwrap_or_default();
+        let library = Arc::new(library);
+        let means = Means { library, threshold: settings.silence_threshold, recorder: recorder()? };
         let mut threads = Vec::new();
         for number in 0..settings.threads.max(1) {
             let (tx, rx) = mpsc::channel(WAITING);

@@ -169,6 +169,15 @@ fn fingerprint(value: &str) -> Option<Fingerprint> {
 pub struct Identity {
     pub certificate: dimpl::DtlsCertificate,
     pub fingerprint: Fingerprint,
+    pub dtls: Arc<dimpl::Config>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    #[error("its settings: {0}")]
+    Settings(#[from] dimpl::Error),
 }
 
 impl std::fmt::Debug for Identity {
@@ -178,13 +187,14 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    pub fn new() -> Result<Self, rcgen::Error> {
+    pub fn new() -> Result<Self, IdentityError> {
         let made = rcgen::generate_simple_self_signed(["hypha".to_owned()])?;
         let certificate = made.cert.der().to_vec();
         let fingerprint = Sha256::digest(&certificate).into();
         let certificate =
             dimpl::DtlsCertificate { certificate, private_key: made.signing_key.serialize_der() };
-        Ok(Self { certificate, fingerprint })
+        let dtls = Arc::new(dimpl::Config::builder().build()?);
+        Ok(Self { certificate, fingerprint, dtls })
     }
 }
 

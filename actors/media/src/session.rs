@@ -23,7 +23,7 @@ use crate::{
     rtp::{Packet, TelephoneEvent},
     sdp::Codec,
     sealing::Settled,
-    sound::{self, FRAME, Sound},
+    sound::{self, FRAME, Library, Sound},
 };
 use party::{Party, Pressing, Stream, TOO_MANY, press_on};
 use report::{compound, ntp_middle, report};
@@ -83,7 +83,7 @@ pub struct Session {
     taps: BTreeMap<u64, LegId>,
     /// Below this level a party of a conference is not mixed in, dBFS.
     threshold: i8,
-    music: Arc<[i16]>,
+    library: Arc<Library>,
     started: Instant,
     out: Vec<Out>,
 }
@@ -98,9 +98,9 @@ fn guarded<T>(leg: LegId, guard: &mut Option<Guard>, done: Result<T, GuardError>
 }
 
 impl Session {
-    pub fn new(music: Arc<[i16]>, threshold: i8, now: Instant) -> Self {
+    pub fn new(library: Arc<Library>, threshold: i8, now: Instant) -> Self {
         let (parties, taps) = (BTreeMap::new(), BTreeMap::new());
-        Self { parties, taps, threshold, music, started: now, out: Vec::new() }
+        Self { parties, taps, threshold, library, started: now, out: Vec::new() }
     }
 
     /// Listens in from now on: `left` is apart from all others.
@@ -167,16 +167,15 @@ impl Session {
     }
 
     pub fn hear(&mut self, leg: LegId, source: Source) {
-        let music = self.music.clone();
         let Some(party) = self.parties.get_mut(&leg) else { return };
         if party.source == source {
             return;
         }
         party.told_played = false;
         party.sound = match &source {
-            Source::Music => Some(Sound::new(music, true)),
+            Source::Music => Some(Sound::new(self.library.music(), true)),
             Source::Tone(tone) => Some(sound::tone(*tone)),
-            Source::File { path, repeat } => match sound::wav(path) {
+            Source::File { path, repeat } => match self.library.file(path) {
                 Ok(samples) => Some(Sound::new(samples, *repeat)),
                 Err(e) => {
                     tracing::warn!(path = %path.display(), error = %e, "an announcement cannot be played");

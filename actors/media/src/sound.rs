@@ -1,6 +1,11 @@
 //! Sounds of our own, 8000 samples a second: tones, music, files; and keys heard in-band.
 
-use std::{f32::consts::TAU, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    f32::consts::TAU,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use call::media::Tone;
 
@@ -72,6 +77,33 @@ pub fn wav(path: &Path) -> Result<Arc<[i16]>, SoundError> {
     let all: Vec<i16> = reader.samples::<i16>().collect::<Result<_, _>>()?;
     let mean = |c: &[i16]| (c.iter().map(|s| i32::from(*s)).sum::<i32>() / c.len() as i32) as i16;
     Ok(all.chunks(together).map(mean).collect())
+}
+
+/// What is read once: calls hear it again and again, and the threads they are heard on wait for no disk.
+#[derive(Debug, Clone)]
+pub struct Library {
+    music: Arc<[i16]>,
+    files: HashMap<PathBuf, Arc<[i16]>>,
+}
+
+impl Library {
+    pub fn new(music: Arc<[i16]>) -> Self {
+        Self { music, files: HashMap::new() }
+    }
+
+    pub fn keep(&mut self, path: &Path) -> Result<(), SoundError> {
+        self.files.insert(path.to_owned(), wav(path)?);
+        Ok(())
+    }
+
+    pub fn music(&self) -> Arc<[i16]> {
+        self.music.clone()
+    }
+
+    /// A file that is kept, or one that is read now.
+    pub fn file(&self, path: &Path) -> Result<Arc<[i16]>, SoundError> {
+        self.files.get(path).map_or_else(|| wav(path), |samples| Ok(samples.clone()))
+    }
 }
 
 fn sine(frequency: f32, seconds: f32, volume: f32) -> impl Iterator<Item = i16> {

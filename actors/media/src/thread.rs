@@ -18,6 +18,7 @@ use crate::{
     ports::Pair,
     session::{Agreed, Out, Session},
     sink::{Page, Sink},
+    sound::Library,
 };
 
 /// Between two reports to a peer.
@@ -258,7 +259,7 @@ impl Hosted {
 /// What sessions of a thread share.
 #[derive(Clone)]
 pub(crate) struct Means {
-    pub music: Arc<[i16]>,
+    pub library: Arc<Library>,
     /// Below it there is silence, dBFS.
     pub threshold: i8,
     pub recorder: Sender<Page>,
@@ -284,7 +285,7 @@ fn carry_out(
     match command {
         Command::Open { session, events } => {
             let hosted = Rc::new(Hosted {
-                core: RefCell::new(Session::new(means.music.clone(), means.threshold, now())),
+                core: RefCell::new(Session::new(means.library.clone(), means.threshold, now())),
                 lines: RefCell::default(),
                 sinks: RefCell::default(),
                 events,

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::wire::message::{Message, Name};
+
 /// How long a nonce is taken.
 const LIFETIME: Duration = Duration::from_secs(300);
 /// Nonces whose counts are remembered; when there are more, all of them are stale.
@@ -159,6 +161,16 @@ pub struct Login {
 }
 
 impl Login {
+    /// The header that answers a 401 or 407.
+    pub fn proof(&self, challenge: &Message, method: &str, uri: &str, cnonce: u64) -> Option<(Name, String)> {
+        let (asks, answers) = match challenge.code()? {
+            401 => (Name::WwwAuthenticate, Name::Authorization),
+            _ => (Name::ProxyAuthenticate, Name::ProxyAuthorization),
+        };
+        let challenges = challenge.all(&asks).map(|c| &**c);
+        Some((answers, self.answer(challenges, method, uri, cnonce)?))
+    }
+
     /// The answer to a neighbour's challenges, to the strongest of them that we know.
     pub fn answer<'c>(
         &self,

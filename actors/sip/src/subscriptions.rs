@@ -4,11 +4,7 @@
 //!
 //! They live in memory: after a restart a phone's next refresh gets 481, and it subscribes anew (RFC 6665, 4.1.2.2).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use call::service::Service;
 use chrono::{DateTime, Utc};
@@ -75,7 +71,7 @@ pub struct Subscription {
     /// The interface that watches.
     pub watcher: String,
     /// Number of our last request.
-    pub cseq: u32,
+    cseq: u32,
     version: u32,
     told: Vec<Body>,
 }
@@ -84,9 +80,11 @@ pub struct Subscription {
 pub type Body = (&'static str, String);
 
 /// A request to send.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Notify {
     pub id: u64,
+    pub of: New,
+    pub cseq: u32,
     /// `Subscription-State`
     pub state: String,
     pub bodies: Vec<Body>,
@@ -94,8 +92,7 @@ pub struct Notify {
 
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    all: HashMap<u64, Subscription>,
-    ended: HashMap<u64, Subscription>,
+    all: BTreeMap<u64, Subscription>,
     next: u64,
 }
 
@@ -160,13 +157,14 @@ impl Subscriptions {
     }
 
     fn end(&mut self, id: u64, reason: &str) -> Option<Notify> {
-        self.ended.insert(id, self.all.remove(&id)?);
-        Some(Notify { id, state: format!("terminated;reason={reason}"), bodies: Vec::new() })
-    }
-
-    /// A subscription that has ended, for its last words.
-    pub fn take_ended(&mut self, id: u64) -> Option<Subscription> {
-        self.ended.remove(&id)
+        let Subscription { of, cseq, .. } = self.all.remove(&id)?;
+        Some(Notify {
+            id,
+            of,
+            cseq: cseq + 1,
+            state: format!("terminated;reason={reason}"),
+            bodies: Vec::new(),
+        })
     }
 
     /// Tells a watcher: what has changed, or everything if `all`.
@@ -188,9 +186,11 @@ impl Subscriptions {
         s.told = fresh;
         let version = s.version;
         s.version += 1;
+        s.cseq += 1;
         let bodies = bodies.into_iter().map(|(t, b)| (t, b.replace(VERSION, &version.to_string()))).collect();
         let left = (s.of.expires - now).num_seconds().max(0);
-        Some(Notify { id, state: format!("active;expires={left}"), bodies })
+        let (of, cseq) = (s.of.clone(), s.cseq);
+        Some(Notify { id, of, cseq, state: format!("active;expires={left}"), bodies })
     }
 }
 
@@ -358,7 +358,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::transaction::Transport;
 
     const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
@@ -368,7 +367,7 @@ mod tests {
 
     fn subscribed(package: Package) -> (Subscriptions, u64) {
         let mut all = Subscriptions::default();
-        let flow = Flow { transport: Transport::Udp, peer: ([127, 0, 0, 1], 5060).into(), connection: 0 };
+        let flow = Flow::udp(([127, 0, 0, 1], 5060).into());
         let new = |_| New {
             package,
             watched: watched(),
@@ -395,7 +394,7 @@ mod tests {
         let mut known = Known::default();
         let first = all.tell(id, NOW, &known, true).expect("at first everything");
         assert!(first.bodies[0].1.contains("version=\"0\"") && first.state == "active;expires=60");
-        assert_eq!(all.changes(NOW, &of(&known)), []);
+        assert!(all.changes(NOW, &of(&known)).is_empty());
         known.dialogs.push(Dialog { id: "1".into(), state: "early", initiator: false, remote: "<7>".into() });
         let told = all.changes(NOW, &of(&known));
         assert!(told[0].bodies[0].1.contains("version=\"1\""), "{told:?}");
@@ -405,6 +404,7 @@ mod tests {
         assert!(roxmltree::Document::parse(&told[0].bodies[0].1).is_ok());
         let ended = all.changes(NOW + Duration::from_secs(60), &of(&known));
         assert_eq!((ended[0].state.as_str(), all.len()), ("terminated;reason=timeout", 0));
+        assert_eq!([first.cseq, told[0].cseq, ended[0].cseq], [1, 2, 3], "each is a request of its own");
     }
 
     #[test]

@@ -57,6 +57,13 @@ pub struct Flow {
     pub connection: u64,
 }
 
+impl Flow {
+    /// A datagram's.
+    pub fn udp(peer: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, peer, connection: 0 }
+    }
+}
+
 impl std::fmt::Display for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.transport, self.peer)

@@ -124,7 +124,7 @@ impl Call {
         world: &mut World<'_>,
     ) {
         dial.callee = Some((domain.clone(), alias.clone()));
-        let has = |s| service::active(world.picture, world.now, &domain, &alias, s);
+        let has = |s| world.active(&domain, &alias, s);
         if has(Service::Cfu).is_some() {
             return self.forward(dial, Service::Cfu, Cause::UNSPECIFIED, world);
         }
@@ -232,7 +232,7 @@ impl Call {
         let Some((domain, alias)) = dial.callee.take() else {
             return self.failed_for_good(dial, cause, None, world);
         };
-        let options = service::active(world.picture, world.now, &domain, &alias, service);
+        let options = world.active(&domain, &alias, service);
         let number = options.and_then(|o| o.options.get("number").cloned());
         let looped = |n: &String| dial.diverted.len() >= DIVERSIONS || dial.diverted.contains(n);
         let Some(number) = number.filter(|n| !n.is_empty() && !looped(n) && *n != alias) else {
@@ -266,9 +266,10 @@ impl Call {
             Cause::ABSENT | Cause::TIMER | Cause::OUT_OF_ORDER => Service::Cfos,
             _ => return self.failed_for_good(dial, cause, status, world),
         };
-        let wants = dial.callee.as_ref().is_some_and(|(domain, alias)| {
-            service::active(world.picture, world.now, domain, alias, service).is_some()
-        });
+        let wants = dial
+            .callee
+            .as_ref()
+            .is_some_and(|(domain, alias)| world.active(domain, alias, service).is_some());
         match wants {
             true => self.forward(dial, service, cause, world),
             false => self.failed_for_good(dial, cause, status, world),

@@ -30,7 +30,7 @@ impl Call {
             },
         };
         if let Some(alias) = &alias {
-            let has = |s| service::active(world.picture, world.now, name, alias, s).is_some();
+            let has = |s| world.active(name, alias, s).is_some();
             party.restricted |= has(Service::Clir);
             let apri = domain.aliases.get(alias).and_then(|a| a.properties.get("apri"));
             party.restricted |= apri.is_some_and(|v| v.shown() == "presentationRestricted");
@@ -106,7 +106,7 @@ impl Call {
                 Ok(())
             }
             Code::Conference => {
-                let own = service::active(world.picture, world.now, &domain, &alias, Service::Conference);
+                let own = world.active(&domain, &alias, Service::Conference);
                 if own.is_none() && self.meeting.is_none() {
                     return Err((Cause::NOT_SUBSCRIBED, "no conference service".into()));
                 }
@@ -119,9 +119,7 @@ impl Call {
                 Ok(())
             }
             Code::Meeting => {
-                if service::active(world.picture, world.now, &domain, &alias, Service::Teleconference)
-                    .is_none()
-                {
+                if world.active(&domain, &alias, Service::Teleconference).is_none() {
                     return Err((Cause::NOT_SUBSCRIBED, "no teleconference service".into()));
                 }
                 if !is_manager(world.picture, &domain, &alias) {
@@ -134,9 +132,7 @@ impl Call {
                 self.code(Code::Conference, domain, alias, world)
             }
             Code::Join(manager, password) => {
-                if service::active(world.picture, world.now, &domain, &manager, Service::Teleconference)
-                    .is_none()
-                {
+                if world.active(&domain, &manager, Service::Teleconference).is_none() {
                     return Err((Cause::UNALLOCATED, "no such meeting".into()));
                 }
                 if world.board.guessed(&domain, &manager, false, world.now) {
@@ -158,7 +154,7 @@ impl Call {
                 Ok(())
             }
             Code::Pickup(number) => {
-                if service::active(world.picture, world.now, &domain, &alias, Service::Pickup).is_none() {
+                if world.active(&domain, &alias, Service::Pickup).is_none() {
                     return Err((Cause::NOT_SUBSCRIBED, "no pickup service".into()));
                 }
                 let known = world.picture.domains.get(&domain).and_then(|d| d.aliases.get(&number));

@@ -21,6 +21,7 @@ use domain::{
         number::{Apri, Called, Calling},
         route::{self, Mode, Outcome, Query},
     },
+    state::ServiceState,
 };
 use kit::{Address, MARK, Vault};
 use strum::IntoStaticStr;
@@ -66,6 +67,13 @@ pub struct World<'w> {
     pub media: &'w mut dyn MediaSession,
     /// Opens passwords of meetings.
     pub vault: &'w dyn Vault,
+}
+
+impl World<'_> {
+    /// Options of a service that is active for this number now.
+    fn active(&self, domain: &str, alias: &str, service: Service) -> Option<ServiceState> {
+        service::active(self.picture, self.now, domain, alias, service)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]

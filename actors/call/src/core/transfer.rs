@@ -6,9 +6,7 @@ impl Call {
     pub(super) fn refer(&mut self, by: LegId, refer: Refer, world: &mut World<'_>) {
         let refuse = |me: &mut Self, status| me.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
         let may = self.legs.get(&by).is_some_and(|l| match &l.alias {
-            Some(alias) => {
-                service::active(world.picture, world.now, &l.domain, alias, Service::Ctr).is_some()
-            }
+            Some(alias) => world.active(&l.domain, alias, Service::Ctr).is_some(),
             None => true,
         });
         if !may {

@@ -21,7 +21,7 @@ fn agreed(port: u16, codec: usize) -> Agreed {
 
 fn session(codecs: &[usize]) -> (Session, Instant) {
     let now = Instant::now();
-    let mut s = Session::new(sound::music(), -30, now);
+    let mut s = Session::new(Arc::new(Library::new(sound::music())), -30, now);
     for (i, codec) in codecs.iter().enumerate() {
         let leg = LegId(i as u64 + 1);
         s.add(now, leg, 1000 * (i as u32 + 1));

@@ -139,16 +139,13 @@ impl Agent {
     }
 
     /// Sends our INVITE again with the answer to the peer's challenge, once.
-    pub(super) fn prove(&mut self, now: Now, id: LegId, code: u16, message: &Message) -> bool {
+    pub(super) fn prove(&mut self, now: Now, id: LegId, challenge: &Message) -> bool {
         let Some(leg) = self.legs.get_mut(&id).filter(|l| l.give_up.is_none()) else { return false };
         let Some((login, mut invite)) = leg.proof.take().map(|p| *p) else { return false };
-        let (asks, answers) = match code {
-            401 => (Name::WwwAuthenticate, Name::Authorization),
-            _ => (Name::ProxyAuthenticate, Name::ProxyAuthorization),
-        };
-        let challenges = message.all(&asks).map(|c| &**c);
         let cnonce = self.salt ^ id.0.rotate_left(32);
-        let Some(answer) = login.answer(challenges, "INVITE", invite.uri(), cnonce) else { return false };
+        let Some((name, value)) = login.proof(challenge, "INVITE", invite.uri(), cnonce) else {
+            return false;
+        };
         leg.cseq += 1;
         let (flow, number) = (leg.flow, leg.cseq);
         leg.ladder.add(now.wall, id, flow, "INVITE with credentials");
@@ -160,7 +157,7 @@ impl Agent {
                 _ => {}
             }
         }
-        invite.push(answers, answer);
+        invite.push(name, value);
         let transaction = self.transactions.request(now.at, invite, flow);
         if let Some(leg) = self.legs.get_mut(&id) {
             if let Some(before) = leg.invited.replace(transaction) {

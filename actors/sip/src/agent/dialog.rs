@@ -304,7 +304,7 @@ impl Agent {
                     None => self.event(id, LegEvent::Answered { sdp: body(message) }),
                 }
             }
-            401 | 407 if self.prove(now, id, code, message) => {}
+            401 | 407 if self.prove(now, id, message) => {}
             300..=399 => {
                 let contacts = message.all(&Name::Contact).filter_map(|c| address::list(c).ok()).flatten();
                 let to: Vec<String> = contacts
@@ -352,7 +352,7 @@ impl Agent {
             .ok()
             .and_then(|u| format!("{}:{}", u.host, u.port.unwrap_or(5060)).parse().ok());
         let Some(peer) = peer else { return };
-        let flow = Flow { transport: crate::transaction::Transport::Udp, peer, connection: 0 };
+        let flow = Flow::udp(peer);
         let number = message.cseq().map_or(1, |(n, _)| n);
         for (method, number) in [(Method::Ack, number), (Method::Bye, number + 1)] {
             let via = self.via(flow);

@@ -27,7 +27,7 @@ struct Net {
 }
 
 fn flow(of: usize) -> Flow {
-    Flow { transport: Transport::Udp, peer: ([127, 0, 0, 1], 5060 + of as u16).into(), connection: 0 }
+    Flow::udp(([127, 0, 0, 1], 5060 + of as u16).into())
 }
 
 impl Net {

@@ -86,6 +86,13 @@ impl Shared {
                     .ok_or((404, vec![]))?
             }
         };
+        let wanted = match message.content_type().as_deref() {
+            Some(FEATURE) if package == Package::AsFeatureEvent => {
+                let text = std::str::from_utf8(&message.body).map_err(|_| bad("the body is no text"))?;
+                Some(read_switch(text).map_err(|e| bad(&e.replace('"', "'")))?)
+            }
+            _ => None,
+        };
         let watched = Watched { domain: realm.to_owned(), alias };
         let watcher = user.iface.clone();
         let number = message.cseq().map_or(0, |(n, _)| n);
@@ -127,13 +134,6 @@ impl Shared {
                 };
                 self.subscriptions.add(&watcher, new).map_err(|e| warned(503, &e.to_string()))?
             }
-        };
-        let wanted = match message.content_type().as_deref() {
-            Some(FEATURE) if package == Package::AsFeatureEvent => {
-                let text = std::str::from_utf8(&message.body).map_err(|_| bad("the body is no text"))?;
-                Some(read_switch(text).map_err(|e| bad(&e.replace('"', "'")))?)
-            }
-            _ => None,
         };
         match wanted {
             Some(wanted) => self.switch(id, message.clone(), subscription, watched, wanted, watcher),
@@ -206,17 +206,8 @@ impl Shared {
     }
 
     fn notify(&mut self, notify: Notify) {
-        let Notify { id, state, bodies } = notify;
-        let ended = self.subscriptions.take_ended(id);
+        let Notify { id, of: s, cseq, state, bodies } = notify;
         let (body, kind) = joined(bodies);
-        let Some(s) = ended.or_else(|| {
-            let s = self.subscriptions.get_mut(id)?;
-            s.cseq += 1;
-            Some(s.clone())
-        }) else {
-            return;
-        };
-        let (cseq, s) = (s.cseq.max(1), s.of);
         let package: &'static str = s.package.into();
         let now = self.now();
         let sent = self.agent.send(now, s.flow, |via, contact| {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     agent::{MIN_SE, Offers, Way, session},
     health::TrunksHealth,
-    transaction::{Flow, Transport},
+    transaction::Flow,
     wire::{
         address,
         message::{Message, Name},
@@ -80,7 +80,7 @@ impl Trunks {
     ) -> Option<Way> {
         let peer = self.peer(picture, domain, trunk)?;
         let login = picture.domains.get(domain)?.trunks.get(trunk).and_then(|t| login(vault, domain, t));
-        let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
+        let flow = Flow::udp(peer);
         Some(Way {
             flow,
             uri: format!("sip:{}@{peer}", escape_user(number)),
@@ -110,6 +110,11 @@ impl Trunks {
         .filter(|h| h.parse::<IpAddr>().is_err())
         .collect()
     }
+}
+
+/// Every trunk, by its domain and name.
+pub(super) fn trunks(picture: &Picture) -> impl Iterator<Item = (String, String)> {
+    picture.domains.iter().flat_map(|(d, s)| s.trunks.keys().map(move |t| (d.clone(), t.clone())))
 }
 
 /// What a call is told of an INVITE, or the answer that refuses it.

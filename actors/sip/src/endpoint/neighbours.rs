@@ -4,7 +4,10 @@ use std::{cell::RefCell, collections::HashMap, rc::Weak};
 
 use bytes::Bytes;
 
-use super::{Shared, invite::property};
+use super::{
+    Shared,
+    invite::{property, trunks},
+};
 use crate::{
     health,
     transaction::{Flow, Transport},
@@ -20,9 +23,7 @@ impl Shared {
         let picture = self.registrar.estate.picture();
         let known = |d: &str, t: &str| picture.domains.get(d).is_some_and(|d| d.trunks.contains_key(t));
         self.health.retain(known);
-        let all =
-            picture.domains.iter().flat_map(|(d, s)| s.trunks.keys().map(move |t| (d.clone(), t.clone())));
-        for (domain, trunk) in all.collect::<Vec<_>>() {
+        for (domain, trunk) in trunks(&picture) {
             let now = self.now();
             let waits = self.asked.values().any(|(d, t)| *d == domain && *t == trunk);
             if !self.health.is_due(&domain, &trunk, now.wall)
@@ -35,7 +36,7 @@ impl Shared {
                 self.health.heard(&domain, &trunk, now.wall, false, "unknown host");
                 continue;
             };
-            let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
+            let flow = Flow::udp(peer);
             let (tag, call) = (self.registrar.node.random_id(), self.registrar.node.random_id());
             let host = self.agent.host(flow);
             let id = self.agent.send(now, flow, |via, contact| {

@@ -156,7 +156,7 @@ pub(super) fn take_datagrams(udp: &Port, shared: &mut Shared, buffer: &mut Bytes
                     continue;
                 }
                 let bytes = Bytes::copy_from_slice(&buffer[..length]);
-                shared.receive(&bytes, Flow { transport: Transport::Udp, peer, connection: 0 });
+                shared.receive(&bytes, Flow::udp(peer));
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
             // ICMP told that somebody we sent to has gone.

@@ -9,11 +9,11 @@ use domain::{
 };
 use kit::Vault;
 
-use super::Shared;
+use super::{Shared, invite::trunks};
 use crate::{
     digest::Login,
     health::Uplink,
-    transaction::{Flow, Id, Transport},
+    transaction::{Flow, Id},
     wire::{
         address,
         message::{Message, Method, Name},
@@ -37,7 +37,7 @@ struct State {
     tag: String,
     cseq: u32,
     waits: bool,
-    /// The credentials have been refused: the neighbour is asked again without haste.
+    /// The last REGISTER had our credentials: a challenge to it refuses them.
     proved: bool,
     due: DateTime<Utc>,
 }
@@ -71,17 +71,17 @@ impl Shared {
             self.health.registered(&domain, &trunk, None);
         }
         let now = self.now().wall;
-        let all =
-            picture.domains.iter().flat_map(|(d, s)| s.trunks.keys().map(move |t| (d.clone(), t.clone())));
-        for key in all.filter(|(d, t)| wanted(&picture, d, t)).collect::<Vec<_>>() {
-            if !self.uplinks.all.contains_key(&key) {
-                let node = &self.registrar.node;
-                let (call_id, tag) =
-                    (format!("{:x}@hypha", node.random_id()), format!("{:x}", node.random_id()));
-                let fresh = State { call_id, tag, cseq: 0, waits: false, proved: false, due: now };
-                self.uplinks.all.insert(key.clone(), fresh);
-            }
-            if self.uplinks.all.get(&key).is_some_and(|u| !u.waits && u.due <= now) {
+        for key in trunks(&picture).filter(|(d, t)| wanted(&picture, d, t)) {
+            let node = &self.registrar.node;
+            let state = self.uplinks.all.entry(key.clone()).or_insert_with(|| State {
+                call_id: format!("{:x}@hypha", node.random_id()),
+                tag: format!("{:x}", node.random_id()),
+                cseq: 0,
+                waits: false,
+                proved: false,
+                due: now,
+            });
+            if !state.waits && state.due <= now {
                 self.register_uplink(key, None);
             }
         }
@@ -100,14 +100,8 @@ impl Shared {
         };
         let TrunkKind::Static { host, .. } = &trunk.kind;
         let uri = format!("sip:{host}");
-        let proof = challenged.and_then(|c| {
-            let (asks, answers) = match c.code() {
-                Some(401) => (Name::WwwAuthenticate, Name::Authorization),
-                _ => (Name::ProxyAuthenticate, Name::ProxyAuthorization),
-            };
-            let challenges = c.all(&asks).map(|c| &**c);
-            Some((answers, login.answer(challenges, "REGISTER", &uri, self.registrar.node.random_id())?))
-        });
+        let proof =
+            challenged.and_then(|c| login.proof(c, "REGISTER", &uri, self.registrar.node.random_id()));
         if challenged.is_some() && proof.is_none() {
             return refused(self, "a challenge nobody here can answer");
         }
@@ -116,7 +110,7 @@ impl Shared {
         state.waits = true;
         state.proved = challenged.is_some();
         let (cseq, call_id, tag) = (state.cseq, state.call_id.clone(), state.tag.clone());
-        let flow = Flow { transport: Transport::Udp, peer, connection: 0 };
+        let flow = Flow::udp(peer);
         let (user, local) = (escape_user(&login.name), self.agent.host(flow));
         let id = self.agent.send(now, flow, |via, _| {
             let mut register = Message::request(Method::Register, uri)
