@@ -16,6 +16,8 @@ use crate::sealing::{Fingerprint, Identity, KEY, Key, Settled, Suite};
 
 /// Packets that may overtake each other.
 const WINDOW: usize = 128;
+/// Bytes of a report's flag and number (RFC 3711, 3.4).
+const INDEX: usize = 4;
 /// Larger than any record of a handshake.
 const RECORD: usize = 2048;
 
@@ -37,6 +39,8 @@ pub enum Opened {
 struct Seals {
     outwards: Context,
     inwards: Context,
+    /// Bytes from the end of a report to the flag that it is encrypted; none where the flag itself is sealed.
+    flag: Option<usize>,
 }
 
 /// Both contexts of a leg.
@@ -50,7 +54,9 @@ fn seals(
         Context::new(key, salt, profile, Some(rtp), Some(rtcp), &RingCrypto)
             .map_err(|e| GuardError::Keys(e.to_string()))
     };
-    Ok(Seals { outwards: context(ours)?, inwards: context(theirs)? })
+    let aead = matches!(profile, ProtectionProfile::AeadAes128Gcm | ProtectionProfile::AeadAes256Gcm);
+    let flag = (!aead).then(|| profile.rtcp_auth_tag_len() + INDEX);
+    Ok(Seals { outwards: context(ours)?, inwards: context(theirs)?, flag })
 }
 
 struct Handshaking {
@@ -198,6 +204,8 @@ impl Guard {
         let seals = self.seals.as_mut()?;
         // RFC 5761, 4: what would be a payload type of RTP is none here.
         match data.get(1)? & 0x7f {
+            // Nobody has agreed on reports in the clear, and the library lets those pass without looking at their seal.
+            64..=95 if seals.flag.is_some_and(|at| !encrypted(data, at)) => None,
             64..=95 => seals.inwards.decrypt_rtcp(data).ok().map(|b| Opened::Rtcp(b.to_vec())),
             _ => seals.inwards.decrypt_rtp(data).ok().map(|b| Opened::Rtp(b.to_vec())),
         }
@@ -267,6 +275,11 @@ impl Guard {
     }
 }
 
+/// Whether a report says that it is encrypted.
+fn encrypted(data: &[u8], from_end: usize) -> bool {
+    data.len().checked_sub(from_end).and_then(|at| data.get(at)).is_some_and(|b| b & 0x80 != 0)
+}
+
 /// Keys of the handshake in the order of RFC 5764, 4.2.
 fn derived(keys: &[u8], profile: dimpl::SrtpProfile, active: bool) -> Result<Seals, GuardError> {
     let (profile, key, salt) = match profile {
@@ -321,6 +334,9 @@ mod tests {
         broken[14] ^= 1;
         assert_eq!(other.receive(Instant::now(), at(1), &broken).expect("a forgery"), None);
         let report = [0x80, 201, 0, 1, 0, 0, 0, 7];
+        // A report in the clear, with anything for a seal.
+        let forged = [&report[..], &[0; 14]].concat();
+        assert_eq!(other.receive(Instant::now(), at(1), &forged).expect("a forgery"), None);
         let sealed = one.seal_rtcp(&report).expect("a report");
         assert_eq!(
             other.receive(Instant::now(), at(1), &sealed).expect("good"),
