@@ -1,0 +1,6 @@
+//! Lawful interception (СОРМ): who is under control, what is told of their calls, and who did what.
+//!
+//! This crate alone can read targets. What it keeps is sealed under a key of its own; what it shows to operators never says
+//! that a number is under control.
+
+pub mod protocol;
