@@ -1,7 +1,7 @@
 //! Call detail records (CDR), and the stream they are kept in.
 
 use chrono::{DateTime, Utc};
-use domain::routing::route::{Step, Trace};
+use domain::routing::route::Stretch;
 use imbl::OrdMap;
 use kit::journal::Fold;
 use serde::{Deserialize, Serialize};
@@ -58,39 +58,15 @@ impl Cdr {
 }
 
 /// The sides of a routed call.
-pub fn sides(trace: &Trace, domain: &str, iface: &str, a: &str, b: &str, out: &str) -> Vec<Side> {
-    let side = |domain: &str, from: &str, a: &str, b: &str| Side {
-        domain: domain.to_owned(),
-        from: from.to_owned(),
-        to: String::new(),
-        a: a.to_owned(),
-        b: b.to_owned(),
+pub fn sides(stretches: &[Stretch]) -> Vec<Side> {
+    let side = |s: &Stretch| Side {
+        domain: s.domain.clone(),
+        from: s.from.clone(),
+        to: s.to.clone(),
+        a: s.calling.clone(),
+        b: s.called.clone(),
     };
-    let mut all = vec![side(domain, iface, a, b)];
-    let mut fresh = false;
-    for step in &trace.steps {
-        match step {
-            Step::Bridge { bridge, to, iface, .. } => {
-                if let Some(last) = all.last_mut() {
-                    last.to = format!("bridge {bridge}");
-                }
-                all.push(side(to, iface, &trace.a.digits, &trace.b.digits));
-                fresh = true;
-            }
-            Step::Context { a, b, .. } if fresh => {
-                if let Some(last) = all.last_mut() {
-                    last.a.clone_from(a);
-                    last.b.clone_from(b);
-                }
-                fresh = false;
-            }
-            _ => {}
-        }
-    }
-    if let Some(last) = all.last_mut() {
-        last.to = out.to_owned();
-    }
-    all
+    stretches.iter().map(side).collect()
 }
 
 /// Events of the stream `call/records`.

@@ -60,13 +60,7 @@ impl Call {
 
     pub(super) fn follow(&mut self, mut dial: Dial, query: &Query, world: &mut World<'_>) {
         let trace = route::route(world.picture, query);
-        let out = match &trace.outcome {
-            Outcome::Local { iface, .. } => iface.clone(),
-            Outcome::External { trunk, .. } => trunk.clone(),
-            Outcome::Refused { .. } => String::new(),
-        };
-        let sides =
-            record::sides(&trace, &query.domain, &query.iface, &query.a.digits, &query.b.digits, &out);
+        let sides = record::sides(&trace.stretches);
         self.note(format!("route {} -> {}: {}", query.a.digits, query.b.digits, way(&sides, &trace.outcome)));
         for side in &sides {
             if !self.domains.contains(&side.domain) {

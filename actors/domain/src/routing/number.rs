@@ -126,3 +126,18 @@ pub struct SormNumbers {
     pub ni_b: Option<Ni>,
     pub digits_b: Option<String>,
 }
+
+impl SormNumbers {
+    /// What is said now counts, what is not stays.
+    pub(super) fn overlay(&mut self, said: &Self) {
+        let Self { ni_a, digits_a, ni_b, digits_b } = said;
+        self.ni_a = ni_a.or(self.ni_a);
+        self.ni_b = ni_b.or(self.ni_b);
+        if digits_a.is_some() {
+            self.digits_a.clone_from(digits_a);
+        }
+        if digits_b.is_some() {
+            self.digits_b.clone_from(digits_b);
+        }
+    }
+}

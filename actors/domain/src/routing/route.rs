@@ -126,10 +126,29 @@ pub struct Passed {
     pub failed: String,
 }
 
+/// What one domain saw of a call that passed through it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stretch {
+    pub domain: String,
+    /// Interface or trunk it came by and went by; `bridge NAME` for a bridge, nothing where it was refused.
+    pub from: String,
+    pub to: String,
+    /// Numbers as they entered the domain.
+    pub calling: String,
+    pub called: String,
+    /// And as they left it.
+    pub a: Calling,
+    pub b: Called,
+    /// What this domain's contexts say to interception.
+    pub sorm: SormNumbers,
+}
+
 /// The way of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trace {
     pub steps: Vec<Step>,
+    /// The domains it passed, the caller's first.
+    pub stretches: Vec<Stretch>,
     pub outcome: Outcome,
     pub a: Calling,
     pub b: Called,
@@ -149,6 +168,9 @@ struct Walk<'p> {
     b: Called,
     sorm: SormNumbers,
     steps: Vec<Step>,
+    stretches: Vec<Stretch>,
+    /// The domain has just been entered over a bridge.
+    fresh: bool,
     seen: HashSet<(String, String, String, String)>,
     bridges: Vec<String>,
     hops: usize,
@@ -173,6 +195,8 @@ pub fn route(picture: &Picture, query: &Query) -> Trace {
         b: query.b.clone(),
         sorm: SormNumbers::default(),
         steps: Vec::new(),
+        stretches: Vec::new(),
+        fresh: true,
         seen: HashSet::new(),
         bridges: Vec::new(),
         hops: 0,
@@ -184,8 +208,13 @@ pub fn route(picture: &Picture, query: &Query) -> Trace {
             Next::End(outcome) => break outcome,
         }
     };
-    let Walk { steps, a, b, sorm, bridges, .. } = walk;
-    Trace { steps, outcome, a, b, sorm, bridges }
+    walk.leave(match &outcome {
+        Outcome::Local { iface, .. } => iface.clone(),
+        Outcome::External { trunk, .. } => trunk.clone(),
+        Outcome::Refused { .. } => String::new(),
+    });
+    let Walk { steps, stretches, a, b, sorm, bridges, .. } = walk;
+    Trace { steps, stretches, outcome, a, b, sorm, bridges }
 }
 
 fn refused(cause: Cause, text: impl Into<String>) -> Next {
@@ -193,6 +222,33 @@ fn refused(cause: Cause, text: impl Into<String>) -> Next {
 }
 
 impl<'p> Walk<'p> {
+    /// Notes that a domain has been entered, with its numbers as its first context sees them.
+    fn arrive(&mut self) {
+        if !std::mem::take(&mut self.fresh) {
+            return;
+        }
+        self.stretches.push(Stretch {
+            domain: self.domain.clone(),
+            from: self.iface.clone(),
+            to: String::new(),
+            calling: self.a.digits.clone(),
+            called: self.b.digits.clone(),
+            a: self.a.clone(),
+            b: self.b.clone(),
+            sorm: SormNumbers::default(),
+        });
+    }
+
+    fn leave(&mut self, to: String) {
+        // A call refused before its first context has been in no domain, but somebody asked one for it.
+        self.arrive();
+        if let Some(last) = self.stretches.last_mut() {
+            last.to = to;
+            last.a.clone_from(&self.a);
+            last.b.clone_from(&self.b);
+        }
+    }
+
     fn enter(&mut self, name: &str) -> Next {
         let Some(domain) = self.picture.domains.get(&self.domain) else {
             return refused(Cause::NoRouteToDestination, format!("there is no domain {}", self.domain));
@@ -201,9 +257,13 @@ impl<'p> Walk<'p> {
             let text = format!("domain {} has no context {name}", self.domain);
             return refused(Cause::NoRouteToDestination, text);
         };
+        if self.stretches.is_empty() {
+            self.arrive();
+        }
         if let Some(plan) = &context.np {
             self.renumber(domain, plan);
         }
+        self.arrive();
         if let Some(again) = self.looped(name) {
             return again;
         }
@@ -234,7 +294,12 @@ impl<'p> Walk<'p> {
             let text = format!("no rule of context {name} in domain {} fits", self.domain);
             return refused(Cause::NoRouteToDestination, text);
         };
-        rule.act(&mut self.a, &mut self.b, &mut self.sorm);
+        let mut said = SormNumbers::default();
+        rule.act(&mut self.a, &mut self.b, &mut said);
+        if let Some(here) = self.stretches.last_mut() {
+            here.sorm.overlay(&said);
+        }
+        self.sorm.overlay(&said);
         match &rule.result {
             RuleResult::Local => self.local(domain),
             RuleResult::Continue(next) => Next::Context(next.clone()),
@@ -443,6 +508,8 @@ impl<'p> Walk<'p> {
             return refused(Cause::BearerCapabilityNotAuthorized, stranger);
         }
         self.bridges.push(bridge.name.clone());
+        self.leave(format!("bridge {}", bridge.name));
+        self.fresh = true;
         self.domain.clone_from(&far.domain);
         self.iface.clone_from(&far.iface);
         self.plan.clone_from(&far.np);
