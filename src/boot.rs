@@ -94,6 +94,7 @@ impl Assembly {
             board: call::Board::default(),
             media,
             vault: services.vault.clone(),
+            witness: Arc::new(call::witness::Nobody),
             files,
         };
         call::commands::register(&mut tree, &calls, &journal)?;

@@ -14,11 +14,12 @@ use crate::{
     Board, Incoming, Ladder, LegCommand, LegEvent, LegId, MediaEvent, MediaPlane,
     core::{Adopt, Call, Effect, Event, HandTo, Timer, World},
     leg::{SIGNALLING, SignalMsg},
-    media::MediaSession,
+    media::{MediaSession, Sink},
     record::RecordEvent,
     records::RecordsMsg,
     service::Service,
     switch::{Switch, switch},
+    witness::Witness,
 };
 
 /// How long a call that is over waits for the last messages of its ladder.
@@ -32,11 +33,12 @@ pub struct Services {
     pub board: Board,
     pub media: Arc<dyn MediaPlane>,
     pub vault: Arc<dyn Vault>,
+    pub witness: Arc<dyn Witness>,
     /// Where files go: call records in `cdr`, recordings in `recordings`; nowhere in a node that keeps nothing.
     pub files: Option<std::path::PathBuf>,
 }
 
-#[derive(Debug, IntoStaticStr)]
+#[derive(IntoStaticStr)]
 pub enum CallMsg {
     Leg(LegId, LegEvent),
     Media(LegId, MediaEvent),
@@ -57,10 +59,40 @@ pub enum CallMsg {
     End,
     /// Records it, or no more.
     Record(Option<std::path::PathBuf>),
+    /// Listens in, or no more; see [`Event::Tap`]. In counters, traces and crash reports it is one more report of quality, which
+    /// every call gets all the time.
+    #[strum(serialize = "Media")]
+    Tap {
+        tap: u64,
+        left: LegId,
+        sink: Option<Sink>,
+    },
     /// He gives a member of a meeting the word, takes it, or sends it away.
     Word(LegId, bool),
     Dismiss(LegId),
     LastWords,
+}
+
+impl std::fmt::Debug for CallMsg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let label: &'static str = self.into();
+        match self {
+            Self::Media(leg, MediaEvent::Quality(_)) | Self::Tap { left: leg, .. } => {
+                write!(f, "{label}({leg}, Quality)")
+            }
+            Self::Media(leg, event) => write!(f, "{label}({leg}, {event:?})"),
+            Self::Leg(leg, event) => write!(f, "{label}({leg}, {event:?})"),
+            Self::Timer(timer) => write!(f, "{label}({timer:?})"),
+            Self::Adopt { adopt, from, by } => write!(f, "{label}({adopt:?} from {from} by {by})"),
+            Self::Adopted { by } => write!(f, "{label}(by {by})"),
+            Self::TakeBack(adopt) => write!(f, "{label}({adopt:?})"),
+            Self::ServiceSet(done) => write!(f, "{label}({done})"),
+            Self::Record(file) => write!(f, "{label}({file:?})"),
+            Self::Word(leg, speaks) => write!(f, "{label}({leg}, {speaks})"),
+            Self::Dismiss(leg) => write!(f, "{label}({leg})"),
+            Self::End | Self::LastWords => f.write_str(label),
+        }
+    }
 }
 
 /// `domain/<NAME>/call/<ID>`
@@ -122,6 +154,7 @@ impl CallActor {
             board: &self.services.board,
             media: media.as_mut(),
             vault: &*self.services.vault,
+            witness: &*self.services.witness,
         };
         let effects = with(&mut self.call.lock(), &mut world);
         media.flush();
@@ -314,6 +347,9 @@ impl Actor for CallActor {
             CallMsg::ServiceSet(done) => {
                 self.step(cx, |call, world| call.handle(Event::ServiceChanged(done), world))
             }
+            CallMsg::Tap { tap, left, sink } => {
+                self.step(cx, |call, world| call.handle(Event::Tap { tap, left, sink }, world))
+            }
             CallMsg::Record(file) => self.step(cx, |call, world| call.handle(Event::Record(file), world)),
             CallMsg::Word(leg, speaks) => {
                 self.step(cx, |call, world| call.handle(Event::Word { leg, speaks }, world))
@@ -345,5 +381,27 @@ impl Drop for CallActor {
     /// However it ends, it is in progress no longer.
     fn drop(&mut self) {
         self.services.board.remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_looks_like_what_every_call_gets() {
+        let tap = CallMsg::Tap { tap: 1, left: LegId(7), sink: None };
+        let quality = crate::media::Quality {
+            codec: "PCMA".into(),
+            received: 0,
+            lost: 0,
+            jitter_ms: 0.0,
+            sent: 0,
+            peer_lost_percent: None,
+            round_trip_ms: None,
+        };
+        let quality = CallMsg::Media(LegId(7), MediaEvent::Quality(quality));
+        assert_eq!(format!("{tap:?}"), format!("{quality:?}"));
+        assert_eq!(<&'static str>::from(&tap), <&'static str>::from(&quality));
     }
 }

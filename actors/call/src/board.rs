@@ -12,7 +12,7 @@ use kit::Address;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::{Ladder, LegId, core::Call, media::Quality};
+use crate::{Ladder, LegId, core::Call, media::Quality, witness::Seen};
 
 /// A call as the board shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -140,6 +140,21 @@ impl Board {
     /// The call a leg belongs to.
     pub fn call_of(&self, leg: LegId) -> Option<Address> {
         self.views().find(|(_, v)| v.legs.iter().any(|l| l.leg == leg)).map(|(call, _)| call)
+    }
+
+    /// What a witness that comes only now has missed in a domain.
+    pub fn under_way(&self, domain: &str, now: DateTime<Utc>) -> Vec<Seen> {
+        let calls = self.0.calls.iter();
+        let seen = calls.flat_map(|e| e.value().0.lock().under_way(now));
+        seen.filter(|s| s.trail.domains().any(|d| d == domain)).collect()
+    }
+
+    /// Every tap on a call.
+    pub fn taps(&self) -> Vec<(Address, u64)> {
+        let calls = self.0.calls.iter();
+        calls
+            .flat_map(|e| e.value().0.lock().taps().map(|tap| (e.key().clone(), tap)).collect::<Vec<_>>())
+            .collect()
     }
 
     pub fn ladder(&self, call: &Address) -> Option<Ladder> {

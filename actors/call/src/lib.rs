@@ -18,6 +18,7 @@ mod records;
 pub mod service;
 pub mod switch;
 mod tree;
+pub mod witness;
 
 pub use actor::{CallMsg, Services, start};
 pub use board::Board;

@@ -35,6 +35,7 @@ impl Call {
             early: None,
             ringing: false,
             to: Party::default(),
+            trail: Trail::new(waiting),
             callee: None,
             failure: None,
             cdr,
@@ -59,7 +60,7 @@ impl Call {
     }
 
     pub(super) fn follow(&mut self, mut dial: Dial, query: &Query, world: &mut World<'_>) {
-        let trace = route::route(world.picture, query);
+        let mut trace = route::route(world.picture, query);
         let sides = record::sides(&trace.stretches);
         self.note(format!("route {} -> {}: {}", query.a.digits, query.b.digits, way(&sides, &trace.outcome)));
         for side in &sides {
@@ -72,6 +73,8 @@ impl Call {
         } else {
             dial.cdr.sides.extend(sides);
         }
+        dial.trail.extend(std::mem::take(&mut trace.stretches));
+        self.tell(dial.number, &dial.trail, Phase::Routed, world);
         for bridge in &trace.bridges {
             let held = world.picture.bridges.all.get(bridge).zip(world.picture.calls.get(bridge)).and_then(
                 |(b, count)| {
@@ -237,6 +240,7 @@ impl Call {
             world.picture.domains.get(&domain).and_then(|d| d.users.get(&d.aliases.get(&alias)?.iface));
         let Some(user) = user else { return self.failed_for_good(dial, cause, None, world) };
         self.note(format!("{service}: {alias} -> {number}"));
+        self.tell(dial.number, &dial.trail, Phase::Service(service), world);
         dial.diverted.push(alias.clone());
         dial.cdr.diverted = Some(alias.clone());
         dial.cdr.service = "forward".into();
@@ -292,7 +296,7 @@ impl Call {
         status: Option<u16>,
         world: &mut World<'_>,
     ) {
-        self.close_record(dial.cdr, cause, "b", world.now);
+        self.close_record(dial.cdr, &dial.trail, cause, "b", world);
         self.dial = None;
         let status = status.unwrap_or(cause.status());
         if let Some(by) = dial.by {

@@ -11,7 +11,11 @@ mod talk;
 mod tests;
 mod transfer;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -33,6 +37,7 @@ use crate::{
     media::{Change, MediaPart, MediaSession, Quality, Sink, Source, Tone, Wish},
     record::{self, Cdr, RecordEvent},
     service::{self, Code, Service},
+    witness::{Phase, Seen, Trail, Witness},
 };
 
 /// How long a phone may ring.
@@ -67,6 +72,7 @@ pub struct World<'w> {
     pub media: &'w mut dyn MediaSession,
     /// Opens passwords of meetings.
     pub vault: &'w dyn Vault,
+    pub witness: &'w dyn Witness,
 }
 
 impl World<'_> {
@@ -130,6 +136,12 @@ pub enum Event {
     Shutdown,
     /// An operator records the call into this file, or no more.
     Record(Option<PathBuf>),
+    /// What the call's parties say goes there too, the leg's apart; or no more.
+    Tap {
+        tap: u64,
+        left: LegId,
+        sink: Option<Sink>,
+    },
     /// A member of a meeting gets the word, or has it no more.
     Word {
         leg: LegId,
@@ -228,6 +240,7 @@ struct Dial {
     /// The best failure so far.
     failure: Option<(Cause, Option<u16>)>,
     cdr: Cdr,
+    trail: Trail,
     bridges: Vec<Held>,
     diverted: Vec<String>,
     max_forwards: u8,
@@ -237,6 +250,7 @@ struct Dial {
 /// A connection that was answered, until it ends.
 struct Connection {
     cdr: Cdr,
+    trail: Trail,
     legs: (LegId, LegId),
     _bridges: Vec<Held>,
 }
@@ -255,6 +269,8 @@ pub struct Call {
     /// Who hears why its call failed, and what is said to it then.
     announcing: Option<(LegId, Cause, u16)>,
     recording: Option<PathBuf>,
+    /// Who listens in; nobody is shown them.
+    taps: BTreeSet<u64>,
     began: DateTime<Utc>,
     view_state: &'static str,
     b: String,
@@ -284,6 +300,7 @@ impl Call {
             meeting: None,
             announcing: None,
             recording: None,
+            taps: BTreeSet::new(),
             began: now,
             view_state: "routing",
             b,
@@ -321,6 +338,7 @@ impl Call {
                 }
                 Event::Shutdown => self.finish(Cause::TEMPORARY_FAILURE, "system", world),
                 Event::Record(file) => self.record(file, world),
+                Event::Tap { tap, left, sink } => self.tap(tap, left, sink, world),
                 Event::Word { leg, speaks } => self.word(leg, speaks, world),
                 Event::Dismiss(leg) if self.meeting.is_some() && self.legs.contains_key(&leg) => {
                     self.leave(leg, Cause::NORMAL, world);
@@ -390,6 +408,50 @@ impl Call {
         self.recording = file;
     }
 
+    fn tap(&mut self, tap: u64, left: LegId, sink: Option<Sink>, world: &mut World<'_>) {
+        match sink {
+            Some(sink) => {
+                self.taps.insert(tap);
+                world.media.tap(tap, left, sink);
+            }
+            None if self.taps.remove(&tap) => world.media.untap(tap),
+            None => {}
+        }
+    }
+
+    /// Taps on the call.
+    pub fn taps(&self) -> impl Iterator<Item = u64> {
+        self.taps.iter().copied()
+    }
+
+    /// Tells the witness of a phase.
+    fn tell(&self, attempt: u32, trail: &Trail, phase: Phase, world: &World<'_>) {
+        if trail.domains().any(|d| world.witness.watches(d)) {
+            let (call, trail) = (self.address.clone(), trail.clone());
+            world.witness.see(Seen { call, attempt, at: world.now, phase, trail });
+        }
+    }
+
+    /// A party uses a service in all it takes part in.
+    fn tell_service(&self, leg: LegId, service: Service, world: &World<'_>) {
+        for c in self.connections.iter().filter(|c| c.legs.0 == leg || c.legs.1 == leg) {
+            self.tell(c.cdr.attempt, &c.trail, Phase::Service(service), world);
+        }
+    }
+
+    /// What a witness that comes only now has missed.
+    pub fn under_way(&self, now: DateTime<Utc>) -> Vec<Seen> {
+        let seen = |attempt, trail: &Trail, phase| {
+            let (call, trail) = (self.address.clone(), trail.clone());
+            Seen { call, attempt, at: now, phase, trail }
+        };
+        let dial = self.dial.iter().map(|d| seen(d.number, &d.trail, Phase::Routed));
+        let talks = self.connections.iter();
+        let talks =
+            talks.flat_map(|c| [Phase::Routed, Phase::Answered].map(|p| seen(c.cdr.attempt, &c.trail, p)));
+        dial.chain(talks).collect()
+    }
+
     /// A service was asked for by code: the caller hears what came of it.
     fn confirm(&mut self, tone: Tone, world: &mut World<'_>) {
         let origin = self.origin;
@@ -405,19 +467,21 @@ impl Call {
         which: impl Fn(&Connection) -> bool,
         cause: Cause,
         by: &str,
-        now: DateTime<Utc>,
+        world: &World<'_>,
     ) {
         let (over, on): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.connections).into_iter().partition(|c| which(c));
         self.connections = on;
-        for Connection { cdr, .. } in over {
-            self.close_record(cdr, cause, by, now);
+        for Connection { cdr, trail, .. } in over {
+            self.close_record(cdr, &trail, cause, by, world);
         }
     }
 
     /// A record is complete; its ladder follows when the last message has been seen.
-    fn close_record(&mut self, mut cdr: Cdr, cause: Cause, by: &str, now: DateTime<Utc>) {
-        cdr.ended = Some(now);
+    fn close_record(&mut self, mut cdr: Cdr, trail: &Trail, cause: Cause, by: &str, world: &World<'_>) {
+        let answered = cdr.answered.is_some();
+        self.tell(cdr.attempt, trail, Phase::Released { cause, answered }, world);
+        cdr.ended = Some(world.now);
         cdr.cause = Some(cause);
         cdr.released_by = by.to_owned();
         self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }));
@@ -443,9 +507,9 @@ impl Call {
     /// Ends everything.
     fn finish(&mut self, cause: Cause, by: &str, world: &mut World<'_>) {
         if let Some(dial) = self.dial.take() {
-            self.close_record(dial.cdr, cause, by, world.now);
+            self.close_record(dial.cdr, &dial.trail, cause, by, world);
         }
-        self.end_connection(|_| true, cause, by, world.now);
+        self.end_connection(|_| true, cause, by, world);
         for id in self.legs.keys().copied().collect::<Vec<_>>() {
             self.release(id, cause, None, world);
         }

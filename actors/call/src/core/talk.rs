@@ -59,6 +59,9 @@ impl Call {
             leg.holds = change.held;
             let text = format!("{id} {}", if change.held { "holds" } else { "retrieves" });
             self.note(text);
+            if change.held {
+                self.tell_service(id, Service::Chold, world);
+            }
         }
         let held = self.legs.values().any(|l| l.state == State::Talking && l.holds);
         if self.dial.is_none() && self.chair.is_none() {
@@ -149,16 +152,13 @@ impl Call {
         if let Some(by) = dial.by {
             self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 200 }));
             if self.chair.is_none() {
-                self.end_connection(
-                    |c| c.legs.0 == by || c.legs.1 == by,
-                    Cause::NORMAL,
-                    "transfer",
-                    world.now,
-                );
+                self.end_connection(|c| c.legs.0 == by || c.legs.1 == by, Cause::NORMAL, "transfer", world);
                 self.release(by, Cause::NORMAL, None, world);
             }
         }
-        self.connections.push(Connection { cdr: dial.cdr, legs: (waiting, id), _bridges: dial.bridges });
+        self.tell(dial.number, &dial.trail, Phase::Answered, world);
+        let (cdr, trail) = (dial.cdr, dial.trail);
+        self.connections.push(Connection { cdr, trail, legs: (waiting, id), _bridges: dial.bridges });
         if self.legs.get(&waiting).is_some_and(|l| l.state == State::Calling)
             && let Err((cause, text)) = self.answer(waiting, world)
         {
@@ -247,6 +247,7 @@ impl Call {
             self.dial = Some(dial);
             return self.one_failed(id, Cause::CHANGED, None, world);
         }
+        self.tell(dial.number, &dial.trail, Phase::Service(Service::Cfu), world);
         dial.diverted.push(alias.clone());
         dial.cdr.diverted = Some(alias);
         dial.cdr.service = "forward".into();
@@ -290,7 +291,7 @@ impl Call {
         if self.dial.as_ref().is_some_and(|d| d.waiting == id) {
             if let Some(mut dial) = self.dial.take() {
                 self.release_dialled(&mut dial, Cause::NORMAL, world);
-                self.close_record(dial.cdr, cause, "a", world.now);
+                self.close_record(dial.cdr, &dial.trail, cause, "a", world);
                 if let Some(by) = dial.by {
                     self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 487 }));
                 }
@@ -301,7 +302,7 @@ impl Call {
             // Who transfers may hang up and leave it to us.
             dial.by = None;
         }
-        self.end_connection(|c| c.legs.0 == id || c.legs.1 == id, cause, by, world.now);
+        self.end_connection(|c| c.legs.0 == id || c.legs.1 == id, cause, by, world);
         self.forget(id, world);
         if self.chair == Some(id) {
             return self.finish(cause, by, world);

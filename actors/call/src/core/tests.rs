@@ -169,7 +169,8 @@ impl Play {
     fn step(&mut self, with: impl FnOnce(&mut Call, &mut World<'_>) -> Vec<Effect>) {
         let now = DateTime::UNIX_EPOCH + TimeDelta::seconds(self.seconds);
         let (board, vault) = (&self.board, &Closed);
-        let mut world = World { now, picture: &self.picture, board, media: &mut self.media, vault };
+        let witness = &crate::witness::Nobody;
+        let mut world = World { now, picture: &self.picture, board, media: &mut self.media, vault, witness };
         self.effects.extend(with(&mut self.call, &mut world));
     }
 

@@ -27,10 +27,13 @@ impl Call {
         if self.dial.is_some() {
             return refuse(self, 491);
         }
+        self.tell_service(by, Service::Ctr, world);
         match refer {
             Refer::Number(number) => {
                 self.note(format!("transfer to {number}"));
-                let dial = self.new_dial(stays, Some(by), "transfer", world);
+                let mut dial = self.new_dial(stays, Some(by), "transfer", world);
+                // The call is the transferring party's, but the one that stays takes part.
+                dial.trail.joined.extend(self.who(stays));
                 self.out.push(Effect::Leg(by, LegCommand::Transferred { status: 100 }));
                 self.route(dial, number, world);
                 if self.chair.is_none() && self.dial.is_some() {
@@ -53,18 +56,18 @@ impl Call {
             let status = if done { 200 } else { 503 };
             self.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
             if done {
-                self.end_connection(
-                    |c| c.legs.0 == by || c.legs.1 == by,
-                    Cause::NORMAL,
-                    "transfer",
-                    world.now,
-                );
+                self.end_connection(|c| c.legs.0 == by || c.legs.1 == by, Cause::NORMAL, "transfer", world);
                 self.leave(by, Cause::NORMAL, world);
             }
         }
         if done && self.legs.is_empty() {
             self.end();
         }
+    }
+
+    /// A leg's domain and number.
+    fn who(&self, leg: LegId) -> Option<(String, String)> {
+        self.legs.get(&leg).map(|l| (l.domain.clone(), l.party.number.clone()))
     }
 
     /// A party takes part in the meeting from now on, and has a record of it.
@@ -82,9 +85,14 @@ impl Call {
             a: party.party.number.clone(),
             b: manager,
         };
+        let mut trail = dial.trail;
+        trail.joined.extend(self.who(leg));
+        for phase in [Phase::Routed, Phase::Answered] {
+            self.tell(dial.number, &trail, phase, world);
+        }
         let cdr = Cdr { answered: Some(world.now), sides: vec![side], ..dial.cdr };
         self.out.push(Effect::Keep(RecordEvent::Answered { cdr: Box::new(cdr.clone()) }));
-        self.connections.push(Connection { cdr, legs: (leg, leg), _bridges: Vec::new() });
+        self.connections.push(Connection { cdr, trail, legs: (leg, leg), _bridges: Vec::new() });
     }
 
     /// Gives a member of a meeting the word, or takes it.
@@ -172,6 +180,9 @@ impl Call {
                 let Some(mut dial) = self.dial.take() else { return };
                 self.release_dialled(&mut dial, Cause::ANSWERED_ELSEWHERE, world);
                 dial.cdr.service = "pickup".into();
+                dial.trail.joined.extend(self.who(leg));
+                self.tell(dial.number, &dial.trail, Phase::Routed, world);
+                self.tell(dial.number, &dial.trail, Phase::Service(Service::Pickup), world);
                 if self.answer(leg, world).is_ok() {
                     self.connect(dial, leg, world);
                 }
@@ -192,13 +203,23 @@ impl Call {
                     // Whoever is transferred to the conference's chair joins the conference.
                     return self.reconnect(world);
                 }
+                let who = self.who(leg);
                 for connection in &mut self.connections {
                     let (a, b) = &mut connection.legs;
+                    let takes = *a == replaced || *b == replaced;
                     if *a == replaced {
                         *a = leg;
                     }
                     if *b == replaced {
                         *b = leg;
+                    }
+                    if takes {
+                        connection.trail.joined.extend(who.clone());
+                    }
+                }
+                for c in self.connections.iter().filter(|c| c.legs.0 == leg || c.legs.1 == leg) {
+                    for phase in [Phase::Routed, Phase::Answered] {
+                        self.tell(c.cdr.attempt, &c.trail, phase, world);
                     }
                 }
                 if let Some(dial) = self.dial.as_mut().filter(|d| d.waiting == replaced) {
