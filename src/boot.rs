@@ -6,6 +6,7 @@
 //! ├ accounts        operators
 //! ├ domain-family   licence, domains, bridges
 //! ├ sip             registrations, call records, (not in replays) the endpoint, calls
+//! ├ sorm            interception: stations, what mediators are told, (not in replays) their door
 //! ├ cocon           the SSH front (not in replays)
 //! ├ web             the web admin (not in replays)
 //! ├ metrics         keeps histograms current (not in replays)
@@ -34,6 +35,17 @@ pub struct Parts {
     pub media: Arc<dyn call::MediaPlane>,
     /// Where files of call records and recordings go.
     pub files: Option<PathBuf>,
+    pub sorm: Interception,
+}
+
+/// What interception has of its own.
+pub struct Interception {
+    pub journal: Arc<dyn Journal>,
+    pub vault: Arc<dyn Vault>,
+    pub audit: sorm::audit::Audit,
+    pub courier: Arc<dyn sorm::intercept::Courier>,
+    /// Number of the station's interception equipment.
+    pub number: u8,
 }
 
 /// An assembled node, not started yet.
@@ -45,6 +57,7 @@ pub struct Assembly {
     calls: call::Services,
     health: sip::TrunksHealth,
     services: Services,
+    sorm: sorm::intercept::Services,
     root: SupervisorSpec,
 }
 
@@ -64,8 +77,19 @@ pub enum BootError {
 
 impl Assembly {
     pub fn new(parts: Parts) -> Result<Self, BootError> {
-        let Parts { node, journal, vault, imports, host, vendor_key, token, token_check, media, files } =
-            parts;
+        let Parts {
+            node,
+            journal,
+            vault,
+            imports,
+            host,
+            vendor_key,
+            token,
+            token_check,
+            media,
+            files,
+            sorm: interception,
+        } = parts;
         let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
         let vendor_key =
             vendor_key.filter(|k| !k.is_empty()).map(|k| domain::licence::vendor_key(&k)).transpose()?;
@@ -88,16 +112,32 @@ impl Assembly {
         domain::commands::register(&mut tree, &services)?;
         let health = sip::TrunksHealth::default();
         sip::register(&mut tree, &node, &estate, &health)?;
+        let stations = sorm::stations::Stations::default();
         let calls = call::Services {
             node: node.clone(),
             estate: estate.clone(),
             board: call::Board::default(),
             media,
             vault: services.vault.clone(),
-            witness: Arc::new(call::witness::Nobody),
+            witness: Arc::new(sorm::stations::Watch { stations: stations.clone(), node: node.clone() }),
             files,
         };
         call::commands::register(&mut tree, &calls, &journal)?;
+        let sorm = sorm::intercept::Services {
+            node: node.clone(),
+            estate: estate.clone(),
+            board: calls.board.clone(),
+            journal: Arc::new(sorm::journal::SealedJournal::new(
+                interception.journal,
+                interception.vault.clone(),
+            )),
+            vault: interception.vault,
+            stations,
+            audit: interception.audit,
+            courier: interception.courier,
+            sorm: interception.number,
+        };
+        sorm::commands::register(&mut tree, &sorm)?;
         let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)
             .intensity(5, Duration::from_secs(30));
         let assembly = Self {
@@ -108,6 +148,7 @@ impl Assembly {
             calls,
             health,
             services,
+            sorm,
             root,
         };
         Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
@@ -143,6 +184,12 @@ impl Assembly {
             health: self.health.clone(),
         };
         let child = sip::child(&settings)?;
+        Ok(self.child(child))
+    }
+
+    /// Interception, behind the calls it looks at; replays have no door for mediators.
+    pub fn with_sorm(self, front: Option<&sorm::Front>) -> Result<Self, BootError> {
+        let child = sorm::child(&self.sorm, front)?;
         Ok(self.child(child))
     }
 

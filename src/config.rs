@@ -55,6 +55,15 @@ announcements = ""
 # Level below which there is silence, dBFS: a silent party of a conference is not mixed in.
 silence_threshold = -30
 
+[sorm]
+# Where mediators log in over SSH, their user the domain's name. Loopback until you choose otherwise.
+listen = "127.0.0.1:7777"
+# Number of the station's interception equipment, 0 to 255, as the control point has it.
+number = 1
+# File with the key of interception; empty is sorm.key in the data directory, made at the first start. Without it no
+# target and no audit entry can be read again.
+key_file = ""
+
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
 listen = "127.0.0.1:8080"
@@ -98,6 +107,7 @@ pub struct Config {
     pub cocon: CoconConfig,
     pub sip: SipConfig,
     pub media: MediaConfig,
+    pub sorm: SormConfig,
     pub web: WebConfig,
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
@@ -164,6 +174,13 @@ pub struct MediaConfig {
     pub music: PathBuf,
     pub announcements: PathBuf,
     pub silence_threshold: i8,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SormConfig {
+    pub listen: SocketAddr,
+    pub number: u8,
+    pub key_file: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -304,6 +321,11 @@ impl Default for Config {
                 music: PathBuf::new(),
                 announcements: PathBuf::new(),
                 silence_threshold: -30,
+            },
+            sorm: SormConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
+                number: 1,
+                key_file: PathBuf::new(),
             },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },

@@ -52,9 +52,38 @@ enum What {
         #[arg(long, conflicts_with_all = ["print", "check"])]
         ask: Option<PathBuf>,
     },
+    /// Check the audit of interception.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Make, sign and check licences.
     #[command(subcommand)]
     Licence(licence::Licence),
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Check that nothing in it was changed, taken out or put in. Keep what is printed elsewhere: a chain whose end was
+    /// taken off shows only against it.
+    Verify {
+        /// Configuration file, for the data directory.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Data directory, instead of the configured one.
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+}
+
+/// Verifies the chain; its end is printed.
+fn audit(Audit::Verify { config, data }: Audit) -> Result<(), Box<dyn std::error::Error>> {
+    let data = match data {
+        Some(data) => data,
+        None => config::Config::read(config.as_deref())?.node.data,
+    };
+    let head = sorm::audit::verify(&data.join(sorm::audit::FILE))?;
+    let at = head.at.map(|at| at.to_rfc3339()).unwrap_or_default();
+    println!("ok: {} entries, the last of {at}, digest {}", head.sequence, head.digest);
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -71,6 +100,7 @@ fn main() -> ExitCode {
             Err(e) => Err(e),
         },
         What::Licence(what) => licence::run(what),
+        What::Audit(what) => audit(what),
         What::Config { ask: Some(file), .. } => {
             ask::ask(&file, &mut std::io::stdin().lock(), &mut std::io::stdout()).map_err(Into::into)
         }

@@ -8,19 +8,14 @@ use std::{
 
 use cocon::{Front, Histories};
 use command::Grants;
-use kit::{
-    Address, ExitReason, Node, Secret,
-    crash::CrashLog,
-    ledger::{self, LedgerMsg},
-    log::LogRing,
-    token::Token,
-};
+use kit::{Address, ExitReason, Node, Secret, crash::CrashLog, ledger, log::LogRing, token::Token};
 use sd_notify::NotifyState;
+use sorm::audit::Audit;
 use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
-    boot::{Assembly, Parts, end_of},
-    config::{Config, MediaConfig, SipConfig, TokenConfig},
+    boot::{Assembly, Interception, Parts, end_of},
+    config::{Config, MediaConfig, SipConfig, SormConfig, TokenConfig},
     log,
     metrics::Metrics,
     systemd,
@@ -74,11 +69,18 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
         media: Arc::new(media(&config.media)?),
         files: Some(data.to_owned()),
+        sorm: interception(&config.sorm, &data, &node)?,
     };
+    let (sorm_bound, _) = tokio::sync::watch::channel(None);
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
         .with_domains()?
-        .with_sip(Some(listen(&config.sip)), config.sip.digest)?;
+        .with_sip(Some(listen(&config.sip)), config.sip.digest)?
+        .with_sorm(Some(&sorm::Front {
+            listen: config.sorm.listen,
+            key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
+            bound: sorm_bound,
+        }))?;
     let (bound, mut listening) = tokio::sync::watch::channel(None);
     let front = Front {
         listen: config.cocon.listen,
@@ -167,6 +169,19 @@ fn listen(config: &SipConfig) -> sip::Listen {
     }
 }
 
+/// Interception keeps to itself: a journal and a key of its own, and its audit.
+fn interception(config: &SormConfig, data: &Path, node: &Node) -> Result<Interception, Error> {
+    let key = given(&config.key_file).unwrap_or_else(|| data.join("sorm.key"));
+    let vault: Arc<dyn kit::Vault> = Arc::new(KeyFile::open(&key)?);
+    Ok(Interception {
+        journal: Arc::new(SqliteJournal::open(&data.join("sorm.db"))?),
+        audit: Audit::open(&data.join(sorm::audit::FILE), vault.clone(), *node.clock())?,
+        vault,
+        courier: Arc::new(sorm::courier::Datagrams),
+        number: config.number,
+    })
+}
+
 /// A path that somebody has set.
 fn given(path: &Path) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then(|| path.to_owned())
@@ -226,8 +241,8 @@ async fn first_administrator(node: &Node, assembly: &Assembly, data: &Path) -> R
         hash: access::hash(&password)?,
         grants: Grants::system(),
     };
-    let mailbox = node.registry().lookup::<LedgerMsg<access::AccountsBook>>(&Address::new("accounts")?)?;
-    ledger::change::<access::AccountsBook>(&mailbox, command, kit::journal::Origin::system()).await?;
+    ledger::change_at::<access::AccountsBook>(node, "accounts", command, kit::journal::Origin::system())
+        .await?;
     match file {
         None => {
             println!("first start: user admin, password {}", password.expose());

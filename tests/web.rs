@@ -56,7 +56,7 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     let listed = browser.client.execute("return tree.map(l => l.address)", vec![]).await.expect("the tree");
     let listed: Vec<String> = serde_json::from_value(listed).expect("names");
     assert!(listed.len() >= 12, "{listed:?}");
-    for actor in listed.iter().filter(|a| !a.starts_with("cocon/session/")) {
+    for actor in listed.iter().filter(|a| !a.starts_with("cocon/sessions/")) {
         browser
             .client
             .execute(

@@ -12,7 +12,7 @@ use super::{
     report::{Played, Run},
     script::{Script, Step},
 };
-use crate::boot::{Assembly, Parts, end_of};
+use crate::boot::{Assembly, Interception, Parts, end_of};
 
 /// The node's address on the virtual network.
 const NODE: ([u8; 4], u16) = ([10, 0, 0, 1], 5060);
@@ -33,6 +33,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
     let clock = Clock::simulated(script.start);
     let node = Node::builder("ds1@ecss1").clock(clock).seed(script.seed).build();
     node.trace().record_everything();
+    let sealed: Arc<dyn kit::Vault> = Arc::new(KeyFile::ephemeral());
     let parts = Parts {
         node: node.clone(),
         journal: Arc::new(MemoryJournal::default()),
@@ -44,6 +45,13 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         token_check: std::time::Duration::from_secs(60),
         media: Arc::new(call::media::Mute),
         files: None,
+        sorm: Interception {
+            journal: Arc::new(MemoryJournal::default()),
+            audit: sorm::audit::Audit::none(sealed.clone(), clock),
+            vault: sealed,
+            courier: Arc::new(sorm::courier::Datagrams),
+            number: 1,
+        },
     };
     let network = sip::net::Network::default();
     let (local, nowhere) = (SocketAddr::from(NODE), std::path::PathBuf::new());
@@ -56,7 +64,10 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         key: nowhere,
         network: Some(network.clone()),
     };
-    let assembly = Assembly::new(parts)?.with_domains()?.with_sip(Some(listen), sip::Offer::default())?;
+    let assembly = Assembly::new(parts)?
+        .with_domains()?
+        .with_sip(Some(listen), sip::Offer::default())?
+        .with_sorm(None)?;
     // Each phone is a host of its own.
     let hosts = std::cell::Cell::new(0u8);
     let open = move |at: Option<SocketAddr>| {

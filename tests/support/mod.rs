@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod calls;
 pub mod phones;
+pub mod sorm;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -41,8 +42,7 @@ impl Node {
     /// With more configuration and environment.
     pub fn start_with(more: &str, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let doors =
-            "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n";
+        let doors = "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n[sorm]\nlisten = \"127.0.0.1:0\"\n";
         // Whoever has more to say about SIP says all of it.
         let sip = if more.contains("[sip]") { "" } else { "[sip]\nlisten = \"127.0.0.1:0\"\n" };
         std::fs::write(dir.path().join("hypha.toml"), format!("{doors}{sip}{more}")).expect("written");
@@ -56,6 +56,16 @@ impl Node {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged since it started last.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// A request as any program may send it; the answer's head and body.
@@ -240,8 +250,12 @@ impl Node {
         self.dir.path().join("operator")
     }
 
-    /// OpenSSH, its password from a helper program.
     fn client(&self, user: &str, password: Option<&str>) -> Command {
+        self.client_at(self.address, user, password)
+    }
+
+    /// OpenSSH, its password from a helper program.
+    pub fn client_at(&self, at: SocketAddr, user: &str, password: Option<&str>) -> Command {
         let mut ssh = Command::new("ssh");
         for option in [
             "StrictHostKeyChecking=no",
@@ -251,13 +265,7 @@ impl Node {
         ] {
             ssh.args(["-o", option]);
         }
-        ssh.args([
-            "-F",
-            "/dev/null",
-            "-p",
-            &self.address.port().to_string(),
-            &format!("{user}@{}", self.address.ip()),
-        ]);
+        ssh.args(["-F", "/dev/null", "-p", &at.port().to_string(), &format!("{user}@{}", at.ip())]);
         if let Some(password) = password {
             let helper = self.dir.path().join("askpass");
             if !helper.exists() {

@@ -6,6 +6,7 @@
 mod accounts;
 mod commands;
 mod door;
+pub mod ssh;
 
 pub use accounts::{Account, AccountCommand, AccountError, Accounts, AccountsBook, child};
 pub use commands::register;

@@ -149,6 +149,11 @@ impl Board {
         seen.filter(|s| s.trail.domains().any(|d| d == domain)).collect()
     }
 
+    /// Every call's name.
+    pub fn names(&self) -> Vec<Address> {
+        self.0.calls.iter().map(|e| e.key().clone()).collect()
+    }
+
     /// Every tap on a call.
     pub fn taps(&self) -> Vec<(Address, u64)> {
         let calls = self.0.calls.iter();

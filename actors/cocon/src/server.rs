@@ -1,18 +1,15 @@
 //! One SSH connection: log-in, then a shell or single commands.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
+use access::ssh::{self, Arrival};
 use command::{Caller, Outcome, Session};
-use kit::{Actor, Clock, Cx, ExitReason, Node, Secret};
+use kit::{Clock, Secret};
 use russh::{
-    Channel, ChannelId, ChannelMsg, MethodKind, MethodSet,
-    server::{Auth, Config, Handler, Msg},
+    Channel, ChannelId, ChannelMsg, MethodKind,
+    server::{Auth, Handler, Msg},
 };
-use strum::IntoStaticStr;
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
-};
+use tokio::sync::watch;
 
 use crate::{
     shell::{Next, Shell},
@@ -26,89 +23,8 @@ const INPUT_LIMIT: usize = 64 * 1024 * 1024;
 /// `text` and its `data`; replays do.
 pub const WHOLE: &str = "HYPHA_ANSWER";
 
-/// The actor of a connection. It ends with the connection, and the connection with it.
-pub(crate) struct Connection {
-    stream: Option<TcpStream>,
-    peer: SocketAddr,
-    front: Front,
-    config: Arc<Config>,
-    clock: Clock,
-    user: watch::Receiver<Option<String>>,
-    told: watch::Sender<Option<String>>,
-    /// Its place among the connections; given back with the actor.
-    _place: OwnedSemaphorePermit,
-    /// Dropped with the actor: the connection's tasks end then.
-    alive: watch::Sender<()>,
-}
-
-#[derive(Debug, IntoStaticStr)]
-pub(crate) enum ConnectionMsg {}
-
-impl Connection {
-    pub(crate) fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: OwnedSemaphorePermit,
-        front: Front,
-        config: Arc<Config>,
-        node: &Node,
-    ) -> Self {
-        let (told, user) = watch::channel(None);
-        let alive = watch::channel(()).0;
-        let clock = *node.clock();
-        Self { stream: Some(stream), peer, front, config, clock, user, told, _place: place, alive }
-    }
-}
-
-impl Actor for Connection {
-    type Msg = ConnectionMsg;
-
-    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        let Some(stream) = self.stream.take() else { return Err(ExitReason::Normal) };
-        let peer = Peer {
-            at: self.peer,
-            front: self.front.clone(),
-            clock: self.clock,
-            caller: None,
-            channel: None,
-            user: self.told.clone(),
-            alive: self.alive.subscribe(),
-            rows: watch::channel(0).0,
-            whole: false,
-        };
-        let config = self.config.clone();
-        let mut alive = self.alive.subscribe();
-        let served = async move {
-            let session = russh::server::run_stream(config, stream, peer).await?;
-            let handle = session.handle();
-            tokio::select! {
-                ended = session => ended,
-                _ = alive.changed() => {
-                    let _ = handle.disconnect(russh::Disconnect::ByApplication, "stopped".into(), "en".into()).await;
-                    Ok(())
-                }
-            }
-        };
-        cx.spawn(served, |_, served, _| {
-            if let Err(e) = served {
-                tracing::debug!(error = %e, "SSH connection ended");
-            }
-            Err(ExitReason::Normal)
-        });
-        Ok(())
-    }
-
-    fn handle(&mut self, msg: ConnectionMsg, _: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        match msg {}
-    }
-
-    fn inspect(&self) -> serde_json::Value {
-        serde_json::json!({ "peer": self.peer, "user": *self.user.borrow() })
-    }
-}
-
-/// The protocol's side.
-struct Peer {
+/// One connection's handler.
+pub(crate) struct Peer {
     at: SocketAddr,
     front: Front,
     clock: Clock,
@@ -123,6 +39,20 @@ struct Peer {
 }
 
 impl Peer {
+    pub(crate) fn new(arrival: Arrival, front: Front) -> Self {
+        Self {
+            at: arrival.peer,
+            front,
+            clock: *arrival.node.clock(),
+            caller: None,
+            channel: None,
+            user: arrival.user,
+            alive: arrival.alive,
+            rows: watch::channel(0).0,
+            whole: false,
+        }
+    }
+
     fn resized(&self, rows: u32) {
         self.rows.send_replace(usize::try_from(rows).unwrap_or_default().min(1000));
     }
@@ -147,9 +77,11 @@ impl Peer {
     }
 }
 
+/// Ways to log in.
+pub(crate) const METHODS: &[MethodKind] = &[MethodKind::PublicKey, MethodKind::Password];
+
 fn refusal() -> Auth {
-    let methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]);
-    Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
+    ssh::refusal(METHODS)
 }
 
 /// OpenSSH form without comment.

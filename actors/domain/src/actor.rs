@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
+pub(crate) use kit::ledger::change_at as change;
 use kit::{
-    Address, Node, Vault,
-    journal::{Fold, Journal, Origin},
-    ledger::{self, Book, Ledger, LedgerError, LedgerMsg},
+    Node, Vault,
+    journal::{Fold, Journal},
+    ledger::Book,
 };
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
@@ -238,19 +239,4 @@ impl Book for LicenceBook {
     fn summary(&self, state: &Licence) -> serde_json::Value {
         serde_json::json!({ "installed": state.file.is_some(), "terms": state.terms })
     }
-}
-
-/// Asks the ledger of this name for a change.
-pub(crate) async fn change<B: Book>(
-    node: &Node,
-    address: &str,
-    command: B::Command,
-    origin: Origin,
-) -> Result<B::Answer, LedgerError<B::Error>>
-where
-    Ledger<B>: kit::Actor<Msg = LedgerMsg<B>>,
-{
-    let address = Address::new(address).map_err(|_| kit::AskError::Gone)?;
-    let mailbox = node.registry().lookup::<LedgerMsg<B>>(&address)?;
-    ledger::change(&mailbox, command, origin).await
 }

@@ -19,4 +19,4 @@ mod tree;
 pub use actor::{DomainBook, DomainsBook, Services};
 pub use decide::{DomainCommand, DomainError, NewUsers};
 pub use estate::{Estate, Picture, Registration, is_elph};
-pub use tree::child;
+pub use tree::{child, generations};

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use imbl::OrdMap;
 use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Placement, Strategy, SupervisorHandle,
     SupervisorSpec, ledger::Ledger,
@@ -19,7 +20,7 @@ use kit::{
 use strum::IntoStaticStr;
 
 use crate::{
-    actor::{BridgesBook, DomainBook, DomainsBook, DomainsCommand, LicenceBook, Services},
+    actor::{BridgesBook, DomainBook, DomainsBook, DomainsCommand, LicenceBook, Services, change},
     guard,
 };
 
@@ -80,12 +81,16 @@ impl Actor for Booted {
     }
 }
 
-async fn start_known(services: &Services) -> Result<(), ExitReason> {
+/// Every domain, and how often one of its name has been declared.
+pub async fn generations(node: &kit::Node) -> Result<Vec<(String, u64)>, ExitReason> {
     let origin = kit::journal::Origin::system();
-    let known =
-        crate::actor::change::<DomainsBook>(&services.node, "domains", DomainsCommand::List, origin).await;
-    services.estate.change(|p| p.domains = imbl::OrdMap::new());
-    for (name, generation) in known.map_err(ExitReason::error)? {
+    let known = change::<DomainsBook>(node, "domains", DomainsCommand::List, origin).await;
+    known.map_err(ExitReason::error)
+}
+
+async fn start_known(services: &Services) -> Result<(), ExitReason> {
+    services.estate.change(|p| p.domains = OrdMap::new());
+    for (name, generation) in generations(&services.node).await? {
         start_domain(services, &name, generation).await.map_err(ExitReason::error)?;
     }
     Ok(())

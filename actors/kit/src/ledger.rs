@@ -7,7 +7,7 @@ use serde::Serialize;
 use strum::IntoStaticStr;
 
 use crate::{
-    Actor, AskError, Cx, ExitReason, LookupError, Mailbox, Reply, StartContext,
+    Actor, Address, AskError, Cx, ExitReason, LookupError, Mailbox, Node, Reply, StartContext,
     journal::{Batch, Fold, Journal, JournalError, NewEvent, Origin, Snapshot, restore},
 };
 
@@ -209,4 +209,16 @@ pub async fn change<B: Book>(
     origin: Origin,
 ) -> Outcome<B> {
     ledger.ask_for(PATIENCE, |reply| LedgerMsg::Change { command, origin, reply }).await?
+}
+
+/// As [`change`], of the ledger of this name.
+pub async fn change_at<B: Book>(
+    node: &Node,
+    address: &str,
+    command: B::Command,
+    origin: Origin,
+) -> Outcome<B> {
+    let address = Address::new(address).map_err(|_| AskError::Gone)?;
+    let mailbox = node.registry().lookup::<LedgerMsg<B>>(&address)?;
+    change(&mailbox, command, origin).await
 }

@@ -3,4 +3,18 @@
 //! This crate alone can read targets. What it keeps is sealed under a key of its own; what it shows to operators never says
 //! that a number is under control.
 
+pub mod audit;
+pub mod commands;
+pub mod courier;
+mod index;
+pub mod intercept;
+pub mod journal;
+mod numbers;
 pub mod protocol;
+mod session;
+pub mod settings;
+pub mod station;
+pub mod stations;
+mod tree;
+
+pub use tree::{Front, child};

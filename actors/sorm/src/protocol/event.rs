@@ -56,7 +56,7 @@ impl Operation {
 }
 
 /// A party of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Party {
     pub sign: Option<Sign>,
     pub number: Digits,

@@ -1,6 +1,7 @@
 //! Telephone numbers and times as the protocol writes them.
 
 use chrono::{DateTime, Datelike, TimeZone, Timelike};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Digits of a number at most.
 const MOST: usize = 18;
@@ -28,6 +29,20 @@ impl std::fmt::Debug for Digits {
     }
 }
 
+/// Only ever written to a sealed journal.
+impl Serialize for Digits {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.reveal())
+    }
+}
+
+impl<'d> Deserialize<'d> for Digits {
+    fn deserialize<D: Deserializer<'d>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::new(&text).ok_or_else(|| serde::de::Error::custom("no number"))
+    }
+}
+
 impl Digits {
     pub const NONE: Self = Self { packed: [0xFF; 9], length: 0 };
 
@@ -47,6 +62,13 @@ impl Digits {
         *byte = if at % 2 == 0 { 0xF0 | code } else { (*byte & 0x0F) | (code << 4) };
         self.length += 1;
         Some(())
+    }
+
+    /// The first symbols of a number that may be longer or hold what is no symbol.
+    pub fn lossy(text: &str) -> Self {
+        let good: String =
+            text.chars().filter(|c| c.is_ascii_digit() || matches!(c, '*' | '#')).take(MOST).collect();
+        Self::new(&good).unwrap_or_default()
     }
 
     /// From a field of the wire and the number of symbols in it.

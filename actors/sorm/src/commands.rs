@@ -1,0 +1,165 @@
+//! `domain/<D>/sorm/…` and what an auditor needs.
+
+use std::str::FromStr;
+
+use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree};
+use kit::{Secret, ledger};
+use serde_json::json;
+
+use crate::{
+    audit::Entry,
+    intercept::Services,
+    settings::{Mediator, Property, Setting, SettingError},
+    stations::{StationBook, StationCommand, ledger as ledger_of, seal_secret},
+    tree::ensure,
+};
+
+const PROPERTIES: &[&str] = &[
+    "adaptation",
+    "b_digits_mode",
+    "enabled",
+    "full_dial_number",
+    "password",
+    "platform_id",
+    "private_phone_prefix",
+    "radius_servers",
+    "send_optional_cf_notification",
+    "strict_intercity_numbers",
+    "strict_private_numbers",
+];
+
+macro_rules! with {
+    ($s:expr, |$services:ident, $call:ident| $body:expr) => {{
+        let $services = $s.clone();
+        move |$call: Call| {
+            let $services = $services.clone();
+            async move { $body }
+        }
+    }};
+}
+
+/// Adds the family's commands.
+pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
+    tree.add([
+        Command::change(
+            "domain/{domain}/sorm/set",
+            "sets a property of interception: enabled, password, radius_servers add <ADDRESS> <SECRET>, …",
+            "задать свойство СОРМ: enabled, password, radius_servers add <ADDRESS> <SECRET>, …",
+            with!(s, |s, call| set(&s, &call).await),
+        )
+        .arg("property", Kind::OneOf(PROPERTIES), "its name", "имя свойства")
+        // Some are secrets; none is kept in histories.
+        .arg(
+            "value",
+            Kind::Secret,
+            "its value; of radius_servers: add <ADDRESS> <SECRET>, or remove <ADDRESS>",
+            "значение; для radius_servers: add <ADDRESS> <SECRET> или remove <ADDRESS>",
+        )
+        .many(),
+        Command::look(
+            "domain/{domain}/sorm/info",
+            "shows the properties of interception",
+            "показать свойства СОРМ",
+            with!(s, |s, call| info(&s, &call).await),
+        ),
+        Command::change(
+            "domain/{domain}/sorm/clean",
+            "sets a property of interception to what it was at first",
+            "вернуть свойству СОРМ заводское значение",
+            with!(s, |s, call| {
+                let property = property(&call)?;
+                change(&s, &call, StationCommand::Clean(property), &format!("clean {property}")).await
+            }),
+        )
+        .arg("property", Kind::OneOf(PROPERTIES), "its name", "имя свойства")
+        .confirm(|c| match c.get("property") {
+            "radius_servers" => {
+                "You are going to remove all mediators, and all that they have set.".to_owned()
+            }
+            other => format!("You are going to set {other} to what it was at first."),
+        }),
+    ])
+}
+
+fn property(call: &Call) -> Result<Property, CommandError> {
+    Property::from_str(call.get("property"))
+        .map_err(|_| CommandError::Usage("there is no such property".into()))
+}
+
+fn usage(e: SettingError) -> CommandError {
+    CommandError::Usage(e.to_string())
+}
+
+async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let (property, values) = (property(call)?, call.all("value"));
+    let words: Vec<&str> = values.iter().map(String::as_str).collect();
+    let setting = match (property, words.as_slice()) {
+        (Property::RadiusServers, ["add", address, secret]) => {
+            let mediator = Mediator::from_str(address).map_err(usage)?;
+            if secret.is_empty() {
+                return Err(usage(SettingError::EmptySecret));
+            }
+            let secret = Secret::new((*secret).to_owned());
+            let sealed = seal_secret(&*s.vault, call.var("domain"), mediator, &secret);
+            Setting::AddServer(mediator, sealed.map_err(CommandError::failed)?)
+        }
+        (Property::RadiusServers, ["remove", address]) => {
+            Setting::RemoveServer(Mediator::from_str(address).map_err(usage)?)
+        }
+        (Property::RadiusServers, _) => return Err(usage(SettingError::Servers)),
+        (Property::Password, [""]) => return Err(usage(SettingError::EmptySecret)),
+        (Property::Password, [password]) => {
+            let hash = access::hash(&Secret::new((*password).to_owned())).map_err(CommandError::failed)?;
+            Setting::Password(kit::Sealed(hash))
+        }
+        (_, [value]) => Setting::plain(property, value).map_err(usage)?,
+        _ => return Err(usage(SettingError::OneValue(property))),
+    };
+    if setting == Setting::Enabled(true) && !s.estate.picture().terms(s.node.clock().now()).sorm {
+        return Err(CommandError::failed(SettingError::Licence));
+    }
+    change(s, call, StationCommand::Set(setting), &format!("set {property}")).await
+}
+
+async fn change(
+    s: &Services,
+    call: &Call,
+    command: StationCommand,
+    action: &str,
+) -> Result<Output, CommandError> {
+    let domain = call.var("domain");
+    start(s, domain).await?;
+    let name = ledger_of(domain).ok_or_else(|| no_domain(domain))?;
+    let origin = call.caller.origin();
+    let details = json!({ "from": origin.from });
+    ledger::change_at::<StationBook>(&s.node, name.as_str(), command, origin)
+        .await
+        .map_err(CommandError::failed)?;
+    s.audit.write(Entry::new(domain, &call.caller.name, action, details));
+    // A mediator that is new works at once.
+    start(s, domain).await?;
+    Ok(Output::ok())
+}
+
+fn no_domain(domain: &str) -> CommandError {
+    CommandError::Failed(format!("there is no domain {domain}"))
+}
+
+/// A domain that was declared a moment ago may not have been seen yet.
+async fn start(s: &Services, domain: &str) -> Result<(), CommandError> {
+    let known = domain::generations(&s.node).await.map_err(CommandError::failed)?;
+    let found = known.into_iter().find(|(name, _)| name == domain);
+    let (_, generation) = found.ok_or_else(|| no_domain(domain))?;
+    ensure(s, domain, generation).await.map_err(CommandError::failed)
+}
+
+async fn info(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let domain = call.var("domain");
+    start(s, domain).await?;
+    let station = s.stations.get(domain).ok_or_else(|| no_domain(domain))?;
+    let mut table = Table::new(["Property", "Domain", "Value"]);
+    for (property, value) in station.settings.shown() {
+        table.row([property.to_string(), domain.to_owned(), value]);
+    }
+    Ok(Output::table(table))
+}

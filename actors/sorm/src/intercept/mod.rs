@@ -1,0 +1,534 @@
+//! What one mediator is told of calls under control: a state machine without IO. It takes phases of calls and orders of the
+//! control point, keeps what is going on and what is yet to be delivered, and says what is to be listened to.
+
+mod actor;
+pub mod radius;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use call::{
+    Cause, LegId,
+    media::Sink,
+    service::Service,
+    witness::{Phase as CallPhase, Seen},
+};
+use chrono::{DateTime, Utc};
+use domain::Picture;
+use kit::journal::Fold;
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
+
+pub use actor::{Courier, InterceptMsg, Interception, Services};
+
+use crate::{
+    numbers::{self, Facts},
+    protocol::{
+        Attribute, CallEvent, Category, Channel, Event, Moment, NONE, Operation, Pair, Party, Phase,
+        Priority, Refusal, Said, Selection,
+    },
+    settings::Mediator,
+    station::{Desk, Media, Object, Order, Station},
+};
+
+/// A call of an object, until its release has been told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Number of the call at the control point.
+    pub number: u16,
+    pub key: Key,
+    pub kind: u8,
+    pub category: Category,
+    pub priority: Priority,
+    /// The group its channels are of.
+    pub group: Option<u8>,
+    pub selection: Selection,
+    pub attribute: Attribute,
+    pub calling: Party,
+    pub called: Party,
+    pub trunk: Option<u16>,
+    pub answered: bool,
+    /// The party that is heard apart.
+    pub leg: u64,
+    pub channels: Pair,
+    /// The tap that feeds the channels.
+    pub tap: Option<u64>,
+}
+
+/// The call's name, the attempt in it, and the object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    pub call: String,
+    pub attempt: u32,
+    pub object: u16,
+}
+
+/// What RADIUS accounting makes of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Start = 1,
+    Stop = 2,
+    Interim = 3,
+}
+
+/// One message to the mediator; its number orders it, and tells one that came twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub sequence: u64,
+    pub at: DateTime<Utc>,
+    pub status: Status,
+    pub session: String,
+    pub calling: Party,
+    pub called: Party,
+    /// The message of the second data channel, or of the first.
+    pub unit: Vec<u8>,
+}
+
+/// What is kept, and folded from the journal.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    pub open: Vec<Open>,
+    pub queue: BTreeMap<u64, Notice>,
+    pub sequence: u64,
+    pub next_call: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+pub enum InterceptEvent {
+    Opened(Box<Open>),
+    Answered(Key),
+    Connected { key: Key, group: u8, channels: Pair, tap: u64 },
+    Freed(Key),
+    Closed(Key),
+    Noted(Box<Notice>),
+    Delivered(u64),
+}
+
+impl Kept {
+    fn at(&mut self, key: &Key) -> Option<&mut Open> {
+        self.open.iter_mut().find(|o| o.key == *key)
+    }
+}
+
+impl Fold for Kept {
+    type Event = InterceptEvent;
+
+    fn apply(&mut self, event: &InterceptEvent) {
+        match event {
+            InterceptEvent::Opened(open) => {
+                if self.open.iter().all(|o| o.number != open.number) {
+                    // 0xFFFF is no number.
+                    self.next_call = (open.number + 1) % u16::MAX;
+                }
+                self.open.push((**open).clone());
+            }
+            InterceptEvent::Answered(key) => {
+                if let Some(open) = self.at(key) {
+                    open.answered = true;
+                }
+            }
+            InterceptEvent::Connected { key, group, channels, tap } => {
+                if let Some(open) = self.at(key) {
+                    (open.group, open.channels, open.tap) = (Some(*group), *channels, Some(*tap));
+                }
+            }
+            InterceptEvent::Freed(key) => {
+                if let Some(open) = self.at(key) {
+                    (open.channels, open.tap) = (Pair::default(), None);
+                }
+            }
+            InterceptEvent::Closed(key) => self.open.retain(|o| o.key != *key),
+            InterceptEvent::Noted(notice) => {
+                self.sequence = notice.sequence;
+                self.queue.insert(notice.sequence, (**notice).clone());
+            }
+            InterceptEvent::Delivered(sequence) => drop(self.queue.remove(sequence)),
+        }
+    }
+}
+
+/// Starts or ends listening to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    pub call: String,
+    pub tap: u64,
+    pub left: LegId,
+    pub sink: Option<Sink>,
+}
+
+/// Surroundings of one step.
+pub struct World<'w> {
+    pub now: DateTime<Utc>,
+    pub station: &'w Station,
+    pub picture: &'w Picture,
+    /// Number of the station's interception equipment.
+    pub sorm: u8,
+    /// A number for a tap.
+    pub fresh: &'w mut dyn FnMut() -> u64,
+}
+
+/// What one mediator of one domain is told.
+pub struct Intercept {
+    domain: String,
+    mediator: Mediator,
+    pub kept: Kept,
+    events: Vec<InterceptEvent>,
+    taps: Vec<Tap>,
+}
+
+impl Intercept {
+    pub fn new(domain: String, mediator: Mediator, kept: Kept) -> Self {
+        Self { domain, mediator, kept, events: Vec::new(), taps: Vec::new() }
+    }
+
+    /// What has happened since it was asked last.
+    pub fn events(&mut self) -> Vec<InterceptEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub fn taps(&mut self) -> Vec<Tap> {
+        std::mem::take(&mut self.taps)
+    }
+
+    fn keep(&mut self, event: InterceptEvent) {
+        self.kept.apply(&event);
+        self.events.push(event);
+    }
+
+    /// A phase of a call.
+    pub fn see(&mut self, seen: &Seen, world: &mut World<'_>) {
+        let Some(desk) = world.station.desks.get(&self.mediator).filter(|d| d.started) else { return };
+        let Some(facts) = numbers::facts(world.station, world.picture, &self.domain, &seen.trail) else {
+            return;
+        };
+        let of_call = |o: &&Open| o.key.call == seen.call.as_str() && o.key.attempt == seen.attempt;
+        let known: Vec<Open> = self.kept.open.iter().filter(of_call).cloned().collect();
+        match seen.phase {
+            CallPhase::Routed => {
+                let own = self.mediator;
+                let new = facts.hits.iter().filter(|((mediator, number), _)| {
+                    *mediator == own && !known.iter().any(|o| o.key.object == *number)
+                });
+                for ((_, number), selection) in new {
+                    if let Some(object) = desk.objects.get(number) {
+                        self.open(seen, *number, object, *selection, &facts, desk, world);
+                    }
+                }
+            }
+            CallPhase::Answered => {
+                for open in known.iter().filter(|o| !o.answered) {
+                    self.keep(InterceptEvent::Answered(open.key.clone()));
+                    self.tell(open, Said::Answer, operation(open), None, world);
+                }
+            }
+            CallPhase::Released { cause, answered } => {
+                for open in known {
+                    self.close(&open, release(cause, answered || open.answered), world);
+                }
+            }
+            CallPhase::Service(service) => {
+                let forwarding =
+                    matches!(service, Service::Cfu | Service::Cfb | Service::Cfnr | Service::Cfos);
+                if let Some(code) = code_of(service)
+                    && (!forwarding || world.station.settings.send_optional_cf_notification)
+                {
+                    for open in &known {
+                        self.tell(open, Said::Service, operation(open), Some(code), world);
+                    }
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one place calls it")]
+    fn open(
+        &mut self,
+        seen: &Seen,
+        number: u16,
+        object: &Object,
+        selection: Selection,
+        facts: &Facts,
+        desk: &Desk,
+        world: &mut World<'_>,
+    ) {
+        let key = Key { call: seen.call.to_string(), attempt: seen.attempt, object: number };
+        // All that belongs to one call has one number.
+        let of_call = self.kept.open.iter().find(|o| o.key.call == key.call).map(|o| o.number);
+        let open = Open {
+            number: of_call.unwrap_or_else(|| self.free_number()),
+            key,
+            kind: object.kind.code(),
+            category: object.category,
+            priority: object.priority,
+            group: object.group,
+            selection,
+            attribute: facts.attribute,
+            calling: facts.calling,
+            called: facts.called,
+            trunk: facts.trunk,
+            answered: false,
+            leg: seen.trail.leg.0,
+            channels: Pair::default(),
+            tap: None,
+        };
+        self.keep(InterceptEvent::Opened(Box::new(open.clone())));
+        let operation = match (object.category, object.group) {
+            (Category::Statistical, _) | (_, None) => Operation::STATISTICAL,
+            (_, Some(group)) => match self.seize(&open, group, desk, Operation::BY_PRIORITY, world) {
+                true => Operation::NORMAL,
+                false => Operation::NO_CHANNEL,
+            },
+        };
+        self.tell(&open, Said::Number, operation, None, world);
+    }
+
+    fn free_number(&self) -> u16 {
+        let taken: BTreeSet<u16> = self.kept.open.iter().map(|o| o.number).collect();
+        (0..u16::MAX)
+            .map(|n| self.kept.next_call.wrapping_add(n) % u16::MAX)
+            .find(|n| !taken.contains(n))
+            .unwrap_or(0)
+    }
+
+    /// Takes channels of a group for a call: free ones, or for an object of high priority those of an ordinary one.
+    fn seize(&mut self, open: &Open, group: u8, desk: &Desk, by: Operation, world: &mut World<'_>) -> bool {
+        let (Some(found), Some(media)) = (desk.groups.get(&group), desk.media) else { return false };
+        let in_use = |pair: &Pair, kept: &Kept| {
+            let used = kept.open.iter().flat_map(|o| [o.channels.a, o.channels.b]).flatten();
+            used.into_iter().any(|c| Some(c) == pair.a || Some(c) == pair.b)
+        };
+        let free = found.pairs.iter().find(|p| !in_use(p, &self.kept)).copied();
+        let pair = free.or_else(|| {
+            let ordinary = |o: &&Open| {
+                o.channels != Pair::default()
+                    && found.pairs.contains(&o.channels)
+                    && o.priority != Priority::High
+            };
+            let may = open.priority == Priority::High || by == Operation::BY_COMMAND_7;
+            let victim = self.kept.open.iter().find(ordinary).filter(|_| may)?.clone();
+            self.free(&victim, Some(by), world);
+            Some(victim.channels)
+        });
+        let Some(channels) = pair else { return false };
+        let Some(sink) = sink(media, channels) else { return false };
+        let tap = (world.fresh)();
+        self.keep(InterceptEvent::Connected { key: open.key.clone(), group, channels, tap });
+        self.taps.push(Tap { call: open.key.call.clone(), tap, left: LegId(open.leg), sink: Some(sink) });
+        true
+    }
+
+    /// Frees a call's channels; `said` tells the control point why.
+    fn free(&mut self, open: &Open, said: Option<Operation>, world: &World<'_>) {
+        if let Some(tap) = open.tap {
+            self.taps.push(Tap { call: open.key.call.clone(), tap, left: LegId(open.leg), sink: None });
+        }
+        if open.channels != Pair::default() {
+            if let Some(operation) = said {
+                self.tell(open, Said::ChannelFreed, operation, None, world);
+            }
+            self.keep(InterceptEvent::Freed(open.key.clone()));
+        }
+    }
+
+    fn close(&mut self, open: &Open, operation: Operation, world: &World<'_>) {
+        self.tell(open, Said::Release, operation, None, world);
+        self.free(open, None, world);
+        self.keep(InterceptEvent::Closed(open.key.clone()));
+    }
+
+    fn tell(
+        &mut self,
+        open: &Open,
+        said: Said,
+        operation: Operation,
+        service: Option<u8>,
+        world: &World<'_>,
+    ) {
+        // What has happened to its channels since.
+        let channels =
+            self.kept.open.iter().find(|o| o.key == open.key).map_or(open.channels, |o| o.channels);
+        let event = CallEvent {
+            said,
+            calling: open.calling,
+            called: open.called,
+            trunk: open.trunk,
+            channels,
+            at: Moment::of(&world.now),
+            priority: open.priority,
+            operation,
+            service,
+            additional: NONE,
+        };
+        let unit = Event::Call {
+            sorm: world.sorm,
+            call: open.number,
+            kind: open.kind,
+            object: open.key.object,
+            selection: open.selection,
+            attribute: Some(open.attribute),
+            phase: if said == Said::Service { Phase::Activation } else { Phase::Call },
+            event,
+        };
+        let status = match said {
+            Said::Number => Status::Start,
+            Said::Release => Status::Stop,
+            _ => Status::Interim,
+        };
+        let session = format!("{}-{}-{}", self.domain, open.number, open.key.object);
+        self.note(status, session, open.calling, open.called, unit.to_bytes(), world);
+    }
+
+    fn note(
+        &mut self,
+        status: Status,
+        session: String,
+        calling: Party,
+        called: Party,
+        unit: Vec<u8>,
+        world: &World<'_>,
+    ) {
+        let (sequence, at) = (self.kept.sequence + 1, world.now);
+        let notice = Notice { sequence, at, status, session, calling, called, unit };
+        self.keep(InterceptEvent::Noted(Box::new(notice)));
+    }
+
+    /// An order that a command has led to.
+    pub fn order(&mut self, order: &Order, world: &mut World<'_>) -> Result<(), Refusal> {
+        let of = |object: &u16, call: Option<u16>| {
+            let all = self.kept.open.iter();
+            let all = all.filter(|o| o.key.object == *object && call.is_none_or(|c| c == o.number));
+            all.cloned().collect::<Vec<Open>>()
+        };
+        match order {
+            // Whoever sends it shows us the calls under way.
+            Order::Look(_) => {}
+            Order::Drop(object) => {
+                for open in of(object, None) {
+                    self.end(&open, Operation::BY_COMMAND_6, world);
+                }
+            }
+            Order::Stop => self.end_all(Operation::BY_COMMAND_2, world),
+            Order::Connect { call, object, group } => {
+                let open = of(object, Some(*call)).into_iter().find(|o| o.tap.is_none());
+                let open = open.ok_or(Refusal::ConnectObject)?;
+                let desk = world.station.desks.get(&self.mediator).ok_or(Refusal::NotStarted)?;
+                if !self.seize(&open, *group, desk, Operation::BY_COMMAND_7, world) {
+                    return Err(Refusal::Allocation);
+                }
+                self.tell(&open, Said::ChannelConnected, Operation::NORMAL, None, world);
+            }
+            Order::Free { call, object, pair } => {
+                let open =
+                    of(object, Some(*call)).into_iter().find(|o| o.channels == *pair && o.tap.is_some());
+                let open = open.ok_or(Refusal::NoSuchChannel)?;
+                self.free(&open, Some(Operation::BY_COMMAND_8), world);
+            }
+            Order::Test(number) => {
+                // Both channels of every stream lead through this station's journal: they work if it answers.
+                let unit = Event::Test { sorm: world.sorm, number: *number, first: 1, second: 1 };
+                let session = format!("{}-test-{number}", self.domain);
+                self.note(
+                    Status::Interim,
+                    session,
+                    Party::default(),
+                    Party::default(),
+                    unit.to_bytes(),
+                    world,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the control of a call that goes on.
+    fn end(&mut self, open: &Open, operation: Operation, world: &World<'_>) {
+        self.free(open, Some(operation), world);
+        self.keep(InterceptEvent::Closed(open.key.clone()));
+    }
+
+    fn end_all(&mut self, operation: Operation, world: &World<'_>) {
+        for open in self.kept.open.clone() {
+            self.end(&open, operation, world);
+        }
+    }
+
+    /// A notification has been confirmed.
+    pub fn delivered(&mut self, sequence: u64) {
+        self.keep(InterceptEvent::Delivered(sequence));
+    }
+
+    /// Ends what must not go on: calls that are no more, objects that are none.
+    pub fn reconcile(&mut self, calls: &BTreeSet<String>, world: &World<'_>) {
+        let desk = world.station.desks.get(&self.mediator);
+        let works = world.station.settings.enabled && desk.is_some_and(|d| d.started);
+        for open in self.kept.open.clone() {
+            if !calls.contains(&open.key.call) {
+                self.close(&open, Operation::TECHNICAL, world);
+            } else if !works {
+                self.end(&open, Operation::BY_COMMAND_2, world);
+            } else if desk.is_some_and(|d| !d.objects.contains_key(&open.key.object)) {
+                self.end(&open, Operation::BY_COMMAND_6, world);
+            }
+        }
+    }
+
+    /// Taps (call and number) that were ordered and are not among these.
+    pub fn missing(&self, taps: &[(String, u64)]) -> impl Iterator<Item = (String, u64)> {
+        let ordered = self.kept.open.iter().filter_map(|o| Some((o.key.call.clone(), o.tap?)));
+        ordered.filter(|t| !taps.contains(t))
+    }
+
+    /// The order for a tap, once more.
+    pub fn again(&self, call: &str, tap: u64, station: &Station) -> Option<Tap> {
+        let open = self.kept.open.iter().find(|o| o.key.call == call && o.tap == Some(tap))?;
+        let media = station.desks.get(&self.mediator)?.media?;
+        Some(Tap {
+            call: call.to_owned(),
+            tap,
+            left: LegId(open.leg),
+            sink: Some(sink(media, open.channels)?),
+        })
+    }
+}
+
+/// Where the speech of these channels goes.
+fn sink(media: Media, channels: Pair) -> Option<Sink> {
+    let port = |c: Channel| (media.ip, media.first.saturating_add(u16::from(c.0) * 2)).into();
+    Some(Sink::Rtp { to: channels.a.map(port)?, others: channels.b.map(port) })
+}
+
+fn operation(open: &Open) -> Operation {
+    match (open.category, open.tap) {
+        (Category::Statistical, _) => Operation::STATISTICAL,
+        (_, Some(_)) => Operation::NORMAL,
+        (_, None) => Operation::NO_CHANNEL,
+    }
+}
+
+fn release(cause: Cause, answered: bool) -> Operation {
+    match cause {
+        _ if answered => Operation::AFTER_CONVERSATION,
+        Cause::BUSY => Operation::BUSY,
+        Cause::NO_ANSWER | Cause::NO_RESPONSE | Cause::NORMAL => Operation::NO_ANSWER,
+        Cause::INVALID_NUMBER | Cause::UNALLOCATED => Operation::INCOMPLETE,
+        _ => Operation::TECHNICAL,
+    }
+}
+
+/// Code of a service (3GPP TS 29.002).
+pub fn code_of(service: Service) -> Option<u8> {
+    Some(match service {
+        Service::Cfu => 0x21,
+        Service::Cfb => 0x29,
+        Service::Cfnr => 0x2A,
+        Service::Cfos => 0x2B,
+        Service::Ctr => 0x31,
+        Service::Pickup => 0x32,
+        Service::Chold => 0x42,
+        Service::Conference => 0x51,
+        Service::Teleconference => 0x50,
+        _ => return None,
+    })
+}

@@ -1,0 +1,221 @@
+//! The family's place in the tree.
+//!
+//! ```text
+//! sorm             rest_for_one
+//! ├ sorm/domains     dynamic: a domain's ledger `domain/<D>/sorm`, and what tells each of its mediators,
+//! │                  `domain/<D>/sorm/<MEDIATOR>`
+//! ├ sorm/keeper      starts and stops them with domains and settings; ends what nobody has ordered
+//! ├ sorm/sessions    dynamic: one actor for each mediator that is logged in
+//! └ sorm/ssh         the listener (not in replays)
+//! ```
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use access::{Door, ssh};
+use call::{CallMsg, LegId};
+use kit::{
+    Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Strategy, SupervisorHandle, SupervisorSpec,
+    ledger::Ledger, supervisor::SupervisorError,
+};
+use russh::{MethodKind, keys::PrivateKey};
+use strum::IntoStaticStr;
+
+use crate::{
+    intercept::{Interception, Services},
+    session::Peer,
+    settings::Mediator,
+    stations::{StationBook, interception, ledger},
+};
+
+/// Between two looks at domains and taps.
+const LOOK: Duration = Duration::from_secs(1);
+/// Mediators logged in at once.
+const SESSIONS: usize = 256;
+/// Mediators keep their sessions open; silence is answered by keep-alives.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Where mediators come in.
+#[derive(Clone)]
+pub struct Front {
+    pub listen: SocketAddr,
+    pub key: PrivateKey,
+    pub bound: tokio::sync::watch::Sender<Option<SocketAddr>>,
+}
+
+/// The family under the node's root.
+pub fn child(services: &Services, front: Option<&Front>) -> Result<ChildSpec, AddressError> {
+    let s = services.clone();
+    let mut spec = SupervisorSpec::new(Address::new("sorm")?, Strategy::RestForOne)
+        .intensity(5, Duration::from_secs(10))
+        .child(
+            SupervisorSpec::new(domains()?, Strategy::Dynamic)
+                .intensity(20, Duration::from_secs(10))
+                .into_child(),
+        )
+        .child(ChildSpec::worker(Address::new("sorm/keeper")?, move |_| {
+            let services = s.clone();
+            async move { Ok(Keeper { services, strays: BTreeSet::new() }) }
+        }));
+    if let Some(front) = front {
+        let door = Door::new(services.stations.accounts().clone());
+        let listen = ssh::Listen {
+            listener: Address::new("sorm/ssh")?,
+            connections: Address::new("sorm/sessions")?,
+            what: "mediators",
+            at: front.listen,
+            key: front.key.clone(),
+            limit: SESSIONS,
+            idle: IDLE,
+            methods: &[MethodKind::Password],
+            bound: front.bound.clone(),
+        };
+        let services = services.clone();
+        match door {
+            Ok(door) => {
+                let peer = move |arrival| Peer::new(arrival, services.clone(), door.clone());
+                for child in ssh::children(listen, peer)? {
+                    spec = spec.child(child);
+                }
+            }
+            // Without randomness there are no passwords, and no interception that could be trusted.
+            Err(e) => tracing::error!(error = %e, "no door for mediators"),
+        }
+    }
+    Ok(spec.into_child())
+}
+
+fn domains() -> Result<Address, AddressError> {
+    Address::new("sorm/domains")
+}
+
+/// Starts what a domain needs, as far as it does not run: its ledger, and an actor for each mediator.
+pub async fn ensure(services: &Services, domain: &str, generation: u64) -> Result<(), SupervisorError> {
+    let unnamed = |_| kit::LookupError::Unnamed;
+    let supervisor = SupervisorHandle::find(&services.node, &domains().map_err(unnamed)?)?;
+    let runs = |name: &Address| services.node.registry().find(name).is_some();
+    let Some(name) = ledger(domain) else { return Ok(()) };
+    if !runs(&name) {
+        let (s, of) = (services.clone(), domain.to_owned());
+        let spec = ChildSpec::worker(name, move |start| {
+            let book = StationBook {
+                domain: of.clone(),
+                estate: s.estate.clone(),
+                stations: s.stations.clone(),
+                sorm: s.sorm,
+            };
+            let (journal, stream) = (s.journal.clone(), format!("{}#{generation}", start.address));
+            async move { Ledger::restore(book, journal, stream).await }
+        });
+        supervisor.start_child(spec).await?;
+    }
+    let mediators: Vec<Mediator> = services
+        .stations
+        .get(domain)
+        .map(|s| s.settings.radius_servers.keys().copied().collect())
+        .unwrap_or_default();
+    for mediator in mediators {
+        let Some(name) = interception(domain, mediator).filter(|n| !runs(n)) else { continue };
+        let (s, of) = (services.clone(), domain.to_owned());
+        let spec = ChildSpec::worker(name, move |_| {
+            Interception::restore(s.clone(), of.clone(), generation, mediator)
+        });
+        supervisor.start_child(spec).await?;
+        services.stations.runs(domain, mediator, true);
+    }
+    Ok(())
+}
+
+/// Stops what belongs to a domain or a mediator that is no more.
+async fn stop(services: &Services, name: &Address) -> Result<(), SupervisorError> {
+    let unnamed = |_| kit::LookupError::Unnamed;
+    let supervisor = SupervisorHandle::find(&services.node, &domains().map_err(unnamed)?)?;
+    supervisor.terminate_child(name).await
+}
+
+struct Keeper {
+    services: Services,
+    /// Taps without an order when it looked last: an order may be under way.
+    strays: BTreeSet<(Address, u64)>,
+}
+
+#[derive(Debug, IntoStaticStr)]
+enum KeeperMsg {
+    Look,
+}
+
+impl Keeper {
+    fn look(&mut self, cx: &mut Cx<'_, Self>) {
+        let services = self.services.clone();
+        let kept = async move {
+            let known = domain::generations(&services.node).await?;
+            for (domain, generation) in &known {
+                ensure(&services, domain, *generation).await.map_err(ExitReason::error)?;
+            }
+            for domain in services.stations.domains() {
+                let gone = !known.iter().any(|(name, _)| *name == domain);
+                let station = services.stations.get(&domain);
+                let wanted =
+                    |m: &Mediator| !gone && station.iter().any(|s| s.settings.radius_servers.contains_key(m));
+                for mediator in services.stations.running(&domain).iter().filter(|m| !wanted(m)) {
+                    if let Some(name) = interception(&domain, *mediator) {
+                        stop(&services, &name).await.map_err(ExitReason::error)?;
+                    }
+                    services.stations.runs(&domain, *mediator, false);
+                }
+                if gone && let Some(name) = ledger(&domain) {
+                    stop(&services, &name).await.map_err(ExitReason::error)?;
+                    services.stations.publish(&domain, None);
+                }
+            }
+            Ok(())
+        };
+        cx.spawn(kept, |me, kept: Result<(), ExitReason>, cx| {
+            if let Err(e) = kept {
+                tracing::warn!(error = %e, "interception does not follow the domains; it is tried again");
+            }
+            me.end_strays(cx);
+            me.services.audit.sync();
+            cx.after(LOOK, KeeperMsg::Look);
+            Ok(())
+        });
+    }
+
+    /// A tap that nobody has ordered is ended, and an alarm.
+    fn end_strays(&mut self, cx: &Cx<'_, Self>) {
+        let strays: BTreeSet<(Address, u64)> =
+            self.services.stations.strays(self.services.board.taps()).into_iter().collect();
+        for (call, tap) in strays.intersection(&self.strays) {
+            tracing::error!("a call was listened to without an order; that has been ended");
+            metrics::counter!("hypha_sorm_stray_taps_total").increment(1);
+            let entry = crate::audit::Entry::new(
+                "",
+                "system",
+                "stray tap ended",
+                serde_json::json!({ "call": call }),
+            );
+            self.services.audit.write(entry);
+            if let Ok(to) = cx.lookup::<CallMsg>(call) {
+                let _ = to.tell(CallMsg::Tap { tap: *tap, left: LegId(0), sink: None });
+            }
+        }
+        self.strays = strays;
+    }
+}
+
+impl Actor for Keeper {
+    type Msg = KeeperMsg;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.look(cx);
+        Ok(())
+    }
+
+    fn handle(&mut self, KeeperMsg::Look: KeeperMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.look(cx);
+        Ok(())
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::Value::String(kit::MARK.into())
+    }
+}

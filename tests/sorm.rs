@@ -1,0 +1,263 @@
+//! Lawful interception, with programs of others at the mediator's place.
+
+mod support;
+
+use std::process::Command;
+
+use sorm::protocol::{Event, Kind, Said, Sign, Subject, Told};
+use support::{
+    HYPHA, Node,
+    calls::{calls, end, media_ports, talked, until},
+    phones::{self, SoftPhone, free_port},
+    sorm::{Channels, Radius, Session, licence, license},
+};
+
+const DOMAIN: &str = "voip.test";
+const SECRET: &str = "2testing123";
+
+/// An estate of phones 100 to 105 whose interception is set up for a mediator at this port.
+fn estate(port: u16, more: &str) -> Node {
+    let (vendor, licence) = licence();
+    let configuration = format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}{vendor}{more}", media_ports());
+    let node = Node::start_with(&configuration, &[]);
+    node.ok("domain/declare voip.test");
+    node.route_all(DOMAIN, "<local/>");
+    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-5}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    let refused = node.ssh("domain/voip.test/sorm/set enabled true", b"");
+    assert!(refused.status != 0 && refused.stderr.contains("licence"), "{refused:?}");
+    license(&node, &licence);
+    node.ok("domain/voip.test/sorm/set enabled true");
+    node.ok("domain/voip.test/sorm/set password sorm_password");
+    node.ok(&format!("domain/voip.test/sorm/set radius_servers add 127.0.0.1:{port} {SECRET}"));
+    node
+}
+
+fn session(node: &Node) -> Session {
+    let mut session = Session::open(node, DOMAIN, "sorm_password");
+    assert!(session.is_open());
+    session
+}
+
+/// Message, object and channel A of what was told of calls.
+fn told(events: &[(u64, Event)]) -> Vec<(Said, u16, Option<u8>)> {
+    let call = |(_, e): &(u64, Event)| match e {
+        Event::Call { object, event, .. } => Some((event.said, *object, event.channels.a.map(|c| c.0))),
+        Event::Test { .. } => None,
+    };
+    events.iter().filter_map(call).collect()
+}
+
+fn in_order(events: &[(u64, Event)]) {
+    let numbers: Vec<u64> = events.iter().map(|(n, _)| *n).collect();
+    let expected: Vec<u64> = (1..=u64::try_from(numbers.len()).expect("few")).collect();
+    assert_eq!(numbers, expected, "each once, in order");
+}
+
+fn verified(node: &Node) -> String {
+    let data = node.data();
+    let arguments = ["audit", "verify", "--data", data.to_str().expect("text")];
+    let verified = Command::new(HYPHA).args(arguments).output().expect("it runs");
+    assert!(verified.status.success(), "{verified:?}");
+    String::from_utf8(verified.stdout).expect("text")
+}
+
+/// A phone that says a tone for a minute.
+fn phone(node: &Node, dir: &std::path::Path, user: &str, frequency: f32, answers: bool) -> SoftPhone {
+    let file = dir.join(format!("{user}.wav"));
+    phones::tone(&file, frequency, 60);
+    let more = if answers { ";answermode=auto" } else { "" };
+    let phone = SoftPhone::baresip(node.sip(), user, "udp", "Geheim77", more, Some(&file));
+    phone.says("200 OK");
+    phone
+}
+
+#[test]
+fn calls_under_control_are_told_of_and_heard() {
+    let port = free_port();
+    let node = estate(port, "");
+    let radius = Radius::start(port, SECRET);
+    let channels = Channels::open();
+    assert!(!Session::open(&node, DOMAIN, "wrong").is_open());
+    let mut session = session(&node);
+    // Nothing works before the start, and a command is acknowledged twice.
+    assert!(matches!(
+        session.command(sorm::protocol::Command::Version)[..],
+        [Told::Received { status: 0x17, .. }]
+    ));
+    let start = session.done(sorm::protocol::Command::Start);
+    assert!(matches!(start[..], [Told::Received { status: 0, .. }, Told::Done { .. }]), "{start:?}");
+    session.media(channels.first);
+    session.channel(1, 1, None);
+    session.channel(2, 2, Some(3));
+    session.put(7, Kind::Own, Sign::Own, "100", 0x01, Some(1));
+    session.put(8, Kind::Own, Sign::Own, "101", 0x11, Some(2));
+    let table = session.done(sorm::protocol::Command::Objects(Subject::ALL));
+    assert_eq!(table.iter().filter(|t| matches!(t, Told::Object { .. })).count(), 2, "{table:?}");
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+    let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+    alice.types("/dial sip:101@voip.test");
+    alice.says("Call established");
+    until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+    // What an operator sees is as of any other call.
+    talked(&node, 3);
+    let shown = format!("{:?}{}", calls(&node), node.ok("node/tree"));
+    assert!(!shown.to_lowercase().contains("tap"), "{shown}");
+    alice.types("/hangup");
+    until("the call has ended", || calls(&node).is_empty());
+
+    until("all has been told", || radius.events().len() >= 6);
+    let events = radius.events();
+    in_order(&events);
+    let each = [7, 8].map(|object| {
+        let of = told(&events).into_iter().filter(|(_, o, _)| *o == object);
+        of.map(|(said, _, channel)| (said, channel)).collect::<Vec<_>>()
+    });
+    let phases = [Said::Number, Said::Answer, Said::Release];
+    assert_eq!(each, [phases.map(|s| (s, Some(1))).to_vec(), phases.map(|s| (s, Some(2))).to_vec()]);
+    let record = &radius.records()[0];
+    assert_eq!(
+        (&record["Calling-Station-Id"][0], &record["Called-Station-Id"][0]),
+        (&"100".into(), &"101".into())
+    );
+    let statuses: Vec<String> = radius.records().iter().map(|r| r["Acct-Status-Type"][0].clone()).collect();
+    assert_eq!(statuses.iter().filter(|s| *s == "Start").count(), 2, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|s| *s == "Stop").count(), 2, "{statuses:?}");
+
+    // Both in one channel; each in its own.
+    let tenths = [1, 2, 3].map(|c| [440.0, 1000.0].map(|f| channels.tenths(c, f)));
+    assert!(tenths[0][0] > 20 && tenths[0][1] > 20, "both in one: {tenths:?}");
+    assert!(tenths[1][0] > 20 && tenths[1][1] == 0, "the caller apart: {tenths:?}");
+    assert!(tenths[2][0] == 0 && tenths[2][1] > 20, "the others apart: {tenths:?}");
+    assert!(verified(&node).starts_with("ok: "));
+}
+
+#[test]
+fn an_object_put_during_a_call_is_told_of_at_once() {
+    let port = free_port();
+    let node = estate(port, "");
+    let radius = Radius::start(port, SECRET);
+    let channels = Channels::open();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+    let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+    alice.types("/dial sip:101@voip.test");
+    until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+    let mut session = session(&node);
+    session.done(sorm::protocol::Command::Start);
+    session.media(channels.first);
+    session.channel(1, 1, None);
+    session.put(7, Kind::Own, Sign::Own, "101", 0x01, Some(1));
+    until("it is told", || told(&radius.events()).len() == 2);
+    until("it is heard", || channels.tenths(1, 1000.0) > 10);
+    // And one that is removed is told of no more.
+    session.done(sorm::protocol::Command::RemoveObject(Subject { object: Some(7), ..Subject::ALL }));
+    until("the channel is free", || told(&radius.events()).len() == 3);
+    let carried = || channels.samples(1).len();
+    let before = carried();
+    // The call goes on, and nothing of it is heard any more.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(carried(), before);
+    end(&node);
+    let said: Vec<Said> = told(&radius.events()).into_iter().map(|(said, ..)| said).collect();
+    assert_eq!(said, vec![Said::Number, Said::Answer, Said::ChannelFreed]);
+}
+
+#[test]
+fn what_a_mediator_missed_comes_once_and_in_order_over_kill_9() {
+    let port = free_port();
+    let mut node = estate(port, "");
+    let mut session = session(&node);
+    session.done(sorm::protocol::Command::Start);
+    session.put(7, Kind::Own, Sign::Own, "100", 0x02, None);
+    let dir = tempfile::tempdir().expect("a directory");
+    // No mediator listens. Two calls end, a third is under way when the node dies.
+    {
+        let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+        let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+        for _ in 0..2 {
+            alice.types("/dial sip:101@voip.test");
+            until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+            end(&node);
+        }
+        alice.types("/dial sip:101@voip.test");
+        until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+        // Half a second is more than the journal takes.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        node.kill();
+    }
+    node.restart();
+    let radius = Radius::start(port, SECRET);
+    until("all has been told", || radius.events().len() >= 9);
+    let events = radius.events();
+    in_order(&events);
+    let said: Vec<Said> = told(&events).into_iter().map(|(said, ..)| said).collect();
+    assert_eq!(said, [Said::Number, Said::Answer, Said::Release].repeat(3));
+    // Objects remain, and so does the start.
+    let mut again = Session::open(&node, DOMAIN, "sorm_password");
+    assert!(again.is_open());
+    let table = again.done(sorm::protocol::Command::Objects(Subject::ALL));
+    assert!(table.iter().any(|t| matches!(t, Told::Object { object: 7, .. })), "{table:?}");
+    assert!(verified(&node).starts_with("ok: "));
+}
+
+/// Numbers that are under control and in no call are nowhere to be found.
+#[test]
+fn a_target_is_shown_to_nobody() {
+    const CANARIES: [&str; 2] = ["73835550147", "49305550199"];
+    let port = free_port();
+    let node = estate(port, "[log]\nlevel = \"trace\"\n");
+    let radius = Radius::start(port, SECRET);
+    let mut session = session(&node);
+    session.done(sorm::protocol::Command::Start);
+    session.put(1, Kind::Full, Sign::Russia, CANARIES[0], 0x02, None);
+    session.put(2, Kind::Partial, Sign::Abroad, CANARIES[1], 0x02, None);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+    let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+    alice.types("/dial sip:101@voip.test");
+    until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+    let mut all = String::new();
+    for line in [
+        "node/tree",
+        "node/actor/info domain/voip.test/sorm",
+        &format!("node/actor/info domain/voip.test/sorm/127.0.0.1:{port}"),
+        "journal/list",
+        "node/log/list",
+        "node/crash/list",
+        "domain/voip.test/sorm/info",
+        "domain/voip.test/call/list --json",
+        "domain/voip.test/cdr/list --json",
+    ] {
+        let answer = node.ssh(line, b"");
+        assert_eq!(answer.status, 0, "{line}: {answer:?}");
+        all.push_str(&format!("{line}: {}\n", answer.stdout));
+    }
+    assert!(!all.contains("sorm_password") && !all.contains(SECRET), "{all}");
+    end(&node);
+    assert!(node.http("GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0"));
+    // A crash says where, not what.
+    node.ok(&format!("node/actor/kill domain/voip.test/sorm/127.0.0.1:{port} --force"));
+    all.push_str(&node.ok("node/crash/list"));
+    all.push_str(&node.log());
+    let mut files = vec![node.data()];
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).expect("read").map(|e| e.expect("an entry").path()));
+        } else {
+            all.push_str(&String::from_utf8_lossy(&std::fs::read(&path).expect("read")));
+        }
+    }
+    assert!(all.contains("voip.test") && all.contains("TRACE"), "there is something to look through");
+    for canary in CANARIES {
+        // As it is, and as the protocol packs it.
+        let packed: String = canary
+            .as_bytes()
+            .chunks(2)
+            .map(|p| p.iter().rev().map(|b| *b as char).collect::<String>())
+            .collect();
+        assert!(!all.contains(canary) && !all.contains(&packed), "{canary} was found");
+    }
+    assert!(radius.records().is_empty());
+}
