@@ -115,6 +115,11 @@ async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
         (_, [value]) => Setting::plain(property, value).map_err(usage)?,
         _ => return Err(usage(SettingError::OneValue(property))),
     };
+    if let Setting::Adaptation(name) = &setting
+        && !s.estate.picture().domains.get(call.var("domain")).is_some_and(|d| d.contexts.contains_key(name))
+    {
+        return Err(CommandError::failed(SettingError::NoContext(name.clone())));
+    }
     if setting == Setting::Enabled(true) && !s.estate.picture().terms(s.node.clock().now()).sorm {
         return Err(CommandError::failed(SettingError::Licence));
     }

@@ -1,12 +1,16 @@
 //! Numbers of a call as interception sees them: by which it is selected, and which are told (orders 70 and 268, manual
 //! "Проверка соответствия формата выдачи номеров").
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use call::witness::Trail;
+use chrono::{DateTime, Utc};
 use domain::{
     Picture,
-    routing::{number::Ni, route::Stretch},
+    routing::{
+        number::{Called, Calling, Ni},
+        route::{Stretch, adapted},
+    },
     state::DomainState,
 };
 
@@ -28,6 +32,23 @@ pub struct Facts {
     pub hits: BTreeMap<Hit, Selection>,
 }
 
+/// The numbers that the adaptation context says, where the call's own way says none.
+fn adapt<'s>(
+    state: &DomainState,
+    settings: &Settings,
+    stretch: &'s Stretch,
+    at: DateTime<Utc>,
+) -> Cow<'s, Stretch> {
+    let Some(context) = &settings.adaptation else { return Cow::Borrowed(stretch) };
+    let a = Calling { digits: stretch.calling.clone(), ..stretch.a.clone() };
+    let b = Called { digits: stretch.called.clone(), ..stretch.b.clone() };
+    let Some(mut sorm) = adapted(state, context, &stretch.from, &a, &b, at) else {
+        return Cow::Borrowed(stretch);
+    };
+    sorm.overlay(&stretch.sorm);
+    Cow::Owned(Stretch { sorm, ..stretch.clone() })
+}
+
 /// One party of a stretch.
 struct Side {
     own: bool,
@@ -36,11 +57,18 @@ struct Side {
 }
 
 /// What a domain's station makes of an attempt; `None` where the domain takes no part in it.
-pub fn facts(station: &Station, picture: &Picture, domain: &str, trail: &Trail) -> Option<Facts> {
+pub fn facts(
+    station: &Station,
+    picture: &Picture,
+    domain: &str,
+    trail: &Trail,
+    at: DateTime<Utc>,
+) -> Option<Facts> {
     let state = picture.domains.get(domain)?;
     let settings = &station.settings;
     let mut hits = BTreeMap::new();
-    let stretches: Vec<&Stretch> = trail.way.iter().filter(|s| s.domain == domain).collect();
+    let own = trail.way.iter().filter(|s| s.domain == domain);
+    let stretches: Vec<Cow<'_, Stretch>> = own.map(|s| adapt(state, settings, s, at)).collect();
     for stretch in &stretches {
         for (side, by) in [(a_side(state, stretch), true), (b_side(state, stretch), false)] {
             for number in &side.numbers {

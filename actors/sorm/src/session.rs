@@ -311,7 +311,7 @@ impl Desk {
         if let Some(order) = &answer.order {
             done = self.order(order).await.err();
         }
-        if done.is_none() && !self.table(code, &answer.table, write, waiting).await? {
+        if done.is_none() && !self.table(&answer.table, write, waiting).await? {
             done = Some(Refusal::Interrupted);
         }
         if let Some(intrusion) = answer.intrusion {
@@ -344,7 +344,6 @@ impl Desk {
     /// Sends a table; `false` where it was interrupted. Other commands have to wait for its end.
     async fn table(
         &self,
-        _code: u8,
         table: &[Told],
         write: &ChannelWriteHalf<Msg>,
         waiting: &mut mpsc::Receiver<String>,

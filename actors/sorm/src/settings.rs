@@ -144,6 +144,8 @@ pub enum SettingError {
     Servers,
     #[error("there is no mediator {0}; sorm/info shows all")]
     NoServer(Mediator),
+    #[error("there is no routing context {0:?}; import it first")]
+    NoContext(String),
     #[error("{0} wants one value")]
     OneValue(Property),
     #[error("the secret is empty")]

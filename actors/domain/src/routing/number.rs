@@ -129,7 +129,7 @@ pub struct SormNumbers {
 
 impl SormNumbers {
     /// What is said now counts, what is not stays.
-    pub(super) fn overlay(&mut self, said: &Self) {
+    pub fn overlay(&mut self, said: &Self) {
         let Self { ni_a, digits_a, ni_b, digits_b } = said;
         self.ni_a = ni_a.or(self.ni_a);
         self.ni_b = ni_b.or(self.ni_b);

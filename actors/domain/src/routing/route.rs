@@ -217,6 +217,23 @@ pub fn route(picture: &Picture, query: &Query) -> Trace {
     Trace { steps, stretches, outcome, a, b, sorm, bridges }
 }
 
+/// What the first fitting rule of a context says to interception of these numbers; calls do not pass it.
+pub fn adapted(
+    domain: &DomainState,
+    context: &str,
+    iface: &str,
+    a: &Calling,
+    b: &Called,
+    at: DateTime<Utc>,
+) -> Option<SormNumbers> {
+    let context = domain.contexts.get(context)?;
+    let (from, to) = (symbols(&a.digits)?, symbols(&b.digits)?);
+    let found = context.index.first(&context.rules, &to, &from, &Facts { a, b, iface, at })?;
+    let mut said = SormNumbers::default();
+    context.rules.get(found)?.act(&mut a.clone(), &mut b.clone(), &mut said);
+    Some(said)
+}
+
 fn refused(cause: Cause, text: impl Into<String>) -> Next {
     Next::End(Outcome::Refused { cause, text: text.into() })
 }

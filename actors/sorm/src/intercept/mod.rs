@@ -200,7 +200,8 @@ impl Intercept {
     /// A phase of a call.
     pub fn see(&mut self, seen: &Seen, world: &mut World<'_>) {
         let Some(desk) = world.station.desks.get(&self.mediator).filter(|d| d.started) else { return };
-        let Some(facts) = numbers::facts(world.station, world.picture, &self.domain, &seen.trail) else {
+        let Some(facts) = numbers::facts(world.station, world.picture, &self.domain, &seen.trail, seen.at)
+        else {
             return;
         };
         let of_call = |o: &&Open| o.key.call == seen.call.as_str() && o.key.attempt == seen.attempt;

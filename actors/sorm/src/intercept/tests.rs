@@ -273,7 +273,8 @@ fn a_subscriber_of_ours_is_told_by_its_full_number_and_what_it_dialled_as_it_dia
     stretch.sorm = SormNumbers::default();
     plain.trail.way = Arc::new(vec![stretch]);
     let facts = |run: &Run, station: &Station, seen: &Seen| {
-        let facts = numbers::facts(station, &run.picture, DOMAIN, &seen.trail).expect("it takes part");
+        let facts =
+            numbers::facts(station, &run.picture, DOMAIN, &seen.trail, seen.at).expect("it takes part");
         (facts.calling.number.reveal(), facts.called.number.reveal())
     };
     assert_eq!(facts(&run, &station, &plain), ("28331".into(), "89001758964".into()));
@@ -289,6 +290,33 @@ fn a_subscriber_of_ours_is_told_by_its_full_number_and_what_it_dialled_as_it_dia
     assert_eq!(facts(&run, &routed, &plain).1, "9001758964");
     run.see(&station, &plain);
     assert_eq!(run.told().len(), 1);
+}
+
+#[test]
+fn an_adaptation_context_says_what_the_way_did_not() {
+    let context = "<context name=\"ctx_sorm\"><rule name=\"r\"><conditions><cdpn digits=\"8%\"/></conditions><actions>\
+                   <called sorm_digits=\"7{\" sorm_ni=\"intercity\"/><calling sorm_digits=\"738327{1,2,3,4,5}\"/></actions>\
+                   <result><local/></result></rule></context>";
+    let mut run = Run::new();
+    let mut state = (*run.picture.domains[DOMAIN]).clone();
+    let context = Box::new(domain::routing::xml::parse(context).expect("a context"));
+    state.apply(&DomainEvent::ContextImported { context });
+    run.picture.domains.insert(DOMAIN.into(), Arc::new(state));
+    let mut station = station(&[(2, object(Kind::Full, Sign::Russia, "79001758964", Priority::Ordinary))]);
+    let mut call = seen(1, CallPhase::Routed);
+    let stretch = Stretch {
+        sorm: SormNumbers { ni_a: Some(Ni::Private), ..SormNumbers::default() },
+        ..call.trail.way[0].clone()
+    };
+    call.trail.way = Arc::new(vec![stretch]);
+    run.see(&station, &call);
+    assert!(run.told().is_empty(), "by no number of its own");
+    station.settings.adaptation = Some("ctx_sorm".into());
+    run.see(&station, &call);
+    assert_eq!(run.told(), vec![(Said::Number, 2, Some(1), 0)]);
+    let notice = &run.core.kept.queue[&1];
+    let numbers = (notice.calling.number.reveal(), notice.called.number.reveal());
+    assert_eq!(numbers, ("73832728331".into(), "79001758964".into()));
 }
 
 #[test]
