@@ -133,6 +133,7 @@ impl Assembly {
             )),
             vault: interception.vault,
             stations,
+            multi: sorm::multi::Multi::default(),
             audit: interception.audit,
             courier: interception.courier,
             sorm: interception.number,

@@ -71,7 +71,6 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         files: Some(data.to_owned()),
         sorm: interception(&config.sorm, &data, &node)?,
     };
-    let (sorm_bound, _) = tokio::sync::watch::channel(None);
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
         .with_domains()?
@@ -79,7 +78,6 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         .with_sorm(Some(&sorm::Front {
             listen: config.sorm.listen,
             key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
-            bound: sorm_bound,
         }))?;
     let (bound, mut listening) = tokio::sync::watch::channel(None);
     let front = Front {

@@ -261,3 +261,77 @@ fn a_target_is_shown_to_nobody() {
     }
     assert!(radius.records().is_empty());
 }
+
+/// One log-in for the manual's three domains, by template: all of them are told, and one that comes later joins.
+#[test]
+fn one_log_in_stands_for_many_domains() {
+    let port = free_port();
+    let node = estate(port, "");
+    let radius = Radius::start(port, SECRET);
+    for domain in ["city.test", "late.test", "other"] {
+        node.ok(&format!("domain/declare {domain}"));
+        node.route_all(domain, "<local/>");
+    }
+    node.ok("domain/late.test/sip/user/declare ctx g 20{0-1}@late.test alias-as-user qop_authentication login-as-user Geheim77");
+    let on = |domain: &str| {
+        node.ok(&format!("domain/{domain}/sorm/set enabled true"));
+        node.ok(&format!("domain/{domain}/sorm/set radius_servers add 127.0.0.1:{port} {SECRET}"));
+    };
+    // Every domain that is named has to be ready.
+    node.ok("sorm/set aggregate_sorm_settings add multi 1234 voip.test city.test");
+    assert!(!Session::open_multi(&node, "multi", "1234").is_open());
+    on("city.test");
+    assert!(Session::open_multi(&node, "multi", "1234").is_open());
+    assert!(!Session::open_multi(&node, "multi", "wrong").is_open());
+    node.ok("sorm/set aggregate_sorm_settings add multi 1234 *.test -other");
+    let mut session = Session::open_multi(&node, "multi", "1234");
+    assert!(session.is_open());
+    session.done(sorm::protocol::Command::Start);
+    // Of one domain, and of none yet.
+    session.put(1, Kind::Own, Sign::Own, "100", 0x02, None);
+    session.put(2, Kind::Full, Sign::Russia, "74957000000", 0x02, None);
+    let none = sorm::protocol::Digits::new("201").expect("a number");
+    let subject = Subject { object: Some(3), kind: 1, sign: 1, number: none, trunk: None };
+    let wanted = sorm::protocol::Wanted { category: 2, group: 0xFF, priority: 0xFF };
+    let put = sorm::protocol::Command::PutObject(subject, wanted);
+    assert!(
+        matches!(session.command(put.clone()).last(), Some(Told::Done { status: 0x54, .. })),
+        "not local"
+    );
+    on("late.test");
+    session.done(put);
+    let table = session.done(sorm::protocol::Command::Objects(Subject::ALL));
+    let objects: Vec<u16> = table
+        .iter()
+        .filter_map(|t| if let Told::Object { object, .. } = t { Some(*object) } else { None })
+        .collect();
+    assert_eq!(objects, [1, 2, 3], "each once");
+    // The domain that came later knows what was put before: asked alone, it has the number of the network too.
+    node.ok("domain/late.test/sorm/set password late");
+    let mut alone = Session::open(&node, "late.test", "late");
+    assert!(alone.is_open());
+    let table = alone.done(sorm::protocol::Command::Objects(Subject::ALL));
+    assert_eq!(table.iter().filter(|t| matches!(t, Told::Object { .. })).count(), 2, "{table:?}");
+    // A test is answered once; a call in one of the domains is told of.
+    session.done(sorm::protocol::Command::Test(9));
+    until("the test is answered", || radius.events().len() == 1);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+    let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+    alice.types("/dial sip:101@voip.test");
+    until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+    end(&node);
+    until("it is told", || told(&radius.events()).len() == 3);
+    // Removed everywhere.
+    session.done(sorm::protocol::Command::RemoveObject(Subject { object: Some(2), ..Subject::ALL }));
+    let table = alone.done(sorm::protocol::Command::Objects(Subject::ALL));
+    assert_eq!(table.iter().filter(|t| matches!(t, Told::Object { .. })).count(), 1, "{table:?}");
+    // Another port, at once and after a restart.
+    let first = free_port();
+    node.ok(&format!("sorm/set ssh_port {first}"));
+    until("the doors have moved", || {
+        let info = node.ssh("node/actor/info sorm/multi-ssh --json", b"");
+        info.stdout.contains(&format!("127.0.0.1:{}", first + 1))
+    });
+    assert!(verified(&node).starts_with("ok: "));
+}

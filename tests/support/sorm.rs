@@ -54,9 +54,19 @@ pub struct Session {
 }
 
 impl Session {
+    /// At the door of single domains.
     pub fn open(node: &Node, domain: &str, password: &str) -> Self {
+        Self::at(node, "sorm/ssh", domain, password)
+    }
+
+    /// At MultiSORM's.
+    pub fn open_multi(node: &Node, user: &str, password: &str) -> Self {
+        Self::at(node, "sorm/multi-ssh", user, password)
+    }
+
+    fn at(node: &Node, door: &str, domain: &str, password: &str) -> Self {
         let info: serde_json::Value =
-            serde_json::from_str(&node.ok("node/actor/info sorm/ssh --json")).expect("JSON");
+            serde_json::from_str(&node.ok(&format!("node/actor/info {door} --json"))).expect("JSON");
         let at: SocketAddr =
             info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address");
         let mut child = node.client_at(at, domain, Some(password)).spawn().expect("ssh runs");

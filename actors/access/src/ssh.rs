@@ -26,7 +26,8 @@ pub struct Listen {
     pub connections: Address,
     /// What the log calls it.
     pub what: &'static str,
-    pub at: SocketAddr,
+    /// Asked at each start of the listener.
+    pub at: Arc<dyn Fn() -> SocketAddr + Send + Sync>,
     pub key: PrivateKey,
     /// Connections at the same time.
     pub limit: usize,
@@ -65,10 +66,10 @@ where
     let listener = ChildSpec::worker(listen.listener.clone(), move |_| {
         let (listen, make) = (listen.clone(), make.clone());
         async move {
-            let taken = TcpListener::bind(listen.at).await;
-            let socket = taken.map_err(|e| {
-                ExitReason::Error(format!("cannot listen for {} on {}: {e}", listen.what, listen.at))
-            })?;
+            let at = (listen.at)();
+            let taken = TcpListener::bind(at).await;
+            let socket = taken
+                .map_err(|e| ExitReason::Error(format!("cannot listen for {} on {at}: {e}", listen.what)))?;
             let local = socket.local_addr().map_err(ExitReason::error)?;
             tracing::info!(%local, what = listen.what, "listening for SSH");
             listen.bound.send_replace(Some(local));

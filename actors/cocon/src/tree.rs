@@ -40,11 +40,12 @@ pub struct Front {
 
 /// The family under the node's root.
 pub fn child(front: &Front) -> Result<ChildSpec, AddressError> {
+    let at = front.listen;
     let listen = Listen {
         listener: Address::new("cocon/ssh")?,
         connections: Address::new("cocon/sessions")?,
         what: "CoCon",
-        at: front.listen,
+        at: Arc::new(move || at),
         key: front.key.clone(),
         limit: front.limit,
         idle: front.idle,

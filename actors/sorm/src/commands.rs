@@ -9,9 +9,10 @@ use serde_json::json;
 use crate::{
     audit::Entry,
     intercept::Services,
+    multi::{self, Aggregate, MultiBook, MultiCommand, MultiError, Templates},
     settings::{Mediator, Property, Setting, SettingError},
     stations::{StationBook, StationCommand, ledger as ledger_of, seal_secret},
-    tree::ensure,
+    tree::{ensure, rebind},
 };
 
 const PROPERTIES: &[&str] = &[
@@ -78,6 +79,30 @@ pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
             }
             other => format!("You are going to set {other} to what it was at first."),
         }),
+        Command::change(
+            "sorm/set",
+            "sets what all domains share: ssh_port <PORT>, aggregate_sorm_settings add <USER> <PASSWORD> <DOMAIN>…",
+            "задать общие свойства СОРМ: ssh_port <PORT>, aggregate_sorm_settings add <USER> <PASSWORD> <DOMAIN>…",
+            with!(s, |s, call| set_all(&s, &call).await),
+        )
+        .arg("property", Kind::OneOf(&["ssh_port", "aggregate_sorm_settings"]), "its name", "имя свойства")
+        .arg(
+            "value",
+            Kind::Secret,
+            "a port, MultiSORM takes the next one; or add <USER> <PASSWORD> <DOMAIN>…, remove <USER>. * in a domain stands \
+             for anything, - before it leaves it out",
+            "порт, MultiSORM использует следующий; либо add <USER> <PASSWORD> <DOMAIN>…, remove <USER>. * в имени домена \
+             заменяет любые символы, - перед именем исключает домен",
+        )
+        .many()
+        .system_only(),
+        Command::look(
+            "sorm/info",
+            "shows what all domains share",
+            "показать общие свойства СОРМ",
+            with!(s, |s, _call| Ok(info_all(&s))),
+        )
+        .system_only(),
     ])
 }
 
@@ -156,6 +181,53 @@ async fn start(s: &Services, domain: &str) -> Result<(), CommandError> {
     let found = known.into_iter().find(|(name, _)| name == domain);
     let (_, generation) = found.ok_or_else(|| no_domain(domain))?;
     ensure(s, domain, generation).await.map_err(CommandError::failed)
+}
+
+async fn set_all(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let wrong = |e: MultiError| CommandError::Usage(e.to_string());
+    let values = call.all("value");
+    let words: Vec<&str> = values.iter().map(String::as_str).collect();
+    let (command, action) = match (call.get("property"), words.as_slice()) {
+        ("ssh_port", [port]) => {
+            // The next one has to be a port too.
+            let number = port.parse().ok().filter(|p| (1..u16::MAX).contains(p));
+            let number = number.ok_or_else(|| wrong(MultiError::Port((*port).to_owned())))?;
+            (MultiCommand::Port(number), "set ssh_port".to_owned())
+        }
+        ("aggregate_sorm_settings", ["add", user, password, ..]) => {
+            let domains = Templates::new(values.get(3..).unwrap_or_default()).map_err(wrong)?;
+            let hash = access::hash(&Secret::new((*password).to_owned())).map_err(CommandError::failed)?;
+            let aggregate = Aggregate { password: kit::Sealed(hash), domains };
+            (MultiCommand::Add((*user).to_owned(), aggregate), format!("add aggregate {user}"))
+        }
+        ("aggregate_sorm_settings", ["remove", user]) => {
+            (MultiCommand::Remove((*user).to_owned()), format!("remove aggregate {user}"))
+        }
+        ("ssh_port", _) => return Err(wrong(MultiError::Port(words.join(" ")))),
+        _ => return Err(wrong(MultiError::NoDomains)),
+    };
+    let rebinds = matches!(command, MultiCommand::Port(_));
+    let origin = call.caller.origin();
+    let details = json!({ "from": origin.from });
+    ledger::change_at::<MultiBook>(&s.node, multi::NAME, command, origin)
+        .await
+        .map_err(CommandError::failed)?;
+    s.audit.write(Entry::new("", &call.caller.name, &action, details));
+    if rebinds {
+        rebind(s);
+    }
+    Ok(Output::ok())
+}
+
+fn info_all(s: &Services) -> Output {
+    let all = s.multi.all();
+    let mut table = Table::new(["Property", "Value"]);
+    table.row(["ssh_port".to_owned(), all.ssh_port.map_or("as configured".to_owned(), |p| p.to_string())]);
+    for (user, aggregate) in &all.users {
+        let shown = format!("{user} {} {}", kit::MARK, aggregate.domains);
+        table.row(["aggregate_sorm_settings".to_owned(), shown]);
+    }
+    Output::table(table)
 }
 
 async fn info(s: &Services, call: &Call) -> Result<Output, CommandError> {

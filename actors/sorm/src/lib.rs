@@ -9,6 +9,7 @@ pub mod courier;
 mod index;
 pub mod intercept;
 pub mod journal;
+pub mod multi;
 mod numbers;
 pub mod protocol;
 mod session;

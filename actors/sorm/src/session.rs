@@ -1,7 +1,10 @@
 //! A mediator's session over SSH: the log-in is the domain's name, the peer one of its mediators. Lines of text go both ways;
 //! see `docs/sorm.md`. The core, [`Session`], knows neither SSH nor actors.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use access::{
     Door,
@@ -18,9 +21,10 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     audit::Entry,
     intercept::{InterceptMsg, Services},
+    multi,
     protocol::{BadRequest, Command, Intrusion, Moment, Refusal, Reply, Request, Series, Told},
     settings::Mediator,
-    station::{Answer, Media, Order},
+    station::{Answer, Media, Order, Station},
     stations::{StationBook, StationCommand, interception, ledger as ledger_of},
 };
 
@@ -87,23 +91,43 @@ pub(crate) struct Peer {
     at: SocketAddr,
     services: Services,
     door: Door,
-    domain: Option<(String, Mediator)>,
+    /// Whether log-ins are of several domains.
+    multi: bool,
+    works: Option<Works>,
     channel: Option<Channel<Msg>>,
     user: watch::Sender<Option<String>>,
     alive: watch::Receiver<()>,
 }
 
 impl Peer {
-    pub(crate) fn new(arrival: Arrival, services: Services, door: Door) -> Self {
+    pub(crate) fn new(arrival: Arrival, services: Services, door: Door, multi: bool) -> Self {
         let Arrival { peer, user, alive, .. } = arrival;
-        Self { at: peer, services, door, domain: None, channel: None, user, alive }
+        Self { at: peer, services, door, multi, works: None, channel: None, user, alive }
+    }
+
+    /// What a log-in stands for, where all of it is ready for this peer.
+    fn works(&self, user: &str) -> Result<Works, String> {
+        let now = self.services.node.clock().now();
+        if !self.services.estate.picture().terms(now).sorm {
+            return Err("the licence does not grant interception".into());
+        }
+        let ip = self.at.ip();
+        if self.multi {
+            let works = Works::Several { user: user.to_owned(), ip };
+            return works.targets(&self.services).map(|_| works);
+        }
+        let station = self.services.stations.get(user).ok_or("there is no such domain")?;
+        station.settings.ready()?;
+        let mediator = station.settings.mediator_at(ip);
+        let mediator = mediator.ok_or("radius_servers does not hold the mediator's address")?;
+        Ok(Works::One { domain: user.to_owned(), mediator })
     }
 
     /// The session of a channel; a channel takes one.
     fn begin(&mut self, id: ChannelId) -> Option<(Desk, Channel<Msg>)> {
-        let (domain, mediator) = self.domain.clone()?;
+        let works = self.works.clone()?;
         let channel = self.channel.take().filter(|c| c.id() == id)?;
-        Some((Desk { services: self.services.clone(), domain, mediator, from: self.at }, channel))
+        Some((Desk { services: self.services.clone(), works, from: self.at }, channel))
     }
 
     fn open(
@@ -116,7 +140,7 @@ impl Peer {
         session.channel_success(id)?;
         let mut alive = self.alive.clone();
         tokio::spawn(async move {
-            let (domain, mediator) = (desk.domain.clone(), desk.mediator.to_string());
+            let (domain, mediator) = (desk.works.name().to_owned(), desk.from.ip().to_string());
             let audit = desk.services.audit.clone();
             audit.write(Entry::new(&domain, &mediator, "session opened", json!(null)));
             tokio::select! {
@@ -141,24 +165,18 @@ impl Handler for Peer {
             self.services.audit.write(audit("log-in refused"));
             return Ok(no());
         }
-        let station = self.services.stations.get(user);
-        let licensed = {
-            let now = self.services.node.clock().now();
-            self.services.estate.picture().terms(now).sorm
-        };
-        let ready = station.as_ref().is_some_and(|s| s.settings.ready().is_ok()) && licensed;
-        let mediator = station.and_then(|s| s.settings.mediator_at(ip)).filter(|_| ready);
-        let Some(mediator) = mediator else {
-            // The right password from the wrong place, or for a domain that is not ready.
-            tracing::warn!(domain = user, peer = %self.at, "a mediator may not work here: its address, the licence or the settings");
-            self.services
-                .audit
-                .write(audit("log-in refused: not this domain's mediator, or it is not ready"));
-            return Ok(no());
+        let works = match self.works(user) {
+            Ok(works) => works,
+            // The right password from the wrong place, or for what is not ready.
+            Err(why) => {
+                tracing::warn!(user, peer = %self.at, why, "a mediator may not log in");
+                self.services.audit.write(audit(&format!("log-in refused: {why}")));
+                return Ok(no());
+            }
         };
         self.services.audit.write(audit("logged in"));
         self.user.send_replace(Some(user.to_owned()));
-        self.domain = Some((user.to_owned(), mediator));
+        self.works = Some(works);
         Ok(Auth::Accept)
     }
 
@@ -196,11 +214,86 @@ impl Handler for Peer {
     }
 }
 
+/// What a log-in stands for.
+#[derive(Debug, Clone)]
+enum Works {
+    One {
+        domain: String,
+        mediator: Mediator,
+    },
+    /// All domains of an aggregate: those of each moment.
+    Several {
+        user: String,
+        ip: IpAddr,
+    },
+}
+
+impl Works {
+    fn name(&self) -> &str {
+        match self {
+            Self::One { domain, .. } => domain,
+            Self::Several { user, .. } => user,
+        }
+    }
+
+    fn targets(&self, services: &Services) -> Result<Vec<(String, Mediator)>, String> {
+        match self {
+            Self::One { domain, mediator } => Ok(vec![(domain.clone(), *mediator)]),
+            Self::Several { user, ip } => services.multi.domains(user, &services.stations, *ip),
+        }
+    }
+}
+
+/// Brings domains that an aggregate has taken since to where the others are.
+pub(crate) async fn join(services: &Services, user: &str, ip: IpAddr) {
+    let Ok(targets) = services.multi.domains(user, &services.stations, ip) else { return };
+    let stations: Vec<_> =
+        targets.iter().filter_map(|(d, m)| Some((d.clone(), *m, services.stations.get(d)?))).collect();
+    for (domain, mediator, _) in stations.iter().filter(|(_, m, s)| !s.desks.contains_key(m)) {
+        let others: Vec<_> = stations.iter().map(|(_, m, s)| (*m, s.clone())).collect();
+        let commands = multi::catch_up(&others, services.sorm);
+        if commands.is_empty() {
+            continue;
+        }
+        let origin = Origin { who: user.to_owned(), from: "sorm".into() };
+        let Some(name) = ledger_of(domain) else { continue };
+        for command in commands {
+            let command = command.of(*mediator);
+            // What a domain refuses (a number that is not its own) it would have refused then.
+            let told =
+                ledger::change_at::<StationBook>(&services.node, name.as_str(), command, origin.clone())
+                    .await;
+            if let Err(e) = told {
+                tracing::error!(%domain, error = %e, "a domain does not join");
+                return;
+            }
+        }
+        let details = json!({ "user": user });
+        services.audit.write(Entry::new(domain, &mediator.to_string(), "joined", details));
+        for (_, object) in services.stations.get(domain).iter().flat_map(|s| objects(s, *mediator)) {
+            let _ = order(services, domain, *mediator, &Order::Look(object)).await;
+        }
+    }
+}
+
+/// Objects of a mediator, as far as one look at calls is worth: the first finds calls for all of them.
+fn objects(station: &Station, mediator: Mediator) -> Vec<(Mediator, u16)> {
+    let desk = station.desks.get(&mediator);
+    desk.and_then(|d| d.objects.keys().next().map(|n| (mediator, *n))).into_iter().collect()
+}
+
+/// Tells whoever sees a domain's calls.
+async fn order(services: &Services, domain: &str, mediator: Mediator, order: &Order) -> Result<(), Refusal> {
+    let name = interception(domain, mediator).ok_or(Refusal::NotStarted)?;
+    let to = services.node.registry().lookup::<InterceptMsg>(&name).map_err(|_| Refusal::NotStarted)?;
+    let told = to.ask_for(PATIENCE, |reply| InterceptMsg::Order(order.clone(), reply)).await;
+    told.unwrap_or(Err(Refusal::Busy))
+}
+
 /// What a session works with.
 struct Desk {
     services: Services,
-    domain: String,
-    mediator: Mediator,
+    works: Works,
     from: SocketAddr,
 }
 
@@ -217,7 +310,7 @@ async fn serve(desk: Desk, channel: Channel<Msg>, only: Option<String>) -> Resul
             Ok(Line::Quit) => break,
             Ok(Line::Help) => say(&write, &format!("{HELP}\n")).await?,
             Ok(Line::Media(media)) => {
-                let answer = match desk.change(StationCommand::Media(desk.mediator, media)).await {
+                let answer = match desk.every(|m| StationCommand::Media(m, media)).await {
                     Ok(_) => "ok\n".to_owned(),
                     Err(why) => format!("error {why}\n"),
                 };
@@ -261,15 +354,27 @@ async fn take_lines(mut read: ChannelReadHalf, lines: mpsc::Sender<String>) {
 
 impl Desk {
     fn audit(&self, action: &str, details: serde_json::Value) {
-        self.services.audit.write(Entry::new(&self.domain, &self.mediator.to_string(), action, details));
+        let entry = Entry::new(self.works.name(), &self.from.ip().to_string(), action, details);
+        self.services.audit.write(entry);
     }
 
-    async fn change(&self, command: StationCommand) -> Result<Answer, String> {
-        let name = ledger_of(&self.domain).ok_or("the domain has no name")?;
-        let origin = Origin { who: self.mediator.to_string(), from: format!("ssh {}", self.from) };
-        let changed =
-            ledger::change_at::<StationBook>(&self.services.node, name.as_str(), command, origin).await;
-        changed.map(|executed| executed.0).map_err(|e| e.to_string())
+    /// Gives a command to every domain.
+    async fn every(
+        &self,
+        command: impl Fn(Mediator) -> StationCommand,
+    ) -> Result<Vec<(String, Mediator, Answer)>, String> {
+        if let Works::Several { user, ip } = &self.works {
+            join(&self.services, user, *ip).await;
+        }
+        let mut all = Vec::new();
+        for (domain, mediator) in self.works.targets(&self.services)? {
+            let name = ledger_of(&domain).ok_or("the domain has no name")?;
+            let origin = Origin { who: mediator.to_string(), from: format!("ssh {}", self.from) };
+            let (node, command) = (&self.services.node, command(mediator));
+            let changed = ledger::change_at::<StationBook>(node, name.as_str(), command, origin).await;
+            all.push((domain, mediator, changed.map_err(|e| e.to_string())?.0));
+        }
+        Ok(all)
     }
 
     /// One command with both its acknowledgements, and the table between them.
@@ -293,24 +398,36 @@ impl Desk {
             }
         };
         let code = request.command.code();
-        let answer = match self.change(StationCommand::Execute(self.mediator, request)).await {
-            Ok(answer) => answer,
+        let asked = self.every(|mediator| StationCommand::Execute(mediator, request.clone())).await;
+        let mut answers = match asked {
+            Ok(answers) => answers,
             Err(why) => {
-                tracing::error!(domain = %self.domain, error = %why, "a command of a mediator could not be kept");
+                tracing::error!(name = self.works.name(), error = %why, "a command of a mediator could not be kept");
                 return say(write, &format!("error {why}\n")).await;
             }
         };
+        let mut tested = false;
+        for (domain, mediator, answer) in &mut answers {
+            let Some(wanted) = answer.order.clone() else { continue };
+            // One test is answered once.
+            if matches!(wanted, Order::Test(_)) && std::mem::replace(&mut tested, true) {
+                continue;
+            }
+            answer.done = order(&self.services, domain, *mediator, &wanted).await.err();
+        }
+        let each: serde_json::Map<String, serde_json::Value> = answers
+            .iter()
+            .map(|(domain, _, a)| (domain.clone(), json!(a.received.or(a.done).map_or(0, Refusal::code))))
+            .collect();
+        let answer = multi::merge(&request.command, answers.into_iter().map(|(.., a)| a).collect());
         let hex: String = unit.iter().map(|b| format!("{b:02x}")).collect();
         if let Some(refusal) = answer.received {
-            self.audit("command", json!({ "unit": hex, "received": refusal.code() }));
+            self.audit("command", json!({ "unit": hex, "received": refusal.code(), "domains": each }));
             return say(write, &reply_line(&alone(Told::Received { command: code, status: refusal.code() })))
                 .await;
         }
         say(write, &reply_line(&alone(Told::Received { command: code, status: 0 }))).await?;
         let mut done = answer.done;
-        if let Some(order) = &answer.order {
-            done = self.order(order).await.err();
-        }
         if done.is_none() && !self.table(&answer.table, write, waiting).await? {
             done = Some(Refusal::Interrupted);
         }
@@ -318,7 +435,7 @@ impl Desk {
             say(write, &reply_line(&alone(self.intrusion(intrusion)))).await?;
         }
         let status = done.map_or(0, Refusal::code);
-        self.audit("command", json!({ "unit": hex, "received": 0, "done": status }));
+        self.audit("command", json!({ "unit": hex, "received": 0, "done": status, "domains": each }));
         if let (Some(Order::Test(number)), 0) = (&answer.order, status) {
             let told = Told::Test { number: *number, first: 1, second: 1 };
             say(write, &reply_line(&alone(told))).await?;
@@ -330,15 +447,6 @@ impl Desk {
         let at = Moment::of(&self.services.node.clock().now());
         self.audit("intrusion", json!({ "code": code.code() }));
         Told::Intrusion { code, at, text: self.from.ip().to_string() }
-    }
-
-    /// Tells whoever sees the calls.
-    async fn order(&self, order: &Order) -> Result<(), Refusal> {
-        let name = interception(&self.domain, self.mediator).ok_or(Refusal::NotStarted)?;
-        let to =
-            self.services.node.registry().lookup::<InterceptMsg>(&name).map_err(|_| Refusal::NotStarted)?;
-        let told = to.ask_for(PATIENCE, |reply| InterceptMsg::Order(order.clone(), reply)).await;
-        told.unwrap_or(Err(Refusal::Busy))
     }
 
     /// Sends a table; `false` where it was interrupted. Other commands have to wait for its end.

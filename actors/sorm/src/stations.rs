@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -17,11 +18,14 @@ use parking_lot::Mutex;
 use strum::IntoStaticStr;
 
 use crate::{
-    intercept::{InterceptMsg, code_of},
+    intercept::{Claims, InterceptMsg, code_of},
+    multi::Aggregates,
     protocol::Request,
     settings::{Mediator, Property, Setting, SettingError},
     station::{Answer, Local, Media, Station, StationEvent, execute},
 };
+
+type Shared = Arc<Mutex<BTreeMap<String, Claims>>>;
 
 /// Shared by clones.
 #[derive(Clone, Default)]
@@ -35,6 +39,8 @@ struct Inner {
     accounts: Arc<ArcSwap<Accounts>>,
     /// Taps that somebody has ordered, with their calls.
     taps: Mutex<BTreeMap<u64, String>>,
+    /// What each domain uses at the mediator of this address.
+    claims: Mutex<BTreeMap<IpAddr, Shared>>,
     /// Mediators that have an actor.
     running: Mutex<BTreeSet<(String, Mediator)>>,
 }
@@ -72,6 +78,11 @@ impl Stations {
         self.0.accounts.store(Arc::new(accounts));
     }
 
+    /// What domains use at a mediator: held while one of them takes more.
+    pub(crate) fn claims(&self, mediator: IpAddr) -> Shared {
+        self.0.claims.lock().entry(mediator).or_default().clone()
+    }
+
     /// Mediators of a domain that have an actor.
     pub(crate) fn running(&self, domain: &str) -> Vec<Mediator> {
         self.0.running.lock().iter().filter(|(d, _)| d == domain).map(|(_, m)| *m).collect()
@@ -83,6 +94,14 @@ impl Stations {
             true => drop(running.insert(key)),
             false => drop(running.remove(&key)),
         }
+    }
+
+    /// Every log-in of several domains with every address a mediator works from.
+    pub(crate) fn mediators(&self, aggregates: &Aggregates) -> Vec<(String, IpAddr)> {
+        let all = self.0.all.load();
+        let ips = all.values().flat_map(|s| s.settings.radius_servers.keys().map(Mediator::ip));
+        let ips: BTreeSet<IpAddr> = ips.collect();
+        aggregates.users.keys().flat_map(|u| ips.iter().map(|ip| (u.clone(), *ip))).collect()
     }
 
     /// Notes that a tap was ordered, or is no more.

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! sorm             rest_for_one
+//! ├ sorm/aggregates  log-ins that stand for several domains
 //! ├ sorm/domains     dynamic: a domain's ledger `domain/<D>/sorm`, and what tells each of its mediators,
 //! │                  `domain/<D>/sorm/<MEDIATOR>`
 //! ├ sorm/keeper      starts and stops them with domains and settings; ends what nobody has ordered
 //! ├ sorm/sessions    dynamic: one actor for each mediator that is logged in
-//! └ sorm/ssh         the listener (not in replays)
+//! ├ sorm/ssh         the listener (not in replays)
+//! ├ sorm/multi       the same for MultiSORM, one port further
+//! └ sorm/multi-ssh
 //! ```
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use access::{Door, ssh};
 use call::{CallMsg, LegId};
@@ -22,7 +25,8 @@ use strum::IntoStaticStr;
 
 use crate::{
     intercept::{Interception, Services},
-    session::Peer,
+    multi::{self, MultiBook},
+    session::{Peer, join},
     settings::Mediator,
     stations::{StationBook, interception, ledger},
 };
@@ -39,14 +43,57 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 pub struct Front {
     pub listen: SocketAddr,
     pub key: PrivateKey,
-    pub bound: tokio::sync::watch::Sender<Option<SocketAddr>>,
+}
+
+impl Front {
+    /// The listener of either kind. MultiSORM's port is the next one.
+    fn listen(&self, services: &Services, multi: bool) -> Result<ssh::Listen, AddressError> {
+        let (configured, aggregates) = (self.listen, services.multi.clone());
+        let at = move || {
+            let mut at = configured;
+            at.set_port(aggregates.all().ssh_port.unwrap_or(configured.port()));
+            if multi && at.port() != 0 {
+                at.set_port(at.port().saturating_add(1));
+            }
+            at
+        };
+        let (listener, connections, what) = match multi {
+            false => ("sorm/ssh", "sorm/sessions", "mediators"),
+            true => ("sorm/multi-ssh", "sorm/multi", "mediators of several domains"),
+        };
+        Ok(ssh::Listen {
+            listener: Address::new(listener)?,
+            connections: Address::new(connections)?,
+            what,
+            at: Arc::new(at),
+            key: self.key.clone(),
+            limit: SESSIONS,
+            idle: IDLE,
+            methods: &[MethodKind::Password],
+            bound: tokio::sync::watch::channel(None).0,
+        })
+    }
+}
+
+/// Listeners take the port that is set now.
+pub(crate) fn rebind(services: &Services) {
+    for name in ["sorm/ssh", "sorm/multi-ssh"] {
+        let found = Address::new(name).ok().and_then(|n| services.node.registry().find(&n));
+        if let Some(listener) = found {
+            listener.exit(ExitReason::Error("another port has been set".into()));
+        }
+    }
 }
 
 /// The family under the node's root.
 pub fn child(services: &Services, front: Option<&Front>) -> Result<ChildSpec, AddressError> {
-    let s = services.clone();
+    let (s, aggregates) = (services.clone(), services.clone());
     let mut spec = SupervisorSpec::new(Address::new("sorm")?, Strategy::RestForOne)
         .intensity(5, Duration::from_secs(10))
+        .child(ChildSpec::worker(Address::new(multi::NAME)?, move |start| {
+            let (journal, multi) = (aggregates.journal.clone(), aggregates.multi.clone());
+            async move { Ledger::restore_named(MultiBook(multi), journal, &start).await }
+        }))
         .child(
             SupervisorSpec::new(domains()?, Strategy::Dynamic)
                 .intensity(20, Duration::from_secs(10))
@@ -57,28 +104,20 @@ pub fn child(services: &Services, front: Option<&Front>) -> Result<ChildSpec, Ad
             async move { Ok(Keeper { services, strays: BTreeSet::new() }) }
         }));
     if let Some(front) = front {
-        let door = Door::new(services.stations.accounts().clone());
-        let listen = ssh::Listen {
-            listener: Address::new("sorm/ssh")?,
-            connections: Address::new("sorm/sessions")?,
-            what: "mediators",
-            at: front.listen,
-            key: front.key.clone(),
-            limit: SESSIONS,
-            idle: IDLE,
-            methods: &[MethodKind::Password],
-            bound: front.bound.clone(),
-        };
-        let services = services.clone();
-        match door {
-            Ok(door) => {
-                let peer = move |arrival| Peer::new(arrival, services.clone(), door.clone());
-                for child in ssh::children(listen, peer)? {
-                    spec = spec.child(child);
+        for multi in [false, true] {
+            let listen = front.listen(services, multi)?;
+            let accounts = if multi { services.multi.accounts() } else { services.stations.accounts() };
+            let services = services.clone();
+            match Door::new(accounts.clone()) {
+                Ok(door) => {
+                    let peer = move |arrival| Peer::new(arrival, services.clone(), door.clone(), multi);
+                    for child in ssh::children(listen, peer)? {
+                        spec = spec.child(child);
+                    }
                 }
+                // Without randomness there are no passwords, and no interception that could be trusted.
+                Err(e) => tracing::error!(error = %e, "no door for mediators"),
             }
-            // Without randomness there are no passwords, and no interception that could be trusted.
-            Err(e) => tracing::error!(error = %e, "no door for mediators"),
         }
     }
     Ok(spec.into_child())
@@ -161,11 +200,15 @@ impl Keeper {
                         stop(&services, &name).await.map_err(ExitReason::error)?;
                     }
                     services.stations.runs(&domain, *mediator, false);
+                    services.stations.claims(mediator.ip()).lock().remove(&domain);
                 }
                 if gone && let Some(name) = ledger(&domain) {
                     stop(&services, &name).await.map_err(ExitReason::error)?;
                     services.stations.publish(&domain, None);
                 }
+            }
+            for (user, ip) in services.stations.mediators(&services.multi.all()) {
+                join(&services, &user, ip).await;
             }
             Ok(())
         };

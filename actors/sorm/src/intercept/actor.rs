@@ -12,9 +12,10 @@ use kit::{
 };
 use strum::IntoStaticStr;
 
-use super::{Intercept, InterceptEvent, Kept, Tap, World, radius};
+use super::{Claims, Intercept, InterceptEvent, Kept, Tap, World, radius};
 use crate::{
     audit::{Audit, Entry},
+    multi::Multi,
     protocol::Refusal,
     settings::Mediator,
     station::Order,
@@ -46,6 +47,7 @@ pub struct Services {
     /// The key of interception, of its own.
     pub vault: Arc<dyn Vault>,
     pub stations: Stations,
+    pub multi: Multi,
     pub audit: Audit,
     pub courier: Arc<dyn Courier>,
     /// Number of the station's interception equipment.
@@ -123,14 +125,24 @@ impl Interception {
         let Some(station) = self.services.stations.get(&self.domain) else { return Ok(None) };
         let picture = self.services.estate.picture();
         let node = cx.node().clone();
+        let shared = self.services.stations.claims(self.mediator.ip());
+        let mut claims = shared.lock();
+        let mut others = Claims::default();
+        for (_, claimed) in claims.iter().filter(|(domain, _)| **domain != self.domain) {
+            others.channels.extend(&claimed.channels);
+            others.calls.extend(&claimed.calls);
+        }
         let mut world = World {
             now: node.clock().now(),
             station: &station,
             picture: &picture,
             sorm: self.services.sorm,
+            others: &others,
             fresh: &mut || node.random_id(),
         };
         let outcome = with(&mut self.core, &mut world);
+        claims.insert(self.domain.clone(), self.core.claims());
+        drop(claims);
         for tap in self.core.taps() {
             self.tap(tap, cx);
         }

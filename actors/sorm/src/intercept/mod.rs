@@ -158,6 +158,13 @@ pub struct Tap {
     pub sink: Option<Sink>,
 }
 
+/// Channels and call numbers in use at a mediator: one that works for several domains has them once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    pub channels: BTreeSet<Channel>,
+    pub calls: BTreeSet<u16>,
+}
+
 /// Surroundings of one step.
 pub struct World<'w> {
     pub now: DateTime<Utc>,
@@ -165,6 +172,8 @@ pub struct World<'w> {
     pub picture: &'w Picture,
     /// Number of the station's interception equipment.
     pub sorm: u8,
+    /// Channels and call numbers that other domains use at the same mediator.
+    pub others: &'w Claims,
     /// A number for a tap.
     pub fresh: &'w mut dyn FnMut() -> u64,
 }
@@ -258,7 +267,7 @@ impl Intercept {
         // All that belongs to one call has one number.
         let of_call = self.kept.open.iter().find(|o| o.key.call == key.call).map(|o| o.number);
         let open = Open {
-            number: of_call.unwrap_or_else(|| self.free_number()),
+            number: of_call.unwrap_or_else(|| self.free_number(world.others)),
             key,
             kind: object.kind.code(),
             category: object.category,
@@ -285,8 +294,9 @@ impl Intercept {
         self.tell(&open, Said::Number, operation, None, world);
     }
 
-    fn free_number(&self) -> u16 {
-        let taken: BTreeSet<u16> = self.kept.open.iter().map(|o| o.number).collect();
+    fn free_number(&self, others: &Claims) -> u16 {
+        let own = self.kept.open.iter().map(|o| o.number);
+        let taken: BTreeSet<u16> = own.chain(others.calls.iter().copied()).collect();
         (0..u16::MAX)
             .map(|n| self.kept.next_call.wrapping_add(n) % u16::MAX)
             .find(|n| !taken.contains(n))
@@ -298,6 +308,7 @@ impl Intercept {
         let (Some(found), Some(media)) = (desk.groups.get(&group), desk.media) else { return false };
         let in_use = |pair: &Pair, kept: &Kept| {
             let used = kept.open.iter().flat_map(|o| [o.channels.a, o.channels.b]).flatten();
+            let used = used.chain(world.others.channels.iter().copied());
             used.into_iter().any(|c| Some(c) == pair.a || Some(c) == pair.b)
         };
         let free = found.pairs.iter().find(|p| !in_use(p, &self.kept)).copied();
@@ -452,6 +463,14 @@ impl Intercept {
     fn end_all(&mut self, operation: Operation, world: &World<'_>) {
         for open in self.kept.open.clone() {
             self.end(&open, operation, world);
+        }
+    }
+
+    /// What it uses at its mediator.
+    pub fn claims(&self) -> Claims {
+        Claims {
+            channels: self.kept.open.iter().flat_map(|o| [o.channels.a, o.channels.b]).flatten().collect(),
+            calls: self.kept.open.iter().map(|o| o.number).collect(),
         }
     }
 

@@ -118,12 +118,13 @@ struct Run {
     core: Intercept,
     picture: Picture,
     tap: u64,
+    others: Claims,
 }
 
 impl Run {
     fn new() -> Self {
         let core = Intercept::new(DOMAIN.into(), mediator(), Kept::default());
-        Self { core, picture: picture(), tap: 100 }
+        Self { core, picture: picture(), tap: 100, others: Claims::default() }
     }
 
     fn with<T>(&mut self, station: &Station, step: impl FnOnce(&mut Intercept, &mut World<'_>) -> T) -> T {
@@ -133,7 +134,17 @@ impl Run {
             *tap
         };
         let now = DateTime::UNIX_EPOCH;
-        step(&mut self.core, &mut World { now, station, picture: &self.picture, sorm: 1, fresh: &mut fresh })
+        step(
+            &mut self.core,
+            &mut World {
+                now,
+                station,
+                picture: &self.picture,
+                sorm: 1,
+                others: &self.others,
+                fresh: &mut fresh,
+            },
+        )
     }
 
     fn see(&mut self, station: &Station, seen: &Seen) {
@@ -317,6 +328,16 @@ fn an_adaptation_context_says_what_the_way_did_not() {
     let notice = &run.core.kept.queue[&1];
     let numbers = (notice.calling.number.reveal(), notice.called.number.reveal());
     assert_eq!(numbers, ("73832728331".into(), "79001758964".into()));
+}
+
+#[test]
+fn what_another_domain_uses_at_the_mediator_is_not_used_twice() {
+    let station = station(&[(1, own()), (2, intercity())]);
+    let mut run = Run::new();
+    run.others = Claims { channels: [Channel(1)].into(), calls: [0, 1].into() };
+    run.see(&station, &seen(1, CallPhase::Routed));
+    assert_eq!(run.told(), vec![(Said::Number, 1, Some(2), 0), (Said::Number, 2, None, 1)]);
+    assert_eq!(run.core.claims(), Claims { channels: [Channel(2)].into(), calls: [2].into() });
 }
 
 #[test]
