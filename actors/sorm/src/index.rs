@@ -1,12 +1,16 @@
 //! By which numbers calls are selected. A question costs a few look-ups, however many objects there are.
 
-use imbl::HashMap;
+use foldhash::fast::RandomState;
+use imbl::GenericHashMap;
 
 use crate::{
     protocol::{Digits, Kind},
     settings::Mediator,
     station::Object,
 };
+
+/// What is dialled cannot choose its place: the seed is this process's.
+type HashMap<K, V> = GenericHashMap<K, V, RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// An object of a mediator.
 pub type Hit = (Mediator, u16);

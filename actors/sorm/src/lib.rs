@@ -10,7 +10,7 @@ mod index;
 pub mod intercept;
 pub mod journal;
 pub mod multi;
-mod numbers;
+pub mod numbers;
 pub mod protocol;
 mod session;
 pub mod settings;

@@ -56,7 +56,7 @@ struct Side {
     numbers: Vec<Digits>,
 }
 
-/// What a domain's station makes of an attempt; `None` where the domain takes no part in it.
+/// What a domain's station makes of an attempt; `None` where it is none of an object's.
 pub fn facts(
     station: &Station,
     picture: &Picture,
@@ -85,6 +85,9 @@ pub fn facts(
         for number in of_alias(state, number) {
             select(station, &mut hits, &number, true, None);
         }
+    }
+    if hits.is_empty() {
+        return None;
     }
     let Some((first, last)) = stretches.first().zip(stretches.last()) else {
         // It takes part through somebody who joined only.

@@ -5,6 +5,7 @@ mod commands;
 mod journal;
 mod routing;
 mod sip;
+mod sorm;
 
 use std::process::{Command, Stdio};
 
@@ -24,6 +25,7 @@ fn main() {
         ("commands", commands_table),
         ("journal", journal_table),
         ("sip", sip_table),
+        ("sorm", sorm_table),
     ];
     let unknown = words.iter().find(|w| !parts.iter().any(|(name, _)| name == *w));
     if let Some(unknown) = unknown {
@@ -34,6 +36,17 @@ fn main() {
     for (_, run) in parts.iter().filter(|(name, _)| words.is_empty() || words.contains(name)) {
         run();
     }
+}
+
+fn sorm_table() {
+    println!("| interception, ns a call: objects | Hypha | to none | set of texts, two look-ups | ratio |");
+    println!("|---|---|---|---|---|");
+    let none = best(false, || sorm::hypha(0));
+    for size in [0, 10_000, 1_000_000] {
+        let (ours, set) = (best(false, || sorm::hypha(size)), best(false, || sorm::set(size)));
+        println!("| {size} | {} | {:.2} | {} | {:.1} |", shown(ours), ours / none, shown(set), ours / set);
+    }
+    println!();
 }
 
 /// Three digits that matter.

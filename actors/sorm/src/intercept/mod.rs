@@ -209,15 +209,13 @@ impl Intercept {
     /// A phase of a call.
     pub fn see(&mut self, seen: &Seen, world: &mut World<'_>) {
         let Some(desk) = world.station.desks.get(&self.mediator).filter(|d| d.started) else { return };
-        let Some(facts) = numbers::facts(world.station, world.picture, &self.domain, &seen.trail, seen.at)
-        else {
-            return;
-        };
         let of_call = |o: &&Open| o.key.call == seen.call.as_str() && o.key.attempt == seen.attempt;
         let known: Vec<Open> = self.kept.open.iter().filter(of_call).cloned().collect();
         match seen.phase {
             CallPhase::Routed => {
-                let own = self.mediator;
+                let (domain, own) = (&self.domain, self.mediator);
+                let facts = numbers::facts(world.station, world.picture, domain, &seen.trail, seen.at);
+                let Some(facts) = facts else { return };
                 let new = facts.hits.iter().filter(|((mediator, number), _)| {
                     *mediator == own && !known.iter().any(|o| o.key.object == *number)
                 });
