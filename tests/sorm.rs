@@ -7,7 +7,7 @@ use std::process::Command;
 use sorm::protocol::{Event, Kind, Said, Sign, Subject, Told};
 use support::{
     HYPHA, Node,
-    calls::{calls, end, media_ports, talked, until},
+    calls::{calls, cdrs, end, ladder, media_ports, talked, until},
     phones::{self, SoftPhone, free_port},
     sorm::{Channels, Radius, Session, licence, license},
 };
@@ -334,4 +334,62 @@ fn one_log_in_stands_for_many_domains() {
         info.stdout.contains(&format!("127.0.0.1:{}", first + 1))
     });
     assert!(verified(&node).starts_with("ok: "));
+}
+
+/// What each pair of speakers said, in order; legs are called by when they first spoke. How the pairs' lines fall between each
+/// other is the phones' doing.
+fn conversations(ladder: &str) -> std::collections::BTreeMap<String, Vec<String>> {
+    let mut legs: Vec<String> = Vec::new();
+    let mut all = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for line in ladder.lines().filter(|l| l.starts_with("| ") && !l.contains("From")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, _, from, to, message, _] = cells[..] else { panic!("{line}") };
+        let mut name = |who: &str| match who.strip_prefix("leg ") {
+            Some(leg) => {
+                let at = legs.iter().position(|l| l == leg).unwrap_or_else(|| {
+                    legs.push(leg.to_owned());
+                    legs.len() - 1
+                });
+                format!("leg {at}")
+            }
+            None => who.to_owned(),
+        };
+        let (from, to) = (name(from), name(to));
+        let pair = if from < to { format!("{from}, {to}") } else { format!("{to}, {from}") };
+        all.entry(pair).or_default().push(format!("{from}: {message}"));
+    }
+    all
+}
+
+/// Who is under control finds nothing changed: the same messages in the same order.
+#[test]
+fn a_call_under_control_is_as_any_other() {
+    let port = free_port();
+    let node = estate(port, "");
+    let radius = Radius::start(port, SECRET);
+    let channels = Channels::open();
+    let mut session = session(&node);
+    session.done(sorm::protocol::Command::Start);
+    session.media(channels.first);
+    session.channel(1, 1, None);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+    let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+    let mut said = || {
+        alice.types("/dial sip:101@voip.test");
+        until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+        let call = calls(&node)[0]["call"].clone();
+        talked(&node, 1);
+        alice.types("/hangup");
+        until("the call has ended", || calls(&node).is_empty());
+        until("its record is written", || cdrs(&node).iter().any(|r| r["cdr"]["call"] == call));
+        conversations(&ladder(&node, &call))
+    };
+    let free = said();
+    session.put(7, Kind::Own, Sign::Own, "100", 0x01, Some(1));
+    let controlled = said();
+    // Each phone's messages, what each leg and the call said to each other, and the way.
+    assert_eq!(free.len(), 5, "{free:?}");
+    assert_eq!(free, controlled);
+    assert!(!told(&radius.events()).is_empty() && channels.tenths(1, 440.0) > 5);
 }

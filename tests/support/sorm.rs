@@ -21,7 +21,7 @@ use sorm::protocol::{
 
 use super::{
     HYPHA, Node,
-    phones::{PATIENCE, heard},
+    phones::{PATIENCE, free_port, heard},
 };
 
 /// Lines for the configuration and a licence that grants interception.
@@ -259,10 +259,12 @@ pub struct Channels {
 
 impl Channels {
     pub fn open() -> Self {
-        let base = 9_000 + (std::process::id() % 100) as u16 * 40;
-        let bind = |port: u16| UdpSocket::bind(("127.0.0.1", port));
-        let taken = |first: u16| (0..16).map(|n| bind(first + 2 * n)).collect::<Result<Vec<_>, _>>().ok();
-        let free = (0..200).map(|n| base + n * 2 % 4_000).find_map(|first| Some((first, taken(first)?)));
+        let taken = |first: u16| {
+            let all = (0..16).map(|n| UdpSocket::bind(("127.0.0.1", first.checked_add(2 * n)?)).ok());
+            all.collect::<Option<Vec<_>>>()
+        };
+        // The system says which port is free; those behind it mostly are too.
+        let free = (0..200).map(|_| free_port()).filter(|p| *p < 65_000).find_map(|p| Some((p, taken(p)?)));
         let (first, sockets) = free.expect("free ports");
         let ends = Arc::new(AtomicBool::new(false));
         let heard = sockets.into_iter().map(|socket| {
