@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::routing::route::Stretch;
 use kit::Address;
@@ -16,6 +17,9 @@ pub trait Witness: Send + Sync {
 
     /// Must return at once.
     fn see(&self, seen: Seen);
+
+    /// A text that one subscriber has written to another; must return at once.
+    fn read(&self, written: Written);
 }
 
 /// Nobody looks.
@@ -27,6 +31,8 @@ impl Witness for Nobody {
     }
 
     fn see(&self, _: Seen) {}
+
+    fn read(&self, _: Written) {}
 }
 
 /// What happened.
@@ -75,6 +81,22 @@ impl Trail {
             .iter()
             .map(|s| s.domain.as_str())
             .chain(self.joined.iter().map(|(domain, _)| domain.as_str()))
+    }
+}
+
+/// A text (MESSAGE), when it is known what came of it. `Debug` shows neither numbers nor content.
+#[derive(Clone)]
+pub struct Written {
+    pub at: DateTime<Utc>,
+    pub way: Arc<Vec<Stretch>>,
+    pub content: Bytes,
+    /// Whether the receiver has taken it.
+    pub delivered: bool,
+}
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a text over {} domains", self.way.len())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use access::{Account, Accounts};
 use arc_swap::ArcSwap;
-use call::witness::{Seen, Witness};
+use call::witness::{Seen, Witness, Written};
 use command::Grants;
 use domain::Estate;
 use imbl::OrdMap;
@@ -133,7 +133,19 @@ impl Witness for Watch {
 
     fn see(&self, seen: Seen) {
         let seen = Arc::new(seen);
-        let mut domains: Vec<&str> = seen.trail.domains().collect();
+        self.tell(seen.trail.domains().collect(), || InterceptMsg::Seen(seen.clone()));
+    }
+
+    fn read(&self, written: Written) {
+        let written = Arc::new(written);
+        let domains = written.way.iter().map(|s| s.domain.as_str()).collect();
+        self.tell(domains, || InterceptMsg::Read(written.clone()));
+    }
+}
+
+impl Watch {
+    /// Tells every mediator of these domains.
+    fn tell(&self, mut domains: Vec<&str>, message: impl Fn() -> InterceptMsg) {
         domains.sort_unstable();
         domains.dedup();
         let all = self.stations.0.all.load();
@@ -145,7 +157,7 @@ impl Witness for Watch {
                     // It is being started again, and looks at what it has missed.
                     continue;
                 };
-                if to.tell(InterceptMsg::Seen(seen.clone())).is_err() {
+                if to.tell(message()).is_err() {
                     tracing::error!(%domain, %mediator, "an interception does not keep up");
                     metrics::counter!("hypha_sorm_overloaded_total").increment(1);
                 }

@@ -1,5 +1,8 @@
 //! MESSAGE (RFC 3428): a subscriber writes to a number, the way is that of a call to it.
 
+use std::sync::Arc;
+
+use call::witness::Written;
 use domain::routing::{
     number::{Called, Calling},
     route::{self, Mode, Outcome, Query},
@@ -27,12 +30,20 @@ impl Shared {
     pub(super) fn message(&mut self, id: Id, message: Box<Message>, flow: Flow) {
         match self.forward(&message, flow) {
             // The receiver's answer is passed on when it comes.
-            Ok(sent) => drop(self.messages.insert(sent, (id, message))),
+            Ok((sent, written)) => drop(self.messages.insert(sent, (id, message, written))),
             Err(answer) => self.respond(id, &message, answer),
         }
     }
 
-    fn forward(&mut self, message: &Message, flow: Flow) -> Result<Id, Answer> {
+    /// Tells whoever the law lets read what came of a text.
+    pub(super) fn tell_written(&self, written: Written, delivered: bool) {
+        let witness = &self.calls.witness;
+        if written.way.iter().any(|s| witness.watches(&s.domain)) {
+            witness.read(Written { delivered, ..written });
+        }
+    }
+
+    fn forward(&mut self, message: &Message, flow: Flow) -> Result<(Id, Written), Answer> {
         let bad = |text: &str| warned(400, text);
         if message.body.len() > LONGEST {
             return Err(warned(413, "a message has at most 1300 bytes"));
@@ -55,18 +66,32 @@ impl Shared {
             at: now.wall,
             explain: false,
         };
-        let trace = route::route(&picture, &query);
+        let mut trace = route::route(&picture, &query);
+        let way = Arc::new(std::mem::take(&mut trace.stretches));
+        let written = Written { at: now.wall, way, content: message.body.clone(), delivered: false };
+        let nowhere = |me: &Self, answer: Answer| {
+            me.tell_written(written.clone(), false);
+            Err(answer)
+        };
         let (place, Way { flow, uri, routes, .. }) = match &trace.outcome {
-            Outcome::Refused { cause, .. } => return Err((call::Cause::from(*cause).status(), vec![])),
+            Outcome::Refused { cause, .. } => {
+                return nowhere(self, (call::Cause::from(*cause).status(), vec![]));
+            }
             Outcome::Local { domain, iface, .. } => {
                 let all = picture.registrations.get(domain).and_then(|d| d.get(iface));
                 let live = all.iter().flat_map(|c| c.iter()).filter(|c| c.expires > now.wall);
                 let contact = live.max_by_key(|c| (c.q, c.expires));
-                (domain, contact.and_then(to_contact).ok_or((480, vec![]))?)
+                match contact.and_then(to_contact) {
+                    Some(way) => (domain, way),
+                    None => return nowhere(self, (480, vec![])),
+                }
             }
             Outcome::External { domain, trunk, .. } => {
                 let way = self.trunks.way(&picture, &*self.registrar.vault, domain, trunk, &trace.b.digits);
-                (domain, way.ok_or((502, vec![]))?)
+                match way {
+                    Some(way) => (domain, way),
+                    None => return nowhere(self, (502, vec![])),
+                }
             }
         };
         let (tag, call) = (self.registrar.node.random_id(), self.registrar.node.random_id());
@@ -74,7 +99,7 @@ impl Shared {
         let content = message.header(&Name::ContentType).cloned().unwrap_or_else(|| "text/plain".into());
         let from = format!("{name}<sip:{}@{place}>;tag={tag:x}", escape_user(&trace.a.digits));
         let to = format!("<sip:{}@{place}>", escape_user(&trace.b.digits));
-        Ok(self.agent.send(now, flow, |via, _| {
+        let sent = self.agent.send(now, flow, |via, _| {
             let mut out = Message::request(Method::Message, uri).with(Name::Via, via);
             routes.into_iter().for_each(|r| out.push(Name::Route, r));
             out.push(Name::MaxForwards, hops.to_string());
@@ -85,6 +110,7 @@ impl Shared {
             out.push(Name::ContentType, content);
             out.body = message.body.clone();
             out
-        }))
+        });
+        Ok((sent, written))
     }
 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use call::{CallMsg, Ladder, LegCommand, LegId, RecordsMsg, SignalMsg};
+use call::{CallMsg, Ladder, LegCommand, LegId, RecordsMsg, SignalMsg, witness::Written};
 use kit::{Actor, Address, Cx, ExitReason};
 use tokio::{
     net::TcpListener,
@@ -77,7 +77,7 @@ struct Shared {
     /// Trunks on which we register.
     uplinks: uplinks::Uplinks,
     /// Messages that were sent on, with who waits for the answer.
-    messages: HashMap<Id, (Id, Box<Message>)>,
+    messages: HashMap<Id, (Id, Box<Message>, Written)>,
     udp: Arc<Port>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
@@ -201,8 +201,9 @@ impl Shared {
                     Output::Answer(id, answer) if self.notify_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) if self.uplink_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) => {
-                        if let Some((asker, message)) = self.messages.remove(&id) {
+                        if let Some((asker, message, written)) = self.messages.remove(&id) {
                             let code = answer.as_ref().and_then(|a| a.code()).unwrap_or(408);
+                            self.tell_written(written, (200..300).contains(&code));
                             self.respond(asker, &message, (code, vec![]));
                         }
                         if let Some((domain, trunk)) = self.asked.remove(&id) {

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-use call::{Board, CallMsg, witness::Seen};
+use call::{
+    Board, CallMsg,
+    witness::{Seen, Written},
+};
 use domain::Estate;
 use futures::future::BoxFuture;
 use kit::{
@@ -58,6 +61,8 @@ pub struct Services {
 pub enum InterceptMsg {
     /// A phase of a call, of any call of the domain.
     Seen(Arc<Seen>),
+    /// A text, of any subscriber of the domain.
+    Read(Arc<Written>),
     Order(Order, Reply<Result<(), Refusal>>),
     Look,
     /// A delivery is tried again.
@@ -312,6 +317,7 @@ impl Actor for Interception {
     fn handle(&mut self, msg: InterceptMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         match msg {
             InterceptMsg::Seen(seen) => self.step(cx, |core, world| core.see(&seen, world)).map(drop),
+            InterceptMsg::Read(written) => self.step(cx, |core, world| core.read(&written, world)).map(drop),
             InterceptMsg::Order(order, reply) => {
                 let done = self.step(cx, |core, world| core.order(&order, world))?;
                 reply.send(done.unwrap_or(Err(Refusal::NotStarted)));

@@ -12,7 +12,7 @@ use call::{
     Cause, LegId,
     media::Sink,
     service::Service,
-    witness::{Phase as CallPhase, Seen},
+    witness::{Phase as CallPhase, Seen, Trail, Written},
 };
 use chrono::{DateTime, Utc};
 use domain::Picture;
@@ -26,7 +26,7 @@ use crate::{
     numbers::{self, Facts},
     protocol::{
         Attribute, CallEvent, Category, Channel, Event, Moment, NONE, Operation, Pair, Party, Phase,
-        Priority, Refusal, Said, Selection,
+        Priority, Refusal, Reply, Said, Selection, Series, Text, Told,
     },
     settings::Mediator,
     station::{Desk, Media, Object, Order, Station},
@@ -246,6 +246,42 @@ impl Intercept {
                         self.tell(open, Said::Service, operation(open), Some(code), world);
                     }
                 }
+            }
+        }
+    }
+
+    /// A text that somebody wrote: message 12, one for each object, a long one as a series.
+    pub fn read(&mut self, written: &Written, world: &World<'_>) {
+        let Some(desk) = world.station.desks.get(&self.mediator).filter(|d| d.started) else { return };
+        let trail = Trail { leg: LegId(0), way: written.way.clone(), joined: Vec::new() };
+        let facts = numbers::facts(world.station, world.picture, &self.domain, &trail, written.at);
+        let Some(facts) = facts else { return };
+        let own = self.mediator;
+        for (_, number) in facts.hits.keys().filter(|(mediator, _)| *mediator == own) {
+            let Some(object) = desk.objects.get(number) else { continue };
+            let parts: Vec<&[u8]> = match written.content.chunks(Text::MOST).collect() {
+                none if Vec::is_empty(&none) => vec![&[]],
+                parts => parts,
+            };
+            let total = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+            for (index, part) in (1u16..).zip(parts) {
+                let text = Text {
+                    object: *number,
+                    kind: object.kind.code(),
+                    sender: facts.calling,
+                    state: u8::from(!written.delivered),
+                    code: NONE,
+                    at: Moment::of(&written.at),
+                    receiver: facts.called,
+                    sender_imsi: Party::default(),
+                    receiver_imsi: Party::default(),
+                    content: part.to_vec(),
+                };
+                let series = if total == 1 { Series::default() } else { Series { total, index } };
+                let reply = Reply { sorm: world.sorm, series, told: Told::Text(Box::new(text)) };
+                let session = format!("{}-text-{}", self.domain, self.kept.sequence + 1);
+                let (calling, called) = (facts.calling, facts.called);
+                self.note(Status::Interim, session, calling, called, reply.to_bytes(), world);
             }
         }
     }

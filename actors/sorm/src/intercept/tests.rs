@@ -331,6 +331,39 @@ fn an_adaptation_context_says_what_the_way_did_not() {
 }
 
 #[test]
+fn texts_are_told_by_message_12_long_ones_as_a_series() {
+    let station = station(&[(1, own()), (2, intercity())]);
+    let mut run = Run::new();
+    let content = "длинный текст ".repeat(20);
+    let written = |content: &str, delivered| Written {
+        at: DateTime::UNIX_EPOCH,
+        way: trail().way,
+        content: content.to_owned().into(),
+        delivered,
+    };
+    run.with(&station, |core, world| core.read(&written(&content, true), world));
+    run.with(&station, |core, world| core.read(&written("", false), world));
+    let told: Vec<Reply> =
+        run.core.kept.queue.values().map(|n| Reply::read(&n.unit).expect("a message")).collect();
+    let texts = |object: u16| {
+        told.iter().filter_map(move |r| match &r.told {
+            Told::Text(text) if text.object == object => Some((r.series, text.clone())),
+            _ => None,
+        })
+    };
+    for object in [1, 2] {
+        let all: Vec<_> = texts(object).collect();
+        let joined: Vec<u8> = all.iter().flat_map(|(_, t)| t.content.clone()).collect();
+        assert_eq!(String::from_utf8(joined).expect("UTF-8"), content);
+        let series: Vec<_> = all.iter().map(|(s, t)| (s.total, s.index, t.state)).collect();
+        assert_eq!(series, [(3, 1, 0), (3, 2, 0), (3, 3, 0), (0, 0, 1)]);
+        let (_, first) = &all[0];
+        let numbers = (first.sender.number.reveal(), first.receiver.number.reveal());
+        assert_eq!(numbers, ("28331".into(), "89001758964".into()));
+    }
+}
+
+#[test]
 fn what_another_domain_uses_at_the_mediator_is_not_used_twice() {
     let station = station(&[(1, own()), (2, intercity())]);
     let mut run = Run::new();
