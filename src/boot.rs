@@ -46,6 +46,7 @@ pub struct Interception {
     pub courier: Arc<dyn sorm::intercept::Courier>,
     /// Number of the station's interception equipment.
     pub number: u8,
+    pub two_persons: bool,
 }
 
 /// An assembled node, not started yet.
@@ -137,6 +138,8 @@ impl Assembly {
             audit: interception.audit,
             courier: interception.courier,
             sorm: interception.number,
+            two_persons: interception.two_persons,
+            proposals: sorm::proposals::Proposals::default(),
         };
         sorm::commands::register(&mut tree, &sorm)?;
         let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)

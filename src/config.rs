@@ -60,6 +60,8 @@ silence_threshold = -30
 listen = "127.0.0.1:7777"
 # Number of the station's interception equipment, 0 to 255, as the control point has it.
 number = 1
+# Whether passwords, secrets and mediators are changed by two persons: one proposes, another approves.
+two_persons = true
 # File with the key of interception; empty is sorm.key in the data directory, made at the first start. Without it no
 # target and no audit entry can be read again.
 key_file = ""
@@ -180,6 +182,7 @@ pub struct MediaConfig {
 pub struct SormConfig {
     pub listen: SocketAddr,
     pub number: u8,
+    pub two_persons: bool,
     pub key_file: PathBuf,
 }
 
@@ -325,6 +328,7 @@ impl Default for Config {
             sorm: SormConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
                 number: 1,
+                two_persons: true,
                 key_file: PathBuf::new(),
             },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },

@@ -177,6 +177,7 @@ fn interception(config: &SormConfig, data: &Path, node: &Node) -> Result<Interce
         vault,
         courier: Arc::new(sorm::courier::Datagrams),
         number: config.number,
+        two_persons: config.two_persons,
     })
 }
 

@@ -393,3 +393,33 @@ fn a_call_under_control_is_as_any_other() {
     assert_eq!(free, controlled);
     assert!(!told(&radius.events()).is_empty() && channels.tenths(1, 440.0) > 5);
 }
+
+#[test]
+fn passwords_and_mediators_are_changed_by_two_persons() {
+    let node = Node::start_with("[sorm]\nlisten = \"127.0.0.1:0\"\n", &[]);
+    node.ok("domain/declare voip.test");
+    node.ok("cocon/user/add boris ecss-voip.test-domain-admin Geheim77");
+    let waits = node.ok(&format!("domain/voip.test/sorm/set radius_servers add 127.0.0.1 {SECRET}"));
+    assert!(waits.contains("proposal 1 waits for somebody else"), "{waits}");
+    let info = || node.ok("domain/voip.test/sorm/info");
+    assert!(!info().contains("127.0.0.1"));
+    let own = node.ssh("domain/voip.test/sorm/approve 1", b"");
+    assert!(own.status != 0 && own.stderr.contains("somebody else has to approve"), "{own:?}");
+    let shown = node.ssh_as("boris", "Geheim77", "domain/voip.test/sorm/proposals", b"");
+    assert!(
+        shown.stdout.contains("radius_servers add 127.0.0.1") && !shown.stdout.contains(SECRET),
+        "{shown:?}"
+    );
+    let approved = node.ssh_as("boris", "Geheim77", "domain/voip.test/sorm/approve 1", b"");
+    assert_eq!(approved.status, 0, "{approved:?}");
+    assert!(info().contains("127.0.0.1") && !info().contains(SECRET));
+    // What is neither key nor password nor mediator is changed at once.
+    node.ok("domain/voip.test/sorm/set platform_id 999");
+    assert!(info().contains("999"));
+    // What concerns all domains is for those who administrate all.
+    node.ok("sorm/set aggregate_sorm_settings add multi 1234 *");
+    let refused = node.ssh_as("boris", "Geheim77", "sorm/approve 2", b"");
+    assert!(refused.status != 0, "{refused:?}");
+    node.ok("sorm/reject 2");
+    assert!(verified(&node).starts_with("ok: "));
+}

@@ -51,6 +51,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
             vault: sealed,
             courier: Arc::new(sorm::courier::Datagrams),
             number: 1,
+            two_persons: false,
         },
     };
     let network = sip::net::Network::default();

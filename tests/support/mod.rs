@@ -42,10 +42,16 @@ impl Node {
     /// With more configuration and environment.
     pub fn start_with(more: &str, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let doors = "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n[sorm]\nlisten = \"127.0.0.1:0\"\n";
+        let doors =
+            "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n";
+        let sorm = if more.contains("[sorm]") {
+            ""
+        } else {
+            "[sorm]\nlisten = \"127.0.0.1:0\"\ntwo_persons = false\n"
+        };
         // Whoever has more to say about SIP says all of it.
         let sip = if more.contains("[sip]") { "" } else { "[sip]\nlisten = \"127.0.0.1:0\"\n" };
-        std::fs::write(dir.path().join("hypha.toml"), format!("{doors}{sip}{more}")).expect("written");
+        std::fs::write(dir.path().join("hypha.toml"), format!("{doors}{sip}{sorm}{more}")).expect("written");
         let environment: Vec<_> =
             environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let (child, address, password, web) = launch(dir.path(), &environment);

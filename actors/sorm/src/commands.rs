@@ -10,6 +10,7 @@ use crate::{
     audit::Entry,
     intercept::Services,
     multi::{self, Aggregate, MultiBook, MultiCommand, MultiError, Templates},
+    proposals::Change,
     settings::{Mediator, Property, Setting, SettingError},
     stations::{StationBook, StationCommand, ledger as ledger_of, seal_secret},
     tree::{ensure, rebind},
@@ -41,6 +42,11 @@ macro_rules! with {
 
 /// Adds the family's commands.
 pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
+    tree.add(of_two(
+        s,
+        ["domain/{domain}/sorm/proposals", "domain/{domain}/sorm/approve", "domain/{domain}/sorm/reject"],
+    ))?;
+    tree.add(of_two(s, ["sorm/proposals", "sorm/approve", "sorm/reject"]).map(Command::system_only))?;
     tree.add([
         Command::change(
             "domain/{domain}/sorm/set",
@@ -148,7 +154,12 @@ async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
     if setting == Setting::Enabled(true) && !s.estate.picture().terms(s.node.clock().now()).sorm {
         return Err(CommandError::failed(SettingError::Licence));
     }
-    change(s, call, StationCommand::Set(setting), &format!("set {property}")).await
+    let action = match &setting {
+        Setting::AddServer(mediator, _) => format!("set radius_servers add {mediator}"),
+        Setting::RemoveServer(mediator) => format!("set radius_servers remove {mediator}"),
+        _ => format!("set {property}"),
+    };
+    change(s, call, StationCommand::Set(setting), &action).await
 }
 
 async fn change(
@@ -157,18 +168,113 @@ async fn change(
     command: StationCommand,
     action: &str,
 ) -> Result<Output, CommandError> {
-    let domain = call.var("domain");
-    start(s, domain).await?;
-    let name = ledger_of(domain).ok_or_else(|| no_domain(domain))?;
+    let domain = call.var("domain").to_owned();
+    start(s, &domain).await?;
+    let two = match &command {
+        StationCommand::Set(Setting::Password(_) | Setting::AddServer(..) | Setting::RemoveServer(_)) => true,
+        StationCommand::Clean(property) => matches!(property, Property::Password | Property::RadiusServers),
+        _ => false,
+    };
+    submit(s, call, Change::Domain(domain, command), action, two).await
+}
+
+/// Carries a change out, or keeps it until somebody else approves it.
+async fn submit(
+    s: &Services,
+    call: &Call,
+    change: Change,
+    action: &str,
+    two: bool,
+) -> Result<Output, CommandError> {
+    if !(two && s.two_persons) {
+        return carry_out(s, call, change, action).await;
+    }
+    let (domain, now) = (change.domain().to_owned(), s.node.clock().now());
+    let by = &call.caller.name;
+    let number = s.proposals.propose(by, action.to_owned(), change, now).map_err(CommandError::failed)?;
+    let details = json!({ "from": call.caller.origin().from, "proposal": number });
+    s.audit.write(Entry::new(&domain, by, &format!("proposed: {action}"), details));
+    let path = if domain.is_empty() { "sorm".to_owned() } else { format!("domain/{domain}/sorm") };
+    let text = format!("proposal {number} waits for somebody else: {path}/approve {number}");
+    Ok(Output::text(text).with_data(json!({ "proposal": number })))
+}
+
+async fn carry_out(s: &Services, call: &Call, change: Change, action: &str) -> Result<Output, CommandError> {
     let origin = call.caller.origin();
     let details = json!({ "from": origin.from });
-    ledger::change_at::<StationBook>(&s.node, name.as_str(), command, origin)
-        .await
-        .map_err(CommandError::failed)?;
-    s.audit.write(Entry::new(domain, &call.caller.name, action, details));
-    // A mediator that is new works at once.
-    start(s, domain).await?;
+    let domain = change.domain().to_owned();
+    let mut rebinds = false;
+    match change {
+        Change::Domain(domain, command) => {
+            let name = ledger_of(&domain).ok_or_else(|| no_domain(&domain))?;
+            let changed = ledger::change_at::<StationBook>(&s.node, name.as_str(), command, origin).await;
+            changed.map_err(CommandError::failed)?;
+            // A mediator that is new works at once.
+            start(s, &domain).await?;
+        }
+        Change::All(command) => {
+            rebinds = matches!(command, MultiCommand::Port(_));
+            let changed = ledger::change_at::<MultiBook>(&s.node, multi::NAME, command, origin).await;
+            changed.map_err(CommandError::failed)?;
+        }
+    }
+    s.audit.write(Entry::new(&domain, &call.caller.name, action, details));
+    if rebinds {
+        rebind(s);
+    }
     Ok(Output::ok())
+}
+
+fn number(call: &Call) -> u64 {
+    call.number("number").unwrap_or_default()
+}
+
+async fn approve(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let (now, by) = (s.node.clock().now(), &call.caller.name);
+    let approved = s.proposals.approve(number(call), call.var("domain"), by, now);
+    let (change, what, proposer) = approved.map_err(CommandError::failed)?;
+    carry_out(s, call, change, &format!("{what}, proposed by {proposer}")).await
+}
+
+fn reject(s: &Services, call: &Call) -> Result<Output, CommandError> {
+    let what = s.proposals.reject(number(call), call.var("domain")).map_err(CommandError::failed)?;
+    let details = json!({ "from": call.caller.origin().from });
+    s.audit.write(Entry::new(call.var("domain"), &call.caller.name, &format!("rejected: {what}"), details));
+    Ok(Output::ok())
+}
+
+fn proposals(s: &Services, call: &Call) -> Output {
+    let mut table = Table::new(["Number", "By", "At", "Change"]);
+    for (number, by, at, what) in s.proposals.list(call.var("domain"), s.node.clock().now()) {
+        table.row([number.to_string(), by, at.format("%d.%m.%Y %H:%M:%S").to_string(), what]);
+    }
+    Output::table(table)
+}
+
+/// What waits for a second person, below `domain/{domain}/sorm` or `sorm`.
+fn of_two(s: &Services, paths: [&'static str; 3]) -> [Command; 3] {
+    let [list, yes, no] = paths;
+    let one = |c: Command| c.arg("number", Kind::Number(1, u64::MAX), "its number", "номер");
+    [
+        Command::look(
+            list,
+            "shows changes that wait for a second person",
+            "изменения, ожидающие второго лица",
+            with!(s, |s, call| Ok(proposals(&s, &call))),
+        ),
+        one(Command::change(
+            yes,
+            "carries out a change that somebody else has proposed",
+            "выполнить изменение, предложенное другим лицом",
+            with!(s, |s, call| approve(&s, &call).await),
+        )),
+        one(Command::change(
+            no,
+            "drops a change that waits",
+            "отклонить изменение",
+            with!(s, |s, call| reject(&s, &call)),
+        )),
+    ]
 }
 
 fn no_domain(domain: &str) -> CommandError {
@@ -206,17 +312,8 @@ async fn set_all(s: &Services, call: &Call) -> Result<Output, CommandError> {
         ("ssh_port", _) => return Err(wrong(MultiError::Port(words.join(" ")))),
         _ => return Err(wrong(MultiError::NoDomains)),
     };
-    let rebinds = matches!(command, MultiCommand::Port(_));
-    let origin = call.caller.origin();
-    let details = json!({ "from": origin.from });
-    ledger::change_at::<MultiBook>(&s.node, multi::NAME, command, origin)
-        .await
-        .map_err(CommandError::failed)?;
-    s.audit.write(Entry::new("", &call.caller.name, &action, details));
-    if rebinds {
-        rebind(s);
-    }
-    Ok(Output::ok())
+    let two = !matches!(command, MultiCommand::Port(_));
+    submit(s, call, Change::All(command), &action, two).await
 }
 
 fn info_all(s: &Services) -> Output {

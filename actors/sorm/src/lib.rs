@@ -11,6 +11,7 @@ pub mod intercept;
 pub mod journal;
 pub mod multi;
 pub mod numbers;
+pub mod proposals;
 pub mod protocol;
 mod session;
 pub mod settings;

@@ -19,6 +19,7 @@ use super::{Claims, Intercept, InterceptEvent, Kept, Tap, World, radius};
 use crate::{
     audit::{Audit, Entry},
     multi::Multi,
+    proposals::Proposals,
     protocol::Refusal,
     settings::Mediator,
     station::Order,
@@ -55,6 +56,9 @@ pub struct Services {
     pub courier: Arc<dyn Courier>,
     /// Number of the station's interception equipment.
     pub sorm: u8,
+    /// Whether passwords, secrets and mediators are changed by two persons.
+    pub two_persons: bool,
+    pub proposals: Proposals,
 }
 
 #[derive(IntoStaticStr)]
