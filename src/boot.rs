@@ -47,6 +47,8 @@ pub struct Interception {
     /// Number of the station's interception equipment.
     pub number: u8,
     pub two_persons: bool,
+    /// What watches its journal.
+    pub watcher: Option<kit::ChildSpec>,
 }
 
 /// An assembled node, not started yet.
@@ -59,6 +61,7 @@ pub struct Assembly {
     health: sip::TrunksHealth,
     services: Services,
     sorm: sorm::intercept::Services,
+    sorm_journal: Option<kit::ChildSpec>,
     root: SupervisorSpec,
 }
 
@@ -153,6 +156,7 @@ impl Assembly {
             health,
             services,
             sorm,
+            sorm_journal: interception.watcher,
             root,
         };
         Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
@@ -192,8 +196,8 @@ impl Assembly {
     }
 
     /// Interception, behind the calls it looks at; replays have no door for mediators.
-    pub fn with_sorm(self, front: Option<&sorm::Front>) -> Result<Self, BootError> {
-        let child = sorm::child(&self.sorm, front)?;
+    pub fn with_sorm(mut self, front: Option<&sorm::Front>) -> Result<Self, BootError> {
+        let child = sorm::child(&self.sorm, self.sorm_journal.take(), front)?;
         Ok(self.child(child))
     }
 

@@ -171,8 +171,10 @@ fn listen(config: &SipConfig) -> sip::Listen {
 fn interception(config: &SormConfig, data: &Path, node: &Node) -> Result<Interception, Error> {
     let key = given(&config.key_file).unwrap_or_else(|| data.join("sorm.key"));
     let vault: Arc<dyn kit::Vault> = Arc::new(KeyFile::open(&key)?);
+    let journal = SqliteJournal::open_quiet(&data.join("sorm.db"))?;
     Ok(Interception {
-        journal: Arc::new(SqliteJournal::open(&data.join("sorm.db"))?),
+        watcher: Some(store::child(Address::new("sorm/journal")?, journal.clone())),
+        journal: Arc::new(journal),
         audit: Audit::open(&data.join(sorm::audit::FILE), vault.clone(), *node.clock())?,
         vault,
         courier: Arc::new(sorm::courier::Datagrams),

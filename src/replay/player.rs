@@ -52,6 +52,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
             courier: Arc::new(sorm::courier::Datagrams),
             number: 1,
             two_persons: false,
+            watcher: None,
         },
     };
     let network = sip::net::Network::default();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sorm             rest_for_one
+//! ├ sorm/journal     watches the writer of its journal (not in replays)
 //! ├ sorm/aggregates  log-ins that stand for several domains
 //! ├ sorm/domains     dynamic: a domain's ledger `domain/<D>/sorm`, and what tells each of its mediators,
 //! │                  `domain/<D>/sorm/<MEDIATOR>`
@@ -86,10 +87,18 @@ pub(crate) fn rebind(services: &Services) {
 }
 
 /// The family under the node's root.
-pub fn child(services: &Services, front: Option<&Front>) -> Result<ChildSpec, AddressError> {
+pub fn child(
+    services: &Services,
+    journal: Option<ChildSpec>,
+    front: Option<&Front>,
+) -> Result<ChildSpec, AddressError> {
     let (s, aggregates) = (services.clone(), services.clone());
     let mut spec = SupervisorSpec::new(Address::new("sorm")?, Strategy::RestForOne)
-        .intensity(5, Duration::from_secs(10))
+        .intensity(5, Duration::from_secs(10));
+    if let Some(journal) = journal {
+        spec = spec.child(journal);
+    }
+    spec = spec
         .child(ChildSpec::worker(Address::new(multi::NAME)?, move |start| {
             let (journal, multi) = (aggregates.journal.clone(), aggregates.multi.clone());
             async move { Ledger::restore_named(MultiBook(multi), journal, &start).await }

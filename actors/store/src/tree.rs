@@ -44,13 +44,18 @@ impl Actor for JournalActor {
         if !self.journal.is_alive() {
             return Err(ExitReason::Error("the journal's writer has ended".into()));
         }
-        metrics::gauge!("hypha_journal_waiting").set(self.journal.waiting() as f64);
+        if !self.journal.stats().quiet {
+            metrics::gauge!("hypha_journal_waiting").set(self.journal.waiting() as f64);
+        }
         cx.after(EVERY, JournalMsg::Look);
         Ok(())
     }
 
     fn inspect(&self) -> serde_json::Value {
         let stats = self.journal.stats();
+        if stats.quiet {
+            return kit::MARK.into();
+        }
         let size = |suffix: &str| {
             let mut path = self.journal.path().as_os_str().to_owned();
             path.push(suffix);
