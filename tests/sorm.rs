@@ -159,9 +159,19 @@ fn an_object_put_during_a_call_is_told_of_at_once() {
     // The call goes on, and nothing of it is heard any more.
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(carried(), before);
+    // One with a time ends by itself when that is over.
+    session.put(8, Kind::Own, Sign::Own, "100", 0x01, Some(1));
+    let until_then = chrono::Utc::now() + chrono::TimeDelta::seconds(3);
+    session.types(&format!("basis 8 - {} warrant 12", until_then.to_rfc3339()));
+    assert_eq!(session.line(), "ok");
+    until("its time is over", || told(&radius.events()).len() == 6);
+    until("it is no object any more", || {
+        let table = session.done(sorm::protocol::Command::Objects(Subject::ALL));
+        !table.iter().any(|t| matches!(t, Told::Object { .. }))
+    });
     end(&node);
     let said: Vec<Said> = told(&radius.events()).into_iter().map(|(said, ..)| said).collect();
-    assert_eq!(said, vec![Said::Number, Said::Answer, Said::ChannelFreed]);
+    assert_eq!(said, [Said::Number, Said::Answer, Said::ChannelFreed].repeat(2));
 }
 
 #[test]

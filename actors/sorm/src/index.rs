@@ -91,6 +91,7 @@ mod tests {
             category: Category::Statistical,
             group: None,
             priority: Priority::Ordinary,
+            basis: None,
         }
     }
 

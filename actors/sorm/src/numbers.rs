@@ -72,18 +72,18 @@ pub fn facts(
     for stretch in &stretches {
         for (side, by) in [(a_side(state, stretch), true), (b_side(state, stretch), false)] {
             for number in &side.numbers {
-                select(station, &mut hits, number, by, Some(&side));
+                select(station, &mut hits, number, by, Some(&side), at);
             }
         }
         for trunk in [&stretch.from, &stretch.to] {
             for hit in station.trunk(trunk).iter().flat_map(|t| station.index.trunk(*t)) {
-                note(station, &mut hits, hit, Selection::by_trunk);
+                note(station, &mut hits, hit, Selection::by_trunk, at);
             }
         }
     }
     for (_, number) in trail.joined.iter().filter(|(d, _)| d == domain) {
         for number in of_alias(state, number) {
-            select(station, &mut hits, &number, true, None);
+            select(station, &mut hits, &number, true, None, at);
         }
     }
     if hits.is_empty() {
@@ -124,11 +124,12 @@ fn select(
     number: &Digits,
     a: bool,
     side: Option<&Side>,
+    at: DateTime<Utc>,
 ) {
     for hit in station.index.number(number) {
         let Some(object) = object(station, hit) else { continue };
         if side.is_none_or(|s| fits(&station.settings, object, s)) {
-            note(station, hits, hit, if a { Selection::by_a } else { Selection::by_b });
+            note(station, hits, hit, if a { Selection::by_a } else { Selection::by_b }, at);
         }
     }
 }
@@ -137,8 +138,14 @@ fn object(station: &Station, (mediator, number): Hit) -> Option<&Object> {
     station.desks.get(&mediator)?.objects.get(&number)
 }
 
-fn note(station: &Station, hits: &mut BTreeMap<Hit, Selection>, hit: Hit, by: fn(Category) -> Selection) {
-    if let Some(object) = object(station, hit) {
+fn note(
+    station: &Station,
+    hits: &mut BTreeMap<Hit, Selection>,
+    hit: Hit,
+    by: fn(Category) -> Selection,
+    at: DateTime<Utc>,
+) {
+    if let Some(object) = object(station, hit).filter(|o| o.is_valid(at)) {
         let selection = hits.entry(hit).or_default();
         *selection = selection.and(by(object.category));
     }

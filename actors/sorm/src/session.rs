@@ -10,6 +10,7 @@ use access::{
     Door,
     ssh::{self, Arrival},
 };
+use chrono::DateTime;
 use kit::{Secret, journal::Origin, ledger};
 use russh::{
     Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, MethodKind,
@@ -24,7 +25,7 @@ use crate::{
     multi,
     protocol::{BadRequest, Command, Intrusion, Moment, Refusal, Reply, Request, Series, Told},
     settings::Mediator,
-    station::{Answer, Media, Order, Station},
+    station::{Answer, Basis, Media, Order, Station},
     stations::{StationBook, StationCommand, interception, ledger as ledger_of},
 };
 
@@ -37,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const HELP: &str = "\
 command HEX        a command of order 268, whole, as hexadecimal digits
+basis OBJECT FROM UNTIL TEXT
+                   why an object is under control, and when: RFC 3339, or - for no limit
 media ADDRESS PORT where the speech of channel 0 would go; channel N goes to PORT + 2 N
 help               this text
 quit               ends the session
@@ -47,6 +50,7 @@ Answers: `reply HEX` is a message of order 268; `ok` and `error TEXT` answer all
 enum Line {
     Command(Vec<u8>),
     Media(Media),
+    Basis(u16, Basis),
     Help,
     Quit,
     Empty,
@@ -68,6 +72,26 @@ fn parse(line: &str) -> Result<Line, &'static str> {
                 return Err("the port is from 1 to 65023");
             }
             Ok(Line::Media(Media { ip, first }))
+        }
+        Some("basis") => {
+            const WANTED: &str = "basis wants an object, two times and a text";
+            let number = words.next().and_then(|w| w.parse().ok()).ok_or(WANTED)?;
+            let mut time = || match words.next() {
+                Some("-") => Ok(None),
+                Some(text) => DateTime::parse_from_rfc3339(text)
+                    .map(|t| Some(t.to_utc()))
+                    .map_err(|_| "a time is as 2026-12-31T20:00:00Z"),
+                None => Err(WANTED),
+            };
+            let (from, until) = (time()?, time()?);
+            if from.zip(until).is_some_and(|(from, until)| from >= until) {
+                return Err("it would end before it begins");
+            }
+            let text = words.collect::<Vec<_>>().join(" ");
+            if text.is_empty() {
+                return Err(WANTED);
+            }
+            Ok(Line::Basis(number, Basis { from, until, text }))
         }
         Some("command") => {
             let digits: String = words.collect();
@@ -283,7 +307,12 @@ fn objects(station: &Station, mediator: Mediator) -> Vec<(Mediator, u16)> {
 }
 
 /// Tells whoever sees a domain's calls.
-async fn order(services: &Services, domain: &str, mediator: Mediator, order: &Order) -> Result<(), Refusal> {
+pub(crate) async fn order(
+    services: &Services,
+    domain: &str,
+    mediator: Mediator,
+    order: &Order,
+) -> Result<(), Refusal> {
     let name = interception(domain, mediator).ok_or(Refusal::NotStarted)?;
     let to = services.node.registry().lookup::<InterceptMsg>(&name).map_err(|_| Refusal::NotStarted)?;
     let told = to.ask_for(PATIENCE, |reply| InterceptMsg::Order(order.clone(), reply)).await;
@@ -312,6 +341,20 @@ async fn serve(desk: Desk, channel: Channel<Msg>, only: Option<String>) -> Resul
             Ok(Line::Media(media)) => {
                 let answer = match desk.every(|m| StationCommand::Media(m, media)).await {
                     Ok(_) => "ok\n".to_owned(),
+                    Err(why) => format!("error {why}\n"),
+                };
+                say(&write, &answer).await?;
+            }
+            Ok(Line::Basis(number, basis)) => {
+                let told = desk.every(|m| StationCommand::Basis(m, number, basis.clone())).await;
+                let known = told.map(|all| all.iter().any(|(.., answer)| answer.done.is_none()));
+                desk.audit(
+                    "basis",
+                    json!({ "object": number, "from": basis.from, "until": basis.until, "text": basis.text }),
+                );
+                let answer = match known {
+                    Ok(true) => "ok\n".to_owned(),
+                    Ok(false) => format!("error there is no object {number}\n"),
                     Err(why) => format!("error {why}\n"),
                 };
                 say(&write, &answer).await?;
@@ -493,6 +536,16 @@ mod tests {
             (parse(""), parse("quit"), parse("help")),
             (Ok(Line::Empty), Ok(Line::Quit), Ok(Line::Help))
         );
+        let times = "basis 7 2026-11-24T00:00:00Z - warrant 12 of the city court";
+        assert!(matches!(parse(times), Ok(Line::Basis(7, Basis { from: Some(_), until: None, .. }))));
+        for wrong in [
+            "basis 7 - -",
+            "basis 7 tomorrow - x",
+            "basis x - - x",
+            "basis 7 2026-11-24T00:00:00Z 2026-11-23T00:00:00Z x",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["command c", "command xx", "media", "media 127.0.0.1", "media 127.0.0.1 65535", "start"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");

@@ -10,6 +10,7 @@ use std::{
 use access::{Account, Accounts};
 use arc_swap::ArcSwap;
 use call::witness::{Seen, Witness, Written};
+use chrono::{DateTime, Utc};
 use command::Grants;
 use domain::Estate;
 use imbl::OrdMap;
@@ -20,9 +21,9 @@ use strum::IntoStaticStr;
 use crate::{
     intercept::{Claims, InterceptMsg, code_of},
     multi::Aggregates,
-    protocol::Request,
+    protocol::{Refusal, Request},
     settings::{Mediator, Property, Setting, SettingError},
-    station::{Answer, Local, Media, Station, StationEvent, execute},
+    station::{Answer, Basis, Local, Media, Station, StationEvent, execute},
 };
 
 type Shared = Arc<Mutex<BTreeMap<String, Claims>>>;
@@ -214,6 +215,9 @@ pub enum StationCommand {
     /// A command of a mediator's control point.
     Execute(Mediator, Request),
     Media(Mediator, Media),
+    Basis(Mediator, u16, Basis),
+    /// Objects whose time is over go.
+    Expire(DateTime<Utc>),
 }
 
 /// Shows nothing: traces are read by many.
@@ -253,6 +257,26 @@ impl Book for StationBook {
             StationCommand::Set(setting) => done(StationEvent::Set(setting)),
             StationCommand::Clean(property) => done(StationEvent::Cleaned(property)),
             StationCommand::Media(mediator, media) => done(StationEvent::MediaSet(mediator, media)),
+            StationCommand::Basis(mediator, number, basis) => {
+                let known = station.desks.get(&mediator).is_some_and(|d| d.objects.contains_key(&number));
+                if !known {
+                    let answer = Answer { done: Some(Refusal::ObjectNumber), ..Answer::default() };
+                    return Ok((Vec::new(), Executed(answer)));
+                }
+                done(StationEvent::ObjectBased { mediator, number, basis })
+            }
+            StationCommand::Expire(now) => {
+                let times = station.times.iter().take_while(|(at, ..)| *at <= now);
+                let over = times.filter(|(_, mediator, number)| {
+                    let object = station.desks.get(mediator).and_then(|d| d.objects.get(number));
+                    object.and_then(|o| o.basis.as_ref()?.until).is_some_and(|until| until <= now)
+                });
+                let gone: BTreeSet<(Mediator, u16)> = over.map(|(_, m, n)| (*m, *n)).collect();
+                let gone = gone
+                    .into_iter()
+                    .map(|(mediator, number)| StationEvent::ObjectRemoved { mediator, number });
+                Ok((gone.collect(), Executed(Answer::default())))
+            }
             StationCommand::Execute(mediator, request) => {
                 let local = OfDomain { estate: &self.estate, domain: &self.domain };
                 let (events, answer) = execute(station, mediator, &request, self.sorm, &local);

@@ -17,19 +17,24 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use access::{Door, ssh};
 use call::{CallMsg, LegId};
+use chrono::{DateTime, Utc};
 use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Strategy, SupervisorHandle, SupervisorSpec,
-    ledger::Ledger, supervisor::SupervisorError,
+    journal::Origin,
+    ledger::{Ledger, change_at},
+    supervisor::SupervisorError,
 };
 use russh::{MethodKind, keys::PrivateKey};
 use strum::IntoStaticStr;
 
 use crate::{
+    audit::Entry,
     intercept::{Interception, Services},
     multi::{self, MultiBook},
-    session::{Peer, join},
+    session::{Peer, join, order},
     settings::Mediator,
-    stations::{StationBook, interception, ledger},
+    station::{Object, Order},
+    stations::{StationBook, StationCommand, interception, ledger},
 };
 
 /// Between two looks at domains and taps.
@@ -110,7 +115,7 @@ pub fn child(
         )
         .child(ChildSpec::worker(Address::new("sorm/keeper")?, move |_| {
             let services = s.clone();
-            async move { Ok(Keeper { services, strays: BTreeSet::new() }) }
+            async move { Ok(Keeper { services, strays: BTreeSet::new(), looked: None }) }
         }));
     if let Some(front) = front {
         for multi in [false, true] {
@@ -180,10 +185,40 @@ async fn stop(services: &Services, name: &Address) -> Result<(), SupervisorError
     supervisor.terminate_child(name).await
 }
 
+/// Objects whose time has come since are looked for in calls under way; those whose time is over go.
+async fn follow_times(services: &Services, domain: &str, since: DateTime<Utc>, now: DateTime<Utc>) {
+    let Some(station) = services.stations.get(domain) else { return };
+    let due = || station.times.iter().take_while(|(at, ..)| *at <= now);
+    if due().next().is_none() {
+        return;
+    }
+    for (_, mediator, number) in due().filter(|(at, ..)| *at > since) {
+        let _ = order(services, domain, *mediator, &Order::Look(*number)).await;
+    }
+    let over =
+        |object: &Object| object.basis.as_ref().and_then(|b| b.until).is_some_and(|until| until <= now);
+    let ends =
+        due().filter(|(_, m, n)| station.desks.get(m).and_then(|d| d.objects.get(n)).is_some_and(over));
+    let ends: BTreeSet<(Mediator, u16)> = ends.map(|(_, m, n)| (*m, *n)).collect();
+    let Some(name) = ledger(domain).filter(|_| !ends.is_empty()) else { return };
+    let (command, origin) = (StationCommand::Expire(now), Origin::system());
+    match change_at::<StationBook>(&services.node, name.as_str(), command, origin).await {
+        Ok(_) => {
+            for (mediator, object) in ends {
+                let details = serde_json::json!({ "object": object });
+                services.audit.write(Entry::new(domain, &mediator.to_string(), "expired", details));
+            }
+        }
+        Err(e) => tracing::error!(%domain, error = %e, "objects whose time is over could not be removed"),
+    }
+}
+
 struct Keeper {
     services: Services,
     /// Taps without an order when it looked last: an order may be under way.
     strays: BTreeSet<(Address, u64)>,
+    /// When it looked last.
+    looked: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, IntoStaticStr)]
@@ -194,6 +229,8 @@ enum KeeperMsg {
 impl Keeper {
     fn look(&mut self, cx: &mut Cx<'_, Self>) {
         let services = self.services.clone();
+        let now = cx.node().clock().now();
+        let since = self.looked.replace(now).unwrap_or(now);
         let kept = async move {
             let known = domain::generations(&services.node).await?;
             for (domain, generation) in &known {
@@ -215,6 +252,9 @@ impl Keeper {
                     stop(&services, &name).await.map_err(ExitReason::error)?;
                     services.stations.publish(&domain, None);
                 }
+            }
+            for domain in services.stations.domains() {
+                follow_times(&services, &domain, since, now).await;
             }
             for (user, ip) in services.stations.mediators(&services.multi.all()) {
                 join(&services, &user, ip).await;
@@ -239,12 +279,7 @@ impl Keeper {
         for (call, tap) in strays.intersection(&self.strays) {
             tracing::error!("a call was listened to without an order; that has been ended");
             metrics::counter!("hypha_sorm_stray_taps_total").increment(1);
-            let entry = crate::audit::Entry::new(
-                "",
-                "system",
-                "stray tap ended",
-                serde_json::json!({ "call": call }),
-            );
+            let entry = Entry::new("", "system", "stray tap ended", serde_json::json!({ "call": call }));
             self.services.audit.write(entry);
             if let Ok(to) = cx.lookup::<CallMsg>(call) {
                 let _ = to.tell(CallMsg::Tap { tap: *tap, left: LegId(0), sink: None });

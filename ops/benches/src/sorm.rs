@@ -40,6 +40,7 @@ fn station(size: usize) -> Station {
             category: Category::Statistical,
             group: None,
             priority: Priority::Ordinary,
+            basis: None,
         };
         let number = u16::try_from(i % 65_000).expect("small");
         station.apply(&StationEvent::ObjectPut { mediator, number, object });

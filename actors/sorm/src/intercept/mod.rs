@@ -522,7 +522,9 @@ impl Intercept {
                 self.close(&open, Operation::TECHNICAL, world);
             } else if !works {
                 self.end(&open, Operation::BY_COMMAND_2, world);
-            } else if desk.is_some_and(|d| !d.objects.contains_key(&open.key.object)) {
+            } else if desk
+                .is_some_and(|d| !d.objects.get(&open.key.object).is_some_and(|o| o.is_valid(world.now)))
+            {
                 self.end(&open, Operation::BY_COMMAND_6, world);
             }
         }

@@ -13,7 +13,7 @@ use kit::Address;
 use super::*;
 use crate::{
     protocol::{Channel, Control, Digits, Kind, Sign},
-    station::{Group, Media, StationEvent},
+    station::{Basis, Group, Media, StationEvent},
 };
 
 const DOMAIN: &str = "test.domain";
@@ -78,6 +78,7 @@ fn object(kind: Kind, sign: Sign, number: &str, priority: Priority) -> Object {
         category: Category::Combined,
         group: Some(1),
         priority,
+        basis: None,
     }
 }
 
@@ -361,6 +362,27 @@ fn texts_are_told_by_message_12_long_ones_as_a_series() {
         let numbers = (first.sender.number.reveal(), first.receiver.number.reveal());
         assert_eq!(numbers, ("28331".into(), "89001758964".into()));
     }
+}
+
+#[test]
+fn outside_its_time_an_object_is_under_no_control() {
+    let start = DateTime::UNIX_EPOCH;
+    let later = start + chrono::TimeDelta::hours(1);
+    let basis = |from, until| Some(Basis { from, until, text: "warrant 12".into() });
+    let with = |basis| station(&[(1, Object { basis, ..own() })]);
+    let mut run = Run::new();
+    for none in [basis(Some(later), None), basis(None, Some(start))] {
+        run.see(&with(none), &seen(1, CallPhase::Routed));
+        assert!(run.told().is_empty());
+    }
+    run.see(&with(basis(Some(start), Some(later))), &seen(1, CallPhase::Routed));
+    assert_eq!(run.told(), vec![(Said::Number, 1, Some(1), 0)]);
+    // Its time ends in the middle of the call.
+    let calls: BTreeSet<String> = [seen(1, CallPhase::Routed).call.to_string()].into();
+    let over = with(basis(None, Some(start)));
+    run.with(&over, |core, world| core.reconcile(&calls, world));
+    assert_eq!(run.told(), vec![(Said::ChannelFreed, 1, Some(1), 5)]);
+    assert!(!format!("{over:?}").contains("warrant"));
 }
 
 #[test]

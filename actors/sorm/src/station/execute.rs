@@ -280,7 +280,7 @@ impl Doing<'_> {
         }
         let sign = sign.filter(|_| kind != Kind::Trunk);
         let (number, trunk) = (subject.number, subject.trunk);
-        let put = Object { kind, sign, number, trunk, category, group, priority };
+        let put = Object { kind, sign, number, trunk, category, group, priority, basis: None };
         self.events.push(StationEvent::ObjectPut { mediator: self.mediator, number: object, object: put });
         self.answer.order = Some(Order::Look(object));
         Ok(())

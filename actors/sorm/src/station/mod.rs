@@ -5,8 +5,9 @@ mod execute;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use imbl::OrdMap;
 use kit::journal::Fold;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,33 @@ pub struct Object {
     pub category: Category,
     pub group: Option<u8>,
     pub priority: Priority,
+    #[serde(default)]
+    pub basis: Option<Basis>,
+}
+
+impl Object {
+    /// Whether it is under control at this time.
+    pub fn is_valid(&self, at: DateTime<Utc>) -> bool {
+        self.basis
+            .as_ref()
+            .is_none_or(|b| b.from.is_none_or(|from| from <= at) && b.until.is_none_or(|until| at < until))
+    }
+}
+
+/// Why an object is under control, and from when to when. Outside that time nothing is told; after it the object goes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    pub from: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+    /// The warrant, in whatever words.
+    pub text: String,
+}
+
+/// Shows nothing: a warrant may name a person.
+impl std::fmt::Debug for Basis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(kit::MARK)
+    }
 }
 
 /// The whole of a domain.
@@ -84,6 +112,9 @@ pub struct Station {
     /// By which calls are selected; made from the objects.
     #[serde(skip)]
     pub index: Index,
+    /// When objects begin and end.
+    #[serde(skip)]
+    pub times: BTreeSet<(DateTime<Utc>, Mediator, u16)>,
 }
 
 #[derive(Deserialize)]
@@ -93,15 +124,20 @@ struct Stored {
     trunks: BTreeMap<u16, String>,
 }
 
+fn times_of(object: &Object) -> impl Iterator<Item = DateTime<Utc>> {
+    object.basis.iter().flat_map(|b| [b.from, b.until]).flatten()
+}
+
 impl From<Stored> for Station {
     fn from(Stored { settings, desks, trunks }: Stored) -> Self {
-        let mut index = Index::default();
+        let (mut index, mut times) = (Index::default(), BTreeSet::new());
         for (mediator, desk) in &desks {
             for (number, object) in &desk.objects {
                 index.insert(*mediator, *number, object);
+                times.extend(times_of(object).map(|at| (at, *mediator, *number)));
             }
         }
-        Self { settings, desks, trunks, index }
+        Self { settings, desks, trunks, index, times }
     }
 }
 
@@ -133,6 +169,11 @@ pub enum StationEvent {
         mediator: Mediator,
         number: u16,
     },
+    ObjectBased {
+        mediator: Mediator,
+        number: u16,
+        basis: Basis,
+    },
     ObjectChanged {
         mediator: Mediator,
         number: u16,
@@ -154,6 +195,9 @@ impl Station {
     fn unindex(&mut self, mediator: Mediator, number: u16) {
         if let Some(object) = self.desks.get(&mediator).and_then(|d| d.objects.get(&number)) {
             self.index.remove(mediator, number, object);
+            for at in times_of(object) {
+                self.times.remove(&(at, mediator, number));
+            }
         }
     }
 
@@ -209,6 +253,14 @@ impl Fold for Station {
                 self.unindex(*mediator, *number);
                 self.desk(*mediator).objects.remove(number);
             }
+            StationEvent::ObjectBased { mediator, number, basis } => {
+                let Some(mut object) = self.desk(*mediator).objects.get(number).cloned() else { return };
+                self.unindex(*mediator, *number);
+                object.basis = Some(basis.clone());
+                self.index.insert(*mediator, *number, &object);
+                self.times.extend(times_of(&object).map(|at| (at, *mediator, *number)));
+                self.desk(*mediator).objects.insert(*number, object);
+            }
             StationEvent::ObjectChanged { mediator, number, category, group, priority } => {
                 if let Some(object) = self.desk(*mediator).objects.get_mut(number) {
                     (object.category, object.group, object.priority) = (*category, *group, *priority);
@@ -224,6 +276,9 @@ impl Station {
         if let Some(desk) = self.desks.remove(&mediator) {
             for (number, object) in &desk.objects {
                 self.index.remove(mediator, *number, object);
+                for at in times_of(object) {
+                    self.times.remove(&(at, mediator, *number));
+                }
             }
         }
     }
