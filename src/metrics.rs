@@ -67,6 +67,9 @@ fn describe() {
     gauge!("hypha_journal_waiting", "Appends waiting for the journal's writer");
     gauge!("hypha_licence_holds", "1 while the licence, or the evaluation, holds");
     gauge!("hypha_sip_registrations", "Contacts registered");
+    counter!("hypha_sorm_overloaded_total", "Phases of calls that an interception had no room for");
+    counter!("hypha_sorm_content_missing_total", "Taps that had to be asked for again");
+    counter!("hypha_sorm_stray_taps_total", "Taps that nobody had ordered, ended");
     counter!("hypha_sip_responses_total", "Answers to SIP requests, by status code");
 }
 

@@ -105,15 +105,12 @@ impl Session {
     /// All that is answered to a command, its last acknowledgement last.
     pub fn command(&mut self, command: Order) -> Vec<Told> {
         let request = Request { sorm: 1, password: Password::FIRST, command };
-        let hex: String = request.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
-        self.types(&format!("command {hex}"));
+        self.types(&format!("command {}", hex::encode(request.to_bytes())));
         let mut all = Vec::new();
         loop {
             let line = self.line();
             let hex = line.strip_prefix("reply ").unwrap_or_else(|| panic!("{line}"));
-            let bytes: Vec<u8> = (0..hex.len() / 2)
-                .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex"))
-                .collect();
+            let bytes = hex::decode(hex).expect("hexadecimal digits");
             let told = Reply::read(&bytes).expect("a message").told;
             all.push(told.clone());
             match told {
@@ -244,9 +241,7 @@ fn number(record: &Record) -> u64 {
 }
 
 fn event(record: &Record) -> Event {
-    let hex = pair(record, "unit");
-    let bytes: Vec<u8> =
-        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex")).collect();
+    let bytes = hex::decode(pair(record, "unit")).expect("hexadecimal digits");
     Event::read(&bytes).expect("a message")
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
-use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree};
+use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree, with};
 use kit::{
     Address,
     journal::{Entry, Filter, Journal},
@@ -19,16 +19,6 @@ use crate::{
 
 /// Records looked through for one question.
 const LOOKED_THROUGH: usize = 10_000;
-
-macro_rules! with {
-    ($s:expr, |$services:ident, $call:ident| $body:expr) => {{
-        let $services = $s.clone();
-        move |$call: Call| {
-            let $services = $services.clone();
-            async move { $body }
-        }
-    }};
-}
 
 /// Adds the family's commands.
 pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Result<(), DeclareError> {

@@ -25,3 +25,15 @@ pub use error::CommandError;
 pub use output::{Block, Output, Table};
 pub use session::{Answer, Outcome, Session, SessionInfo};
 pub use tree::{DeclareError, Tree};
+
+/// A handler with its share of the services: `with!(services, |services, call| …)`; what follows may await.
+#[macro_export]
+macro_rules! with {
+    ($s:expr, |$services:ident, $call:ident| $body:expr) => {{
+        let $services = $s.clone();
+        move |$call: $crate::Call| {
+            let $services = $services.clone();
+            async move { $body }
+        }
+    }};
+}

@@ -113,6 +113,10 @@ pub trait Journal: Send + Sync {
     /// Removes events of a stream up to a version, as far as its snapshot covers them: for streams whose past nobody asks
     /// for.
     fn forget(&self, stream: &str, up_to: u64) -> BoxFuture<'static, Result<(), JournalError>>;
+    /// Whether errors may quote what was kept.
+    fn quotes(&self) -> bool {
+        true
+    }
     /// Newest first.
     fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>>;
 }
@@ -129,7 +133,7 @@ pub async fn restore<F: Fold>(journal: &Arc<dyn Journal>, stream: &str) -> Resul
     let corrupt = |version, why: serde_json::Error| JournalError::Corrupt {
         stream: stream.to_owned(),
         version,
-        why: why.to_string(),
+        why: if journal.quotes() { why.to_string() } else { "it is no event of this version".to_owned() },
     };
     let (mut state, mut version) = match journal.snapshot(stream).await? {
         Some(s) => (serde_json::from_value(s.state).map_err(|e| corrupt(s.version, e))?, s.version),

@@ -64,7 +64,7 @@ impl Line {
             sha.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
             sha.update(field.as_bytes());
         }
-        sha.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hex::encode(sha.finalize())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree};
+use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree, with};
 use kit::{Secret, ledger};
 use serde_json::json;
 
@@ -29,16 +29,6 @@ const PROPERTIES: &[&str] = &[
     "strict_intercity_numbers",
     "strict_private_numbers",
 ];
-
-macro_rules! with {
-    ($s:expr, |$services:ident, $call:ident| $body:expr) => {{
-        let $services = $s.clone();
-        move |$call: Call| {
-            let $services = $services.clone();
-            async move { $body }
-        }
-    }};
-}
 
 /// Adds the family's commands.
 pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {

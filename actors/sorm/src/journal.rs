@@ -83,6 +83,10 @@ impl Journal for SealedJournal {
         self.inner.forget(stream, up_to)
     }
 
+    fn quotes(&self) -> bool {
+        false
+    }
+
     /// Shows what anybody may see: entries as they are kept.
     fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>> {
         self.inner.browse(filter)
@@ -116,6 +120,13 @@ mod tests {
         assert_eq!(block_on(journal.snapshot("s")).expect("read").map(|s| s.state), Some(body));
         let raw = format!("{:?} {:?}", block_on(inner.read("s", 0)), block_on(inner.snapshot("s")));
         assert!(!raw.contains("7383271") && !raw.contains("ObjectPut"), "{raw}");
+        // A body that does not fit is not quoted either.
+        let state = json!({ "settings": "73832710001" });
+        block_on(journal.save_snapshot("t", Snapshot { version: 1, state })).expect("kept");
+        let sealed: Arc<dyn Journal> = Arc::new(journal);
+        let wrong =
+            block_on(kit::journal::restore::<crate::station::Station>(&sealed, "t")).expect_err("none");
+        assert!(!wrong.to_string().contains("7383271"), "{wrong}");
         let other = SealedJournal::new(inner, Arc::new(store::KeyFile::ephemeral()));
         assert!(matches!(block_on(other.read("s", 0)), Err(JournalError::Corrupt { .. })));
     }

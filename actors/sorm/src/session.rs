@@ -95,19 +95,14 @@ fn parse(line: &str) -> Result<Line, &'static str> {
         }
         Some("command") => {
             let digits: String = words.collect();
-            let bytes = digits.as_bytes().chunks(2).map(|pair| {
-                let text = std::str::from_utf8(pair).ok().filter(|t| t.len() == 2)?;
-                u8::from_str_radix(text, 16).ok()
-            });
-            bytes.collect::<Option<Vec<u8>>>().map(Line::Command).ok_or("those are no hexadecimal digits")
+            hex::decode(digits).map(Line::Command).map_err(|_| "those are no hexadecimal digits")
         }
         Some(_) => Err("there is no such order; help shows all"),
     }
 }
 
 fn reply_line(reply: &Reply) -> String {
-    let hex: String = reply.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
-    format!("reply {hex}\n")
+    format!("reply {}\n", hex::encode(reply.to_bytes()))
 }
 
 /// One connection's handler.
@@ -463,7 +458,7 @@ impl Desk {
             .map(|(domain, _, a)| (domain.clone(), json!(a.received.or(a.done).map_or(0, Refusal::code))))
             .collect();
         let answer = multi::merge(&request.command, answers.into_iter().map(|(.., a)| a).collect());
-        let hex: String = unit.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = hex::encode(unit);
         if let Some(refusal) = answer.received {
             self.audit("command", json!({ "unit": hex, "received": refusal.code(), "domains": each }));
             return say(write, &reply_line(&alone(Told::Received { command: code, status: refusal.code() })))

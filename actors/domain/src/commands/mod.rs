@@ -68,14 +68,4 @@ fn plans(s: &Services) -> Names {
     names(s, |d| d.plans.keys().cloned().collect())
 }
 
-/// A handler's share of the services.
-macro_rules! with {
-    ($s:expr, |$services:ident, $call:ident| $body:expr) => {{
-        let $services = $s.clone();
-        move |$call: command::Call| {
-            let $services = $services.clone();
-            async move { $body }
-        }
-    }};
-}
-use with;
+use command::with;

@@ -43,18 +43,6 @@ fn pair(out: &mut Vec<u8>, name: &str, value: &str) {
     attribute(out, VENDOR_SPECIFIC, &inner);
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2).map(|pair| {
-        let text = std::str::from_utf8(pair).ok().filter(|t| t.len() == 2)?;
-        u8::from_str_radix(text, 16).ok()
-    });
-    digits.collect()
-}
-
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
     let mut md5 = Md5::new();
     parts.iter().for_each(|part| md5.update(part));
@@ -96,7 +84,7 @@ pub fn request(
     pair(&mut out, "platform", &platform.to_string());
     // A unit with a long text takes several attributes; their values are joined.
     for part in notice.unit.chunks(100) {
-        pair(&mut out, "unit", &hex(part));
+        pair(&mut out, "unit", &hex::encode(part));
     }
     finish(out, [0; 16], secret)
 }
@@ -193,7 +181,7 @@ fn take_pair(value: &[u8], received: &mut Received) -> Option<()> {
     match name {
         "seq" => received.sequence = value.parse().ok()?,
         "platform" => received.platform = value.parse().ok()?,
-        "unit" => received.unit.extend(unhex(value)?),
+        "unit" => received.unit.extend(hex::decode(value).ok()?),
         _ => {}
     }
     Some(())

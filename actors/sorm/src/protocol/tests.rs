@@ -4,9 +4,7 @@ use strum::IntoEnumIterator;
 use super::*;
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).expect("ASCII"), 16).expect("hex");
-    digits.chunks(2).map(pair).collect()
+    hex::decode(text.replace(' ', "")).expect("hexadecimal digits")
 }
 
 fn request(command: Command) -> Request {
