@@ -201,6 +201,11 @@ impl Assembly {
         Ok(self.child(child))
     }
 
+    /// What interception's actors share, for control points of replays.
+    pub fn interception(&self) -> &sorm::intercept::Services {
+        &self.sorm
+    }
+
     pub fn door(&self) -> Result<Door, BootError> {
         Ok(Door::new(self.accounts.clone())?)
     }

@@ -10,12 +10,15 @@ fn replay(args: &[&str]) -> (bool, String) {
     (out.status.success(), text)
 }
 
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 8] = [
     "scripts/multisorm.yaml",
     "scripts/trace.yaml",
     "scripts/crash.yaml",
     "scripts/calls.yaml",
     "scripts/crash-calls.yaml",
+    "scripts/sorm-kinds.yaml",
+    "scripts/sorm-refusals.yaml",
+    "scripts/sorm-multi.yaml",
 ];
 
 #[test]

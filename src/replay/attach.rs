@@ -54,6 +54,9 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
             false => None,
         };
         for (i, step) in script.steps.iter().enumerate() {
+            if step.sorm.is_some() {
+                return Err("steps of a control point play in process only".into());
+            }
             let at = chrono::Utc::now();
             let (said, misses) = match (step.action(), &mut phones) {
                 (Some((phone, action)), Some(phones)) => phones.play(phone, &action, step).await,

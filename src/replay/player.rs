@@ -4,13 +4,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use command::{Caller, Grants, Outcome, Session};
 use kit::{Address, Clock, ExitReason, Node, journal::MemoryJournal, trace::Traced};
+use sorm::{
+    protocol::{Event, Password, Reply, Request},
+    session::Desk,
+};
 use store::KeyFile;
 
 use super::{
     Error,
     phone::Phones,
     report::{Played, Run},
-    script::{Script, Step},
+    script::{Point, Script, Step},
 };
 use crate::boot::{Assembly, Interception, Parts, end_of};
 
@@ -33,6 +37,10 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
     let clock = Clock::simulated(script.start);
     let node = Node::builder("ds1@ecss1").clock(clock).seed(script.seed).build();
     node.trace().record_everything();
+    let mediators = sorm::courier::Collected::default();
+    let vendor = ed25519_dalek::SigningKey::from_bytes(
+        &[script.seed.to_le_bytes(); 4].concat().try_into().unwrap_or_default(),
+    );
     let sealed: Arc<dyn kit::Vault> = Arc::new(KeyFile::ephemeral());
     let parts = Parts {
         node: node.clone(),
@@ -40,7 +48,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         vault: Arc::new(KeyFile::ephemeral()),
         imports: script.files(),
         host: "ecss1".into(),
-        vendor_key: None,
+        vendor_key: Some(hex::encode(vendor.verifying_key().as_bytes())),
         token: None,
         token_check: std::time::Duration::from_secs(60),
         media: Arc::new(call::media::Mute),
@@ -49,7 +57,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
             journal: Arc::new(MemoryJournal::default()),
             audit: sorm::audit::Audit::none(sealed.clone(), clock),
             vault: sealed,
-            courier: Arc::new(sorm::courier::Datagrams),
+            courier: Arc::new(mediators.clone()),
             number: 1,
             two_persons: false,
             watcher: None,
@@ -80,12 +88,17 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
     let root = assembly.start().await?;
     let caller = Caller { name: "admin".into(), from: "replay".into(), grants: Grants::system() };
     let mut session = Session::new(assembly.tree.clone(), assembly.info(), clock, caller);
+    if script.sorm {
+        license(&vendor, &mut session).await?;
+    }
+    let points = Points { services: assembly.interception().clone(), mediators };
     let mut run = Run::new(script);
     for (i, step) in script.steps.iter().enumerate() {
         let at = clock.now();
-        let (said, misses) = match step.action() {
-            Some((phone, action)) => phones.play(phone, &action, step).await,
-            None => one(step, &node, &mut session).await,
+        let (said, misses) = match (step.action(), &step.sorm) {
+            (Some((phone, action)), _) => phones.play(phone, &action, step).await,
+            (None, Some(point)) => points.play(point, step).await,
+            (None, None) => one(step, &node, &mut session).await,
         };
         tokio::time::sleep(SETTLE).await;
         let messages: Vec<Traced> = node.trace().take_record();
@@ -95,6 +108,87 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
     root.exit(ExitReason::Shutdown);
     end_of(&root).await;
     Ok(run)
+}
+
+/// Installs a licence that grants interception.
+async fn license(vendor: &ed25519_dalek::SigningKey, session: &mut Session) -> Result<(), Error> {
+    let terms = domain::licence::Terms { sorm: true, ..Default::default() };
+    let licence = domain::licence::issue(&terms, vendor)?;
+    let line = "cluster/storage/ds1/licence/add -";
+    match session.execute_alone(line, Some(licence.into_bytes())).await {
+        (Ok(_), _) => Ok(()),
+        (Err(e), _) => Err(e.to_string().into()),
+    }
+}
+
+/// Control points of a script.
+struct Points {
+    services: sorm::intercept::Services,
+    mediators: sorm::courier::Collected,
+}
+
+impl Points {
+    async fn play(&self, point: &Point, step: &Step) -> (String, Vec<String>) {
+        let text = match &point.say {
+            Some(said) => self.say(point, said).await,
+            None => Ok(self.told(point)),
+        };
+        match text {
+            Ok(text) => {
+                let misses = step.expect.misses(0, &text, None);
+                (text, misses)
+            }
+            Err(why) => (String::new(), vec![why]),
+        }
+    }
+
+    /// A command, and all that is answered.
+    async fn say(&self, point: &Point, said: &str) -> Result<String, String> {
+        let mediator = point.mediator.parse().map_err(|e: sorm::settings::SettingError| e.to_string())?;
+        let services = self.services.clone();
+        let desk = match (&point.domain, &point.aggregate) {
+            (Some(domain), None) => Desk::of_domain(services, domain, mediator),
+            (None, Some(user)) => match Desk::of_aggregate(services, user, mediator) {
+                Ok(desk) => desk,
+                Err(why) => return Ok(format!("log-in refused: {why}\n")),
+            },
+            _ => return Err("a domain or an aggregate is wanted".into()),
+        };
+        let line = match said.strip_prefix("media ") {
+            Some(_) => said.to_owned(),
+            None => {
+                let command = sorm::point::parse(said)?;
+                let request = Request { sorm: self.services.sorm, password: Password::FIRST, command };
+                format!("command {}", hex::encode(request.to_bytes()))
+            }
+        };
+        let ((lines, waiting), (out, mut told)) =
+            (tokio::sync::mpsc::channel(1), tokio::sync::mpsc::channel(1024));
+        lines.send(line).await.map_err(|e| e.to_string())?;
+        drop(lines);
+        desk.run(waiting, out).await.map_err(|e| e.to_string())?;
+        let mut text = String::new();
+        while let Some(line) = told.recv().await {
+            let unit = line.trim().strip_prefix("reply ").and_then(|h| hex::decode(h).ok());
+            let reply = unit.and_then(|u| Reply::read(&u).ok());
+            text.push_str(&reply.map_or(line.clone(), |r| format!("{}\n", sorm::point::told(&r.told))));
+        }
+        Ok(text)
+    }
+
+    /// What a mediator has been brought; of one domain, where the step names it.
+    fn told(&self, point: &Point) -> String {
+        let all = self.mediators.take().into_iter().filter(|(mediator, received)| {
+            mediator.to_string() == point.mediator
+                && point.domain.as_ref().is_none_or(|d| *d == received.station)
+        });
+        let line = |unit: &[u8]| match (Event::read(unit), Reply::read(unit)) {
+            (Ok(event), _) => sorm::point::event(&event),
+            (_, Ok(reply)) => sorm::point::told(&reply.told),
+            _ => "unreadable".to_owned(),
+        };
+        all.map(|(_, r)| format!("{} {}: {}\n", r.station, r.sequence, line(&r.unit))).collect()
+    }
 }
 
 async fn one(step: &Step, node: &Node, session: &mut Session) -> (String, Vec<String>) {

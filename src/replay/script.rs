@@ -23,6 +23,9 @@ pub struct Script {
     /// Time at which the virtual clock begins.
     #[serde(default)]
     pub start: DateTime<Utc>,
+    /// Whether the licence grants interception.
+    #[serde(default)]
+    pub sorm: bool,
     /// Directory of `routing/import`, from the script's own.
     #[serde(default)]
     pub files: PathBuf,
@@ -76,11 +79,40 @@ pub struct Step {
     /// A phone that is looked at.
     #[serde(default)]
     pub phone: Option<String>,
+    /// What a control point says, or is told.
+    #[serde(default)]
+    pub sorm: Option<Point>,
     /// Seconds in which a phone's expectation must have come true; 5 when left out.
     #[serde(default)]
     pub within: Option<f64>,
     #[serde(default)]
     pub expect: Expect,
+}
+
+/// A control point behind a mediator: it says something, or shows what it was told since it was looked at last.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    /// The mediator's address, as in `radius_servers`.
+    pub mediator: String,
+    /// The domain it works with, or the user of an aggregate.
+    #[serde(default)]
+    pub domain: Option<String>,
+    #[serde(default)]
+    pub aggregate: Option<String>,
+    /// A command, as `sorm::point::HELP` lists them.
+    #[serde(default)]
+    pub say: Option<String>,
+}
+
+impl Point {
+    fn line(&self) -> String {
+        let who = self.domain.as_ref().or(self.aggregate.as_ref()).map_or(&self.mediator, |d| d);
+        match &self.say {
+            Some(said) => format!("sorm: {who}: {said}"),
+            None => format!("sorm: what {who} was told"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -193,7 +225,7 @@ pub enum ScriptError {
     #[error("{0}: {1}")]
     Syntax(PathBuf, serde_yaml_ng::Error),
     #[error(
-        "{0}: step {1} wants exactly one of cocon, crash, wait, actor, register, listen, call, answer, hold, resume, transfer, dtmf, hang up and phone (a note alone may stand too)"
+        "{0}: step {1} wants exactly one of cocon, crash, wait, actor, register, listen, call, answer, hold, resume, transfer, dtmf, hang up, phone and sorm (a note alone may stand too)"
     )]
     Step(PathBuf, usize),
     #[error("{0}: step {1}: {2} seconds cannot be waited for")]
@@ -210,9 +242,9 @@ impl Script {
             serde_yaml_ng::from_str(&text).map_err(|e| ScriptError::Syntax(path.to_owned(), e))?;
         script.path = path.to_owned();
         for (i, step) in script.steps.iter().enumerate() {
-            let actions =
-                [step.cocon.is_some(), step.crash.is_some(), step.wait.is_some(), step.actor.is_some()];
-            let count = actions.iter().filter(|a| **a).count() + step.phones().len();
+            let actions = [&step.cocon, &step.crash, &step.actor].map(Option::is_some);
+            let actions = actions.into_iter().chain([step.wait.is_some(), step.sorm.is_some()]);
+            let count = actions.filter(|a| *a).count() + step.phones().len();
             if count > 1 || (count == 0 && step.note.is_none()) {
                 return Err(ScriptError::Step(path.to_owned(), i + 1));
             }
@@ -264,6 +296,7 @@ impl Step {
             .or_else(|| part("crash", &self.crash))
             .or_else(|| part("actor", &self.actor))
             .or_else(|| self.wait.map(|w| format!("wait: {w} s")))
+            .or_else(|| self.sorm.as_ref().map(Point::line))
             .or_else(|| self.action().map(|(phone, action)| action.line(phone)))
             .unwrap_or_default()
     }

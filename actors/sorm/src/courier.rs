@@ -1,9 +1,10 @@
 //! Packets to mediators over UDP.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt};
 use kit::Secret;
+use parking_lot::Mutex;
 use tokio::{net::UdpSocket, time::timeout};
 
 use crate::{
@@ -21,6 +22,26 @@ pub struct Datagrams;
 impl Courier for Datagrams {
     fn bring(&self, to: Mediator, packet: Vec<u8>, secret: Secret<String>) -> BoxFuture<'static, bool> {
         async move { bring(to.0, &packet, &secret).await.unwrap_or(false) }.boxed()
+    }
+}
+
+/// Mediators of a replay: they take what is brought at once, and show it in order.
+#[derive(Clone, Default)]
+pub struct Collected(Arc<Mutex<Vec<(Mediator, radius::Received)>>>);
+
+impl Collected {
+    /// What has been brought since it was asked last.
+    pub fn take(&self) -> Vec<(Mediator, radius::Received)> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl Courier for Collected {
+    fn bring(&self, to: Mediator, packet: Vec<u8>, secret: Secret<String>) -> BoxFuture<'static, bool> {
+        let received = radius::read(&packet, &secret);
+        let taken = received.is_some();
+        self.0.lock().extend(received.map(|r| (to, r)));
+        futures::future::ready(taken).boxed()
     }
 }
 

@@ -13,7 +13,7 @@ use access::{
 use chrono::DateTime;
 use kit::{Secret, journal::Origin, ledger};
 use russh::{
-    Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, MethodKind,
+    Channel, ChannelId, ChannelMsg, ChannelReadHalf, MethodKind,
     server::{Auth, Handler, Msg},
 };
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::{
     audit::Entry,
     intercept::{InterceptMsg, Services},
     multi,
-    protocol::{BadRequest, Command, Intrusion, Moment, Refusal, Reply, Request, Series, Told},
+    protocol::{BadRequest, Command, Intrusion, Moment, Refusal, Reply, Request, Series, Told, Way},
     settings::Mediator,
     station::{Answer, Basis, Media, Order, Station},
     stations::{StationBook, StationCommand, interception, ledger as ledger_of},
@@ -35,6 +35,9 @@ const LINE: usize = 1024;
 const WAITING: usize = 64;
 /// How long a call may take to be told of an order.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The command whose payload is a password.
+const SET_PASSWORD: u8 = 0x03;
 
 const HELP: &str = "\
 command HEX        a command of order 268, whole, as hexadecimal digits
@@ -315,7 +318,7 @@ pub(crate) async fn order(
 }
 
 /// What a session works with.
-struct Desk {
+pub struct Desk {
     services: Services,
     works: Works,
     from: SocketAddr,
@@ -323,48 +326,34 @@ struct Desk {
 
 async fn serve(desk: Desk, channel: Channel<Msg>, only: Option<String>) -> Result<(), russh::Error> {
     let (read, write) = channel.split();
-    let (lines, mut waiting) = mpsc::channel(WAITING);
+    let (lines, waiting) = mpsc::channel(WAITING);
     match only {
         Some(line) => drop(lines.try_send(line)),
         None => drop(tokio::spawn(take_lines(read, lines))),
     }
-    while let Some(line) = waiting.recv().await {
-        match parse(&line) {
-            Ok(Line::Empty) => {}
-            Ok(Line::Quit) => break,
-            Ok(Line::Help) => say(&write, &format!("{HELP}\n")).await?,
-            Ok(Line::Media(media)) => {
-                let answer = match desk.every(|m| StationCommand::Media(m, media)).await {
-                    Ok(_) => "ok\n".to_owned(),
-                    Err(why) => format!("error {why}\n"),
-                };
-                say(&write, &answer).await?;
-            }
-            Ok(Line::Basis(number, basis)) => {
-                let told = desk.every(|m| StationCommand::Basis(m, number, basis.clone())).await;
-                let known = told.map(|all| all.iter().any(|(.., answer)| answer.done.is_none()));
-                desk.audit(
-                    "basis",
-                    json!({ "object": number, "from": basis.from, "until": basis.until, "text": basis.text }),
-                );
-                let answer = match known {
-                    Ok(true) => "ok\n".to_owned(),
-                    Ok(false) => format!("error there is no object {number}\n"),
-                    Err(why) => format!("error {why}\n"),
-                };
-                say(&write, &answer).await?;
-            }
-            Ok(Line::Command(unit)) => desk.command(&unit, &write, &mut waiting).await?,
-            Err(why) => say(&write, &format!("error {why}\n")).await?,
+    let (out, mut said) = mpsc::channel::<String>(WAITING);
+    let carried = async {
+        while let Some(text) = said.recv().await {
+            write.data(text.as_bytes()).await?;
         }
-    }
+        Ok::<(), russh::Error>(())
+    };
+    let (_, carried) = tokio::join!(desk.run(waiting, out), carried);
+    carried?;
     write.exit_status(0).await?;
     write.eof().await?;
     write.close().await
 }
 
-async fn say(write: &ChannelWriteHalf<Msg>, text: &str) -> Result<(), russh::Error> {
-    write.data(text.as_bytes()).await
+/// Whoever listens has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session has ended")]
+pub struct Ended;
+
+type Out = mpsc::Sender<String>;
+
+async fn say(out: &Out, text: &str) -> Result<(), Ended> {
+    out.send(text.to_owned()).await.map_err(|_| Ended)
 }
 
 /// Cuts what comes into lines; one that is too long ends the session.
@@ -391,6 +380,52 @@ async fn take_lines(mut read: ChannelReadHalf, lines: mpsc::Sender<String>) {
 }
 
 impl Desk {
+    /// The session of one domain's mediator; without SSH, for replays.
+    pub fn of_domain(services: Services, domain: &str, mediator: Mediator) -> Self {
+        Self { services, works: Works::One { domain: domain.to_owned(), mediator }, from: mediator.0 }
+    }
+
+    /// The same for an aggregate; its domains have to be ready.
+    pub fn of_aggregate(services: Services, user: &str, mediator: Mediator) -> Result<Self, String> {
+        let works = Works::Several { user: user.to_owned(), ip: mediator.ip() };
+        works.targets(&services)?;
+        Ok(Self { services, works, from: mediator.0 })
+    }
+
+    /// Answers lines until they end, or one says so.
+    pub async fn run(self, mut waiting: mpsc::Receiver<String>, out: Out) -> Result<(), Ended> {
+        while let Some(line) = waiting.recv().await {
+            match parse(&line) {
+                Ok(Line::Empty) => {}
+                Ok(Line::Quit) => break,
+                Ok(Line::Help) => say(&out, &format!("{HELP}\n")).await?,
+                Ok(Line::Media(media)) => {
+                    let answer = match self.every(|m| StationCommand::Media(m, media)).await {
+                        Ok(_) => "ok\n".to_owned(),
+                        Err(why) => format!("error {why}\n"),
+                    };
+                    say(&out, &answer).await?;
+                }
+                Ok(Line::Basis(number, basis)) => {
+                    let told = self.every(|m| StationCommand::Basis(m, number, basis.clone())).await;
+                    let known = told.map(|all| all.iter().any(|(.., answer)| answer.done.is_none()));
+                    let Basis { from, until, text } = &basis;
+                    let details = json!({ "object": number, "from": from, "until": until, "text": text });
+                    self.audit("basis", details);
+                    let answer = match known {
+                        Ok(true) => "ok\n".to_owned(),
+                        Ok(false) => format!("error there is no object {number}\n"),
+                        Err(why) => format!("error {why}\n"),
+                    };
+                    say(&out, &answer).await?;
+                }
+                Ok(Line::Command(unit)) => self.command(&unit, &out, &mut waiting).await?,
+                Err(why) => say(&out, &format!("error {why}\n")).await?,
+            }
+        }
+        Ok(())
+    }
+
     fn audit(&self, action: &str, details: serde_json::Value) {
         let entry = Entry::new(self.works.name(), &self.from.ip().to_string(), action, details);
         self.services.audit.write(entry);
@@ -419,9 +454,9 @@ impl Desk {
     async fn command(
         &self,
         unit: &[u8],
-        write: &ChannelWriteHalf<Msg>,
+        write: &Out,
         waiting: &mut mpsc::Receiver<String>,
-    ) -> Result<(), russh::Error> {
+    ) -> Result<(), Ended> {
         let sorm = self.services.sorm;
         let alone = |told| Reply::alone(sorm, told);
         let request = match Request::read(unit) {
@@ -458,7 +493,13 @@ impl Desk {
             .map(|(domain, _, a)| (domain.clone(), json!(a.received.or(a.done).map_or(0, Refusal::code))))
             .collect();
         let answer = multi::merge(&request.command, answers.into_iter().map(|(.., a)| a).collect());
-        let hex = hex::encode(unit);
+        // Without the password of its header, and without the one it may set.
+        let shown = if code == SET_PASSWORD {
+            &[][..]
+        } else {
+            unit.get(Way::Command.header()..).unwrap_or_default()
+        };
+        let hex = format!("{code:02x} {}", hex::encode(shown));
         if let Some(refusal) = answer.received {
             self.audit("command", json!({ "unit": hex, "received": refusal.code(), "domains": each }));
             return say(write, &reply_line(&alone(Told::Received { command: code, status: refusal.code() })))
@@ -491,9 +532,9 @@ impl Desk {
     async fn table(
         &self,
         table: &[Told],
-        write: &ChannelWriteHalf<Msg>,
+        write: &Out,
         waiting: &mut mpsc::Receiver<String>,
-    ) -> Result<bool, russh::Error> {
+    ) -> Result<bool, Ended> {
         let sorm = self.services.sorm;
         let total = u16::try_from(table.len()).unwrap_or(u16::MAX);
         for (index, told) in (1u16..).zip(table) {
