@@ -30,8 +30,16 @@ pub fn run(config: Config) -> Result<(), Error> {
     std::fs::create_dir_all(&data)
         .map_err(|e| format!("cannot make the data directory {}: {e}", data.display()))?;
     restrict(&data)?;
+    no_core_dumps()?;
     let _lock = DataLock::take(&data)?;
     actix::System::new().block_on(serve(config, data, log))
+}
+
+/// Memory holds keys and targets; what a crash leaves on disk must not.
+fn no_core_dumps() -> Result<(), Error> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(|e| format!("core dumps cannot be switched off: {e}").into())
 }
 
 fn restrict(data: &std::path::Path) -> Result<(), Error> {

@@ -270,6 +270,15 @@ fn a_target_is_shown_to_nobody() {
         assert!(!all.contains(canary) && !all.contains(&packed), "{canary} was found");
     }
     assert!(radius.records().is_empty());
+    // Nor does a crash of the whole leave its memory on disk.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).expect("it runs");
+    let core = limits.lines().find(|l| l.starts_with("Max core file size")).expect("a line");
+    assert_eq!(core.split_whitespace().rev().nth(1), Some("0"), "{core}");
+    // Who tries to get in is told of.
+    assert!(!Session::open(&node, DOMAIN, "wrong").is_open());
+    until("the intrusion is told", || {
+        radius.replies().iter().any(|t| matches!(t, Told::Intrusion { text, .. } if text == "127.0.0.1"))
+    });
 }
 
 /// One log-in for the manual's three domains, by template: all of them are told, and one that comes later joins.

@@ -198,9 +198,16 @@ impl Radius {
         read(&self.dir.path().join("detail"))
     }
 
-    /// Messages of the second data channel in the order of their numbers, with those; each number once.
+    /// Messages of the second data channel as they came, with their numbers.
     pub fn events(&self) -> Vec<(u64, Event)> {
         self.records().iter().map(|r| (number(r), event(r))).collect()
+    }
+
+    /// Messages of the first data channel that came by accounting: texts and intrusions.
+    pub fn replies(&self) -> Vec<Told> {
+        let units =
+            self.records().into_iter().map(|r| hex::decode(pair(&r, "unit")).expect("hexadecimal digits"));
+        units.filter_map(|u| Reply::read(&u).ok()).map(|r| r.told).collect()
     }
 }
 

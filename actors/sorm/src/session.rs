@@ -7,7 +7,7 @@ use std::{
 };
 
 use access::{
-    Door,
+    Door, DoorError,
     ssh::{self, Arrival},
 };
 use chrono::DateTime;
@@ -145,6 +145,18 @@ impl Peer {
         Ok(Works::One { domain: user.to_owned(), mediator })
     }
 
+    /// Tells every mediator of the domain that somebody tried to get in.
+    fn tell_intrusion(&self, domain: &str) {
+        let station = self.services.stations.get(domain).filter(|s| s.settings.enabled);
+        for mediator in station.iter().flat_map(|s| s.settings.radius_servers.keys()) {
+            let name = interception(domain, *mediator);
+            let to = name.and_then(|n| self.services.node.registry().lookup::<InterceptMsg>(&n).ok());
+            if to.is_some_and(|to| to.tell(InterceptMsg::Intrusion(self.at.ip())).is_err()) {
+                tracing::error!(%domain, "an intrusion could not be told");
+            }
+        }
+    }
+
     /// The session of a channel; a channel takes one.
     fn begin(&mut self, id: ChannelId) -> Option<(Desk, Channel<Msg>)> {
         let works = self.works.clone()?;
@@ -183,8 +195,12 @@ impl Handler for Peer {
         let (ip, from) = (self.at.ip(), format!("ssh {}", self.at));
         let password = Secret::new(password.to_owned());
         let audit = |action| Entry::new(user, &self.at.ip().to_string(), action, json!(null));
-        if self.door.password(user, password, ip, from).await.is_err() {
+        if let Err(e) = self.door.password(user, password, ip, from).await {
             self.services.audit.write(audit("log-in refused"));
+            // Whoever has to wait is told of once, not at each try.
+            if e == DoorError::Refused {
+                self.tell_intrusion(user);
+            }
             return Ok(no());
         }
         let works = match self.works(user) {

@@ -20,7 +20,7 @@ use crate::{
     audit::{Audit, Entry},
     multi::Multi,
     proposals::Proposals,
-    protocol::Refusal,
+    protocol::{Intrusion, Refusal},
     settings::Mediator,
     station::Order,
     stations::{Stations, secret_of},
@@ -67,6 +67,8 @@ pub enum InterceptMsg {
     Seen(Arc<Seen>),
     /// A text, of any subscriber of the domain.
     Read(Arc<Written>),
+    /// Somebody at this address tried to log in with a wrong password.
+    Intrusion(std::net::IpAddr),
     Order(Order, Reply<Result<(), Refusal>>),
     Look,
     /// A delivery is tried again.
@@ -322,6 +324,10 @@ impl Actor for Interception {
         match msg {
             InterceptMsg::Seen(seen) => self.step(cx, |core, world| core.see(&seen, world)).map(drop),
             InterceptMsg::Read(written) => self.step(cx, |core, world| core.read(&written, world)).map(drop),
+            InterceptMsg::Intrusion(from) => {
+                let (code, from) = (Intrusion::WrongPassword, from.to_string());
+                self.step(cx, |core, world| core.intrusion(code, &from, world)).map(drop)
+            }
             InterceptMsg::Order(order, reply) => {
                 let done = self.step(cx, |core, world| core.order(&order, world))?;
                 reply.send(done.unwrap_or(Err(Refusal::NotStarted)));

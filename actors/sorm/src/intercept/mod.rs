@@ -25,8 +25,8 @@ pub use actor::{Courier, InterceptMsg, Interception, Services};
 use crate::{
     numbers::{self, Facts},
     protocol::{
-        Attribute, CallEvent, Category, Channel, Event, Moment, NONE, Operation, Pair, Party, Phase,
-        Priority, Refusal, Reply, Said, Selection, Series, Text, Told,
+        Attribute, CallEvent, Category, Channel, Event, Intrusion, Moment, NONE, Operation, Pair, Party,
+        Phase, Priority, Refusal, Reply, Said, Selection, Series, Text, Told,
     },
     settings::Mediator,
     station::{Desk, Media, Object, Order, Station},
@@ -247,6 +247,16 @@ impl Intercept {
                     }
                 }
             }
+        }
+    }
+
+    /// Somebody tried to get in: message 6, where the station has been started.
+    pub fn intrusion(&mut self, code: Intrusion, from: &str, world: &World<'_>) {
+        if world.station.desks.get(&self.mediator).is_some_and(|d| d.started) {
+            let told = Told::Intrusion { code, at: Moment::of(&world.now), text: from.to_owned() };
+            let unit = Reply::alone(world.sorm, told).to_bytes();
+            let session = format!("{}-intrusion-{}", self.domain, self.kept.sequence + 1);
+            self.note(Status::Interim, session, Party::default(), Party::default(), unit, world);
         }
     }
 

@@ -386,6 +386,17 @@ fn outside_its_time_an_object_is_under_no_control() {
 }
 
 #[test]
+fn an_intrusion_is_told_to_a_station_that_works() {
+    let mut run = Run::new();
+    let from = "192.0.2.1";
+    run.with(&Station::default(), |core, world| core.intrusion(Intrusion::WrongPassword, from, world));
+    assert!(run.core.kept.queue.is_empty());
+    run.with(&station(&[]), |core, world| core.intrusion(Intrusion::WrongPassword, from, world));
+    let told = Reply::read(&run.core.kept.queue[&1].unit).expect("a message").told;
+    assert!(matches!(told, Told::Intrusion { code: Intrusion::WrongPassword, text, .. } if text == from));
+}
+
+#[test]
 fn what_another_domain_uses_at_the_mediator_is_not_used_twice() {
     let station = station(&[(1, own()), (2, intercity())]);
     let mut run = Run::new();
