@@ -12,7 +12,7 @@ use kit::Address;
 
 use super::*;
 use crate::{
-    protocol::{Channel, Control, Digits, Kind, Sign},
+    protocol::{Attribute, Channel, Control, Digits, Kind, Sign},
     station::{Basis, Group, Media, StationEvent},
 };
 
