@@ -200,10 +200,6 @@ impl Audit {
             tracing::error!(error = %e, "the audit cannot be written");
         }
     }
-
-    pub fn head(&self) -> Head {
-        self.0.file.as_ref().map(|f| f.lock().1.clone()).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]

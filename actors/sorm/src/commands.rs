@@ -5,6 +5,7 @@ use std::str::FromStr;
 use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree, with};
 use kit::{Secret, ledger};
 use serde_json::json;
+use strum::VariantNames;
 
 use crate::{
     audit::Entry,
@@ -15,20 +16,6 @@ use crate::{
     stations::{StationBook, StationCommand, ledger as ledger_of, seal_secret},
     tree::{ensure, rebind},
 };
-
-const PROPERTIES: &[&str] = &[
-    "adaptation",
-    "b_digits_mode",
-    "enabled",
-    "full_dial_number",
-    "password",
-    "platform_id",
-    "private_phone_prefix",
-    "radius_servers",
-    "send_optional_cf_notification",
-    "strict_intercity_numbers",
-    "strict_private_numbers",
-];
 
 /// Adds the family's commands.
 pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
@@ -44,7 +31,7 @@ pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
             "задать свойство СОРМ: enabled, password, radius_servers add <ADDRESS> <SECRET>, …",
             with!(s, |s, call| set(&s, &call).await),
         )
-        .arg("property", Kind::OneOf(PROPERTIES), "its name", "имя свойства")
+        .arg("property", Kind::OneOf(Property::VARIANTS), "its name", "имя свойства")
         // Some are secrets; none is kept in histories.
         .arg(
             "value",
@@ -68,7 +55,7 @@ pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
                 change(&s, &call, StationCommand::Clean(property), &format!("clean {property}")).await
             }),
         )
-        .arg("property", Kind::OneOf(PROPERTIES), "its name", "имя свойства")
+        .arg("property", Kind::OneOf(Property::VARIANTS), "its name", "имя свойства")
         .confirm(|c| match c.get("property") {
             "radius_servers" => {
                 "You are going to remove all mediators, and all that they have set.".to_owned()

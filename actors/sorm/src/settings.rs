@@ -7,14 +7,14 @@ use std::{
 
 use kit::{MARK, Sealed};
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
+use strum::{Display, EnumIter, EnumString, IntoEnumIterator, VariantNames};
 
 /// RADIUS accounting (RFC 2866).
 pub const RADIUS_PORT: u16 = 1813;
 
 /// Names of the settings, as `set`, `info` and `clean` know them.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, EnumString, EnumIter, IntoStaticStr, Display, Serialize, Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, EnumString, EnumIter, VariantNames, Display, Serialize, Deserialize,
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
@@ -30,12 +30,6 @@ pub enum Property {
     SendOptionalCfNotification,
     StrictIntercityNumbers,
     StrictPrivateNumbers,
-}
-
-impl Property {
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        Self::iter().map(Into::into)
-    }
 }
 
 /// Which digits of the called party the control point gets (`b_digits_mode`).

@@ -192,8 +192,9 @@ async fn follow_times(services: &Services, domain: &str, since: DateTime<Utc>, n
     if due().next().is_none() {
         return;
     }
-    for (_, mediator, number) in due().filter(|(at, ..)| *at > since) {
-        let _ = order(services, domain, *mediator, &Order::Look(*number)).await;
+    let begun: BTreeSet<Mediator> = due().filter(|(at, ..)| *at > since).map(|(_, m, _)| *m).collect();
+    for mediator in begun {
+        let _ = order(services, domain, mediator, &Order::Look).await;
     }
     let over =
         |object: &Object| object.basis.as_ref().and_then(|b| b.until).is_some_and(|until| until <= now);

@@ -331,7 +331,7 @@ impl Actor for Interception {
             InterceptMsg::Order(order, reply) => {
                 let done = self.step(cx, |core, world| core.order(&order, world))?;
                 reply.send(done.unwrap_or(Err(Refusal::NotStarted)));
-                if matches!(order, Order::Look(_)) {
+                if order == Order::Look {
                     let now = cx.node().clock().now();
                     for seen in self.services.board.under_way(&self.domain, now) {
                         self.step(cx, |core, world| core.see(&seen, world))?;

@@ -30,7 +30,7 @@ use crate::{
         Priority, Refusal, Reply, Said, Selection, Series, Text, Told,
     },
     settings::Mediator,
-    station::{Desk, Media, Object, Order, Station},
+    station::{Desk, Media, Order, Station},
 };
 
 /// Starts or ends listening to a call.
@@ -104,9 +104,7 @@ impl Intercept {
                     *mediator == own && !known.iter().any(|o| o.key.object == *number)
                 });
                 for ((_, number), selection) in new {
-                    if let Some(object) = desk.objects.get(number) {
-                        self.open(seen, *number, object, *selection, &facts, desk, world);
-                    }
+                    self.open(seen, *number, *selection, &facts, desk, world);
                 }
             }
             CallPhase::Answered => {
@@ -180,17 +178,16 @@ impl Intercept {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one place calls it")]
     fn open(
         &mut self,
         seen: &Seen,
         number: u16,
-        object: &Object,
         selection: Selection,
         facts: &Facts,
         desk: &Desk,
         world: &mut World<'_>,
     ) {
+        let Some(object) = desk.objects.get(&number) else { return };
         let key = Key { call: seen.call.to_string(), attempt: seen.attempt, object: number };
         // All that belongs to one call has one number.
         let of_call = self.kept.open.iter().find(|o| o.key.call == key.call).map(|o| o.number);
@@ -343,7 +340,7 @@ impl Intercept {
         };
         match order {
             // Whoever sends it shows us the calls under way.
-            Order::Look(_) => {}
+            Order::Look => {}
             Order::Drop(object) => {
                 for open in of(object, None) {
                     self.end(&open, Operation::BY_COMMAND_6, world);

@@ -6,7 +6,7 @@ use kit::Secret;
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 
-use super::{Notice, Status};
+use super::Notice;
 use crate::protocol::Digits;
 
 const REQUEST: u8 = 4;
@@ -187,19 +187,15 @@ fn take_pair(value: &[u8], received: &mut Received) -> Option<()> {
     Some(())
 }
 
-/// Types of accounting this station sends.
-impl Status {
-    pub fn code(self) -> u32 {
-        self as u32
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{Party, Sign};
+    use crate::{
+        intercept::Status,
+        protocol::{Party, Sign},
+    };
 
     fn secret() -> Secret<String> {
         Secret::new("2testing123".to_owned())

@@ -13,7 +13,7 @@ use kit::Address;
 use super::*;
 use crate::{
     protocol::{Attribute, Channel, Control, Digits, Kind, Sign},
-    station::{Basis, Group, Media, StationEvent},
+    station::{Basis, Group, Media, Object, StationEvent},
 };
 
 const DOMAIN: &str = "test.domain";

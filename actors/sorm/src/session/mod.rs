@@ -21,7 +21,7 @@ use crate::{
     multi,
     protocol::{BadRequest, Command, Intrusion, Moment, Refusal, Reply, Request, Series, Told, Way},
     settings::Mediator,
-    station::{Answer, Basis, Media, Order, Station},
+    station::{Answer, Basis, Media, Order},
     stations::{StationBook, StationCommand, interception, ledger as ledger_of},
 };
 
@@ -158,16 +158,9 @@ pub(crate) async fn join(services: &Services, user: &str, ip: IpAddr) {
         }
         let details = json!({ "user": user });
         services.audit.write(Entry::new(domain, &mediator.to_string(), "joined", details));
-        for (_, object) in services.stations.get(domain).iter().flat_map(|s| objects(s, *mediator)) {
-            let _ = order(services, domain, *mediator, &Order::Look(object)).await;
-        }
+        // A domain whose calls nobody tells of yet has none that were missed.
+        let _ = order(services, domain, *mediator, &Order::Look).await;
     }
-}
-
-/// Objects of a mediator, as far as one look at calls is worth: the first finds calls for all of them.
-fn objects(station: &Station, mediator: Mediator) -> Vec<(Mediator, u16)> {
-    let desk = station.desks.get(&mediator);
-    desk.and_then(|d| d.objects.keys().next().map(|n| (mediator, *n))).into_iter().collect()
 }
 
 /// Tells whoever sees a domain's calls.

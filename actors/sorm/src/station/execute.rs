@@ -29,7 +29,7 @@ pub trait Local {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Objects that were put are looked for in calls under way.
-    Look(u16),
+    Look,
     /// Nothing more of these is told.
     Drop(u16),
     Stop,
@@ -282,7 +282,7 @@ impl Doing<'_> {
         let (number, trunk) = (subject.number, subject.trunk);
         let put = Object { kind, sign, number, trunk, category, group, priority, basis: None };
         self.events.push(StationEvent::ObjectPut { mediator: self.mediator, number: object, object: put });
-        self.answer.order = Some(Order::Look(object));
+        self.answer.order = Some(Order::Look);
         Ok(())
     }
 

@@ -135,7 +135,7 @@ fn channels_are_put_into_groups_once_each() {
 #[test]
 fn objects_of_every_kind_are_put_asked_for_and_removed() {
     let mut point = Point::started();
-    assert_eq!(point.say(own(7)).order, Some(Order::Look(7)));
+    assert_eq!(point.say(own(7)).order, Some(Order::Look));
     for (object, kind, sign, number) in [
         (8, Kind::Full, Sign::Russia, "73832123456"),
         (9, Kind::Full, Sign::Abroad, "49301234567"),
