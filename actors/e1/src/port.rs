@@ -1,0 +1,156 @@
+//! A line's end on a UDP socket: a packet goes out each millisecond of its own clock, what comes is taken as it comes.
+
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    net::UdpSocket,
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    Frame, IDLE, SLOTS,
+    line::{Counters, Layout, Line, Provoke, State},
+    packet::WHOLE,
+};
+
+/// Octets of speech that wait for their slot: half a second.
+const WAITING: usize = 4000;
+/// Octets that are gathered before a slot begins to speak: what packets of speech may come late.
+const CUSHION: usize = 320;
+/// Frames of data channels that wait for whoever reads them.
+const FRAMES_WAITING: usize = 256;
+
+/// A frame of a data channel, and the channel's number.
+pub type Data = (usize, Vec<u8>);
+
+/// What a line carries for others, and what it is told; clones share it.
+#[derive(Clone)]
+pub struct Port(Arc<Mutex<Inner>>);
+
+struct Inner {
+    line: Line,
+    speech: Vec<Slot>,
+    begun: Instant,
+}
+
+/// Speech for a slot.
+#[derive(Default)]
+struct Slot {
+    waiting: VecDeque<u8>,
+    speaks: bool,
+}
+
+impl Slot {
+    fn next(&mut self) -> u8 {
+        if !self.speaks {
+            return IDLE;
+        }
+        self.waiting.pop_front().unwrap_or_else(|| {
+            // It ran dry: it gathers anew.
+            self.speaks = false;
+            IDLE
+        })
+    }
+}
+
+impl Port {
+    pub fn new(layout: Layout) -> Self {
+        let speech = (0..SLOTS).map(|_| Slot::default()).collect();
+        Self(Arc::new(Mutex::new(Inner {
+            line: Line::new(layout, Duration::ZERO),
+            speech,
+            begun: Instant::now(),
+        })))
+    }
+
+    /// Speech for a time slot, in A-law.
+    pub fn speak(&self, slot: usize, octets: &[u8]) {
+        if let Some(slot) = self.0.lock().speech.get_mut(slot) {
+            let room = WAITING.saturating_sub(slot.waiting.len());
+            slot.waiting.extend(&octets[..octets.len().min(room)]);
+            slot.speaks |= slot.waiting.len() >= CUSHION;
+        }
+    }
+
+    /// A frame for a data channel.
+    pub fn send(&self, channel: usize, frame: &[u8]) {
+        self.0.lock().line.send(channel, frame);
+    }
+
+    pub fn provoke(&self, what: Provoke) {
+        self.0.lock().line.provoke = what;
+    }
+
+    pub fn look(&self) -> (State, Counters) {
+        let inner = self.0.lock();
+        let now = inner.begun.elapsed();
+        (inner.line.state(now), inner.line.counters(now))
+    }
+
+    pub fn clear(&self) {
+        let mut inner = self.0.lock();
+        let now = inner.begun.elapsed();
+        inner.line.clear(now);
+    }
+
+    /// Carries the line until `data` is not read any more. Packets of others than the peer are not taken.
+    pub async fn run(
+        self,
+        socket: std::net::UdpSocket,
+        peer: SocketAddr,
+        data: mpsc::Sender<Data>,
+        mut heard: impl FnMut(&Frame),
+    ) -> io::Result<()> {
+        // A hiccup of the machine must not lose bits.
+        socket2::SockRef::from(&socket).set_recv_buffer_size(1 << 20)?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        let mut clock = interval(Duration::from_millis(1));
+        clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut packet = [0; WHOLE + 1];
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {
+                    let out = {
+                        let mut inner = self.0.lock();
+                        let now = inner.begun.elapsed();
+                        let Inner { line, speech, .. } = &mut *inner;
+                        line.tick(now, |slot| speech.get_mut(slot).map_or(IDLE, Slot::next))
+                    };
+                    if let Some(out) = out && socket.try_send_to(&out, peer).is_err() {
+                        self.0.lock().line.failed();
+                    }
+                    if data.is_closed() {
+                        return Ok(());
+                    }
+                }
+                received = socket.recv_from(&mut packet) => {
+                    // On loopback, an answer that nobody listens at the peer's is an error of the next call.
+                    let Ok((length, from)) = received else { continue };
+                    if from != peer {
+                        continue;
+                    }
+                    let mut frames = Vec::new();
+                    {
+                        let mut inner = self.0.lock();
+                        let now = inner.begun.elapsed();
+                        inner.line.packet(&packet[..length], now, |channel, frame| frames.push((channel, frame)), &mut heard);
+                    }
+                    for frame in frames {
+                        // Who reads too slowly loses frames, which the link layer asks for again.
+                        if let Err(mpsc::error::TrySendError::Closed(_)) = data.try_send(frame) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A queue for the frames of a line's data channels.
+pub fn frames() -> (mpsc::Sender<Data>, mpsc::Receiver<Data>) {
+    mpsc::channel(FRAMES_WAITING)
+}
