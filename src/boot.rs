@@ -142,7 +142,6 @@ impl Assembly {
             courier: interception.courier,
             sorm: interception.number,
             two_persons: interception.two_persons,
-            proposals: sorm::proposals::Proposals::default(),
         };
         sorm::commands::register(&mut tree, &sorm)?;
         let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)
@@ -206,13 +205,40 @@ impl Assembly {
         &self.sorm
     }
 
-    pub fn door(&self) -> Result<Door, BootError> {
-        Ok(Door::new(self.accounts.clone())?)
-    }
-
     pub fn info(&self) -> SessionInfo {
         let installation = self.estate.picture().licence.terms.installation.clone();
         SessionInfo { node: self.node.name().to_owned(), installation }
+    }
+
+    pub fn into_house(self) -> House {
+        let info = self.info();
+        House { node: self.node, tree: self.tree, accounts: self.accounts, info, root: self.root }
+    }
+
+    /// Starts the tree; the answer is its root.
+    pub async fn start(&self) -> Result<Arc<Cell>, BootError> {
+        self.root.clone().start_root(&self.node).await.map_err(BootError::Start)
+    }
+}
+
+/// Whatever runs, with the ways in for its operators.
+pub struct House {
+    pub node: Node,
+    pub tree: Arc<Tree>,
+    pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
+    pub info: SessionInfo,
+    pub root: SupervisorSpec,
+}
+
+impl House {
+    /// One more child of the root, behind those it has.
+    pub fn child(mut self, child: kit::ChildSpec) -> Self {
+        self.root = self.root.child(child);
+        self
+    }
+
+    pub fn door(&self) -> Result<Door, BootError> {
+        Ok(Door::new(self.accounts.clone())?)
     }
 
     /// Starts the tree; the answer is its root.

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod licence;
 mod log;
+mod mediator;
 mod metrics;
 mod replay;
 mod run;
@@ -35,6 +36,15 @@ enum What {
         #[arg(long)]
         config: Option<PathBuf>,
         /// Data directory, instead of the configured one.
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// Run a mediator of interception, between a station and a control point.
+    Mediator {
+        /// Configuration file (TOML): its [node], [cocon], [sorm] key_file and two_persons, [web], [metrics] and [log].
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Data directory, instead of the configured one; not a node's.
         #[arg(long)]
         data: Option<PathBuf>,
     },
@@ -86,14 +96,20 @@ fn audit(Audit::Verify { config, data }: Audit) -> Result<(), Box<dyn std::error
     Ok(())
 }
 
+fn serve(
+    config: Option<PathBuf>,
+    data: Option<PathBuf>,
+    program: run::Program,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut config = config::Config::read(config.as_deref())?;
+    config.node.data = data.unwrap_or(config.node.data);
+    run::run(config, program)
+}
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().what {
-        What::Run { config, data } => {
-            config::Config::read(config.as_deref()).map_err(Into::into).and_then(|mut c| {
-                c.node.data = data.unwrap_or(c.node.data);
-                run::run(c)
-            })
-        }
+        What::Run { config, data } => serve(config, data, run::Program::Node),
+        What::Mediator { config, data } => serve(config, data, run::Program::Mediator),
         What::Replay(options) => match replay::play_all(&options) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

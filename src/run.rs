@@ -1,4 +1,4 @@
-//! `hypha run`: the node as a service.
+//! `hypha run` and `hypha mediator`: the program as a service.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,25 +14,48 @@ use sorm::audit::Audit;
 use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
-    boot::{Assembly, Interception, Parts, end_of},
+    boot::{Assembly, House, Interception, Parts, end_of},
     config::{Config, MediaConfig, SipConfig, SormConfig, TokenConfig},
-    log,
+    log, mediator,
     metrics::Metrics,
     systemd,
 };
 
 type Error = Box<dyn std::error::Error>;
 
+/// What one process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// A station: domains, calls, interception.
+    Node,
+    /// What stands between stations and a control point.
+    Mediator,
+}
+
+impl Program {
+    /// A file that only the other's data directory has.
+    fn of_the_other(self) -> &'static str {
+        match self {
+            Self::Node => mediator::JOURNAL,
+            Self::Mediator => "sorm.db",
+        }
+    }
+}
+
 /// Runs until it is told to stop (SIGTERM, SIGINT) or its root supervisor gives up.
-pub fn run(config: Config) -> Result<(), Error> {
+pub fn run(config: Config, program: Program) -> Result<(), Error> {
     let log = log::start(&config.log)?;
     let data = config.node.data.clone();
     std::fs::create_dir_all(&data)
         .map_err(|e| format!("cannot make the data directory {}: {e}", data.display()))?;
+    if data.join(program.of_the_other()).exists() {
+        let what = if program == Program::Node { "mediator" } else { "node" };
+        return Err(format!("{} is the data directory of a {what}; choose another", data.display()).into());
+    }
     restrict(&data)?;
     no_core_dumps()?;
     let _lock = DataLock::take(&data)?;
-    actix::System::new().block_on(serve(config, data, log))
+    actix::System::new().block_on(serve(config, data, log, program))
 }
 
 /// Memory holds keys and targets; what a crash leaves on disk must not.
@@ -49,7 +72,7 @@ fn restrict(data: &std::path::Path) -> Result<(), Error> {
         .map_err(|e| format!("cannot restrict {}: {e}", data.display()).into())
 }
 
-async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), Error> {
+async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>, program: Program) -> Result<(), Error> {
     let metrics = Metrics::install()?;
     let threads = match config.node.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -60,11 +83,17 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         .crashes(CrashLog::with_file(&data.join("crashes.jsonl"))?)
         .log(log)
         .build();
-    let journal = SqliteJournal::open(&data.join("journal.db"))?;
-    let imports = match config.routing.imports.as_os_str().is_empty() {
-        true => data.join("imports"),
-        false => config.routing.imports.clone(),
+    let house = match program {
+        Program::Node => station(&config, &data, &node)?,
+        Program::Mediator => mediator::house(&config, &data, &node)?,
     };
+    open(house, &config, &data, &metrics, program).await
+}
+
+/// A node with its domains, calls and interception.
+fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
+    let journal = SqliteJournal::open(&data.join("journal.db"))?;
+    let imports = given(&config.routing.imports).unwrap_or_else(|| data.join("imports"));
     std::fs::create_dir_all(&imports)?;
     let parts = Parts {
         node: node.clone(),
@@ -77,7 +106,7 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
         media: Arc::new(media(&config.media)?),
         files: Some(data.to_owned()),
-        sorm: interception(&config.sorm, &data, &node)?,
+        sorm: interception(&config.sorm, data, node)?,
     };
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
@@ -87,13 +116,24 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
             listen: config.sorm.listen,
             key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
         }))?;
+    Ok(assembly.into_house())
+}
+
+/// Opens the house to its operators, and stays until it is told to stop.
+async fn open(
+    house: House,
+    config: &Config,
+    data: &Path,
+    metrics: &Metrics,
+    program: Program,
+) -> Result<(), Error> {
     let (bound, mut listening) = tokio::sync::watch::channel(None);
     let front = Front {
         listen: config.cocon.listen,
         key: cocon::host_key(&data.join("ssh_host_ed25519_key"))?,
-        tree: assembly.tree.clone(),
-        info: assembly.info(),
-        door: assembly.door()?,
+        tree: house.tree.clone(),
+        info: house.info.clone(),
+        door: house.door()?,
         histories: Histories::open(&data.join("history"))?,
         limit: config.cocon.connections,
         idle: Duration::from_secs(config.cocon.idle_seconds),
@@ -102,27 +142,27 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>) -> Result<(), E
     let (web_bound, mut web_listening) = tokio::sync::watch::channel(None);
     let page = web::Front {
         listen: config.web.listen,
-        node: node.clone(),
-        tree: assembly.tree.clone(),
-        info: assembly.info(),
+        node: house.node.clone(),
+        tree: house.tree.clone(),
+        info: house.info.clone(),
         door: front.door.clone(),
-        metrics: metrics.page(&node),
-        metrics_token: metrics_token(&config, &data)?,
+        metrics: metrics.page(&house.node),
+        metrics_token: metrics_token(config, data)?,
         bound: web_bound,
     };
-    let mut assembly =
-        assembly.child(cocon::child(&front)?).child(web::child(&page)?).child(metrics.child()?);
+    let mut house = house.child(cocon::child(&front)?).child(web::child(&page)?).child(metrics.child()?);
     if let Some(watchdog) = systemd::watchdog()? {
-        assembly = assembly.child(watchdog);
+        house = house.child(watchdog);
     }
     let mut stop = stop_signal()?;
-    let root = assembly.start().await?;
-    first_administrator(&node, &assembly, &data).await?;
+    let root = house.start().await?;
+    first_administrator(&house, data).await?;
     let ssh = *listening.wait_for(Option::is_some).await?;
     let http = *web_listening.wait_for(Option::is_some).await?;
     if let (Some(ssh), Some(http)) = (ssh, http) {
+        let what = if program == Program::Node { "hypha" } else { "the mediator" };
         println!("web admin: http://{http}");
-        println!("hypha is ready: ssh -p {} admin@{}", ssh.port(), ssh.ip());
+        println!("{what} is ready: ssh -p {} admin@{}", ssh.port(), ssh.ip());
     }
     systemd::tell(NotifyState::Ready);
     let ended = tokio::select! {
@@ -175,10 +215,15 @@ fn listen(config: &SipConfig) -> sip::Listen {
     }
 }
 
+/// The key of interception.
+pub fn interceptions_key(config: &SormConfig, data: &Path) -> Result<Arc<dyn kit::Vault>, Error> {
+    let key = given(&config.key_file).unwrap_or_else(|| data.join("sorm.key"));
+    Ok(Arc::new(KeyFile::open(&key)?))
+}
+
 /// Interception keeps to itself: a journal and a key of its own, and its audit.
 fn interception(config: &SormConfig, data: &Path, node: &Node) -> Result<Interception, Error> {
-    let key = given(&config.key_file).unwrap_or_else(|| data.join("sorm.key"));
-    let vault: Arc<dyn kit::Vault> = Arc::new(KeyFile::open(&key)?);
+    let vault = interceptions_key(config, data)?;
     let journal = SqliteJournal::open_quiet(&data.join("sorm.db"))?;
     Ok(Interception {
         watcher: Some(store::child(Address::new("sorm/journal")?, journal.clone())),
@@ -234,8 +279,8 @@ pub fn write_secret(file: &Path, secret: &str) -> Result<(), Error> {
 
 /// The first start makes an administrator whose password is printed once and stored nowhere; where what is printed ends in
 /// systemd's journal, it goes to a file instead, for the operator to read and remove.
-async fn first_administrator(node: &Node, assembly: &Assembly, data: &Path) -> Result<(), Error> {
-    if !assembly.accounts.load().all.is_empty() {
+async fn first_administrator(house: &House, data: &Path) -> Result<(), Error> {
+    if !house.accounts.load().all.is_empty() {
         return Ok(());
     }
     let password = access::random_password();
@@ -250,8 +295,8 @@ async fn first_administrator(node: &Node, assembly: &Assembly, data: &Path) -> R
         hash: access::hash(&password)?,
         grants: Grants::system(),
     };
-    ledger::change_at::<access::AccountsBook>(node, "accounts", command, kit::journal::Origin::system())
-        .await?;
+    let origin = kit::journal::Origin::system();
+    ledger::change_at::<access::AccountsBook>(&house.node, "accounts", command, origin).await?;
     match file {
         None => {
             println!("first start: user admin, password {}", password.expose());

@@ -3,6 +3,7 @@
 //!
 //! All of it is plain values without IO: bytes and the time go in, bytes and events come out. Only [`port`] has a socket.
 
+pub mod channel;
 pub mod frame;
 pub mod hdlc;
 pub mod lapb;

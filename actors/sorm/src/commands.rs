@@ -11,19 +11,42 @@ use crate::{
     audit::Entry,
     intercept::Services,
     multi::{self, Aggregate, MultiBook, MultiCommand, MultiError, Templates},
-    proposals::Change,
+    proposals::{Change, Scoped, Two},
     settings::{Mediator, Property, Setting, SettingError},
     stations::{StationBook, StationCommand, ledger as ledger_of, seal_secret},
     tree::{ensure, rebind},
 };
 
+/// What commands work with.
+#[derive(Clone)]
+struct Work {
+    services: Services,
+    two: Two<Change>,
+}
+
+impl std::ops::Deref for Work {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.services
+    }
+}
+
 /// Adds the family's commands.
 pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
-    tree.add(of_two(
-        s,
-        ["domain/{domain}/sorm/proposals", "domain/{domain}/sorm/approve", "domain/{domain}/sorm/reject"],
-    ))?;
-    tree.add(of_two(s, ["sorm/proposals", "sorm/approve", "sorm/reject"]).map(Command::system_only))?;
+    let services = s.clone();
+    let two = Two::new(&s.node, &s.audit, s.two_persons, move |call, change, action| {
+        let s = services.clone();
+        async move { carry_out(&s, &call, change, &action).await }
+    });
+    tree.add(two.commands([
+        "domain/{domain}/sorm/proposals",
+        "domain/{domain}/sorm/approve",
+        "domain/{domain}/sorm/reject",
+    ]))?;
+    let of_all = two.commands(["sorm/proposals", "sorm/approve", "sorm/reject"]);
+    tree.add(of_all.map(Command::system_only))?;
+    let s = &Work { services: s.clone(), two };
     tree.add([
         Command::change(
             "domain/{domain}/sorm/set",
@@ -98,7 +121,7 @@ fn usage(e: SettingError) -> CommandError {
     CommandError::Usage(e.to_string())
 }
 
-async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
+async fn set(s: &Work, call: &Call) -> Result<Output, CommandError> {
     let (property, values) = (property(call)?, call.all("value"));
     let words: Vec<&str> = values.iter().map(String::as_str).collect();
     let setting = match (property, words.as_slice()) {
@@ -140,7 +163,7 @@ async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
 }
 
 async fn change(
-    s: &Services,
+    s: &Work,
     call: &Call,
     command: StationCommand,
     action: &str,
@@ -152,28 +175,8 @@ async fn change(
         StationCommand::Clean(property) => matches!(property, Property::Password | Property::RadiusServers),
         _ => false,
     };
-    submit(s, call, Change::Domain(domain, command), action, two).await
-}
-
-/// Carries a change out, or keeps it until somebody else approves it.
-async fn submit(
-    s: &Services,
-    call: &Call,
-    change: Change,
-    action: &str,
-    two: bool,
-) -> Result<Output, CommandError> {
-    if !(two && s.two_persons) {
-        return carry_out(s, call, change, action).await;
-    }
-    let (domain, now) = (change.domain().to_owned(), s.node.clock().now());
-    let by = &call.caller.name;
-    let number = s.proposals.propose(by, action.to_owned(), change, now).map_err(CommandError::failed)?;
-    let details = json!({ "from": call.caller.origin().from, "proposal": number });
-    s.audit.write(Entry::new(&domain, by, &format!("proposed: {action}"), details));
-    let path = if domain.is_empty() { "sorm".to_owned() } else { format!("domain/{domain}/sorm") };
-    let text = format!("proposal {number} waits for somebody else: {path}/approve {number}");
-    Ok(Output::text(text).with_data(json!({ "proposal": number })))
+    let approve = format!("domain/{domain}/sorm/approve");
+    s.two.submit(call.clone(), Change::Domain(domain, command), action, two, &approve).await
 }
 
 async fn carry_out(s: &Services, call: &Call, change: Change, action: &str) -> Result<Output, CommandError> {
@@ -202,58 +205,6 @@ async fn carry_out(s: &Services, call: &Call, change: Change, action: &str) -> R
     Ok(Output::ok())
 }
 
-fn number(call: &Call) -> u64 {
-    call.number("number").unwrap_or_default()
-}
-
-async fn approve(s: &Services, call: &Call) -> Result<Output, CommandError> {
-    let (now, by) = (s.node.clock().now(), &call.caller.name);
-    let approved = s.proposals.approve(number(call), call.var("domain"), by, now);
-    let (change, what, proposer) = approved.map_err(CommandError::failed)?;
-    carry_out(s, call, change, &format!("{what}, proposed by {proposer}")).await
-}
-
-fn reject(s: &Services, call: &Call) -> Result<Output, CommandError> {
-    let what = s.proposals.reject(number(call), call.var("domain")).map_err(CommandError::failed)?;
-    let details = json!({ "from": call.caller.origin().from });
-    s.audit.write(Entry::new(call.var("domain"), &call.caller.name, &format!("rejected: {what}"), details));
-    Ok(Output::ok())
-}
-
-fn proposals(s: &Services, call: &Call) -> Output {
-    let mut table = Table::new(["Number", "By", "At", "Change"]);
-    for (number, by, at, what) in s.proposals.list(call.var("domain"), s.node.clock().now()) {
-        table.row([number.to_string(), by, at.format("%d.%m.%Y %H:%M:%S").to_string(), what]);
-    }
-    Output::table(table)
-}
-
-/// What waits for a second person, below `domain/{domain}/sorm` or `sorm`.
-fn of_two(s: &Services, paths: [&'static str; 3]) -> [Command; 3] {
-    let [list, yes, no] = paths;
-    let one = |c: Command| c.arg("number", Kind::Number(1, u64::MAX), "its number", "номер");
-    [
-        Command::look(
-            list,
-            "shows changes that wait for a second person",
-            "изменения, ожидающие второго лица",
-            with!(s, |s, call| Ok(proposals(&s, &call))),
-        ),
-        one(Command::change(
-            yes,
-            "carries out a change that somebody else has proposed",
-            "выполнить изменение, предложенное другим лицом",
-            with!(s, |s, call| approve(&s, &call).await),
-        )),
-        one(Command::change(
-            no,
-            "drops a change that waits",
-            "отклонить изменение",
-            with!(s, |s, call| reject(&s, &call)),
-        )),
-    ]
-}
-
 fn no_domain(domain: &str) -> CommandError {
     CommandError::Failed(format!("there is no domain {domain}"))
 }
@@ -266,7 +217,7 @@ async fn start(s: &Services, domain: &str) -> Result<(), CommandError> {
     ensure(s, domain, generation).await.map_err(CommandError::failed)
 }
 
-async fn set_all(s: &Services, call: &Call) -> Result<Output, CommandError> {
+async fn set_all(s: &Work, call: &Call) -> Result<Output, CommandError> {
     let wrong = |e: MultiError| CommandError::Usage(e.to_string());
     let values = call.all("value");
     let words: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -290,7 +241,7 @@ async fn set_all(s: &Services, call: &Call) -> Result<Output, CommandError> {
         _ => return Err(wrong(MultiError::NoDomains)),
     };
     let two = !matches!(command, MultiCommand::Port(_));
-    submit(s, call, Change::All(command), &action, two).await
+    s.two.submit(call.clone(), Change::All(command), &action, two, "sorm/approve").await
 }
 
 fn info_all(s: &Services) -> Output {

@@ -1,17 +1,31 @@
 //! Two persons: a change of passwords, keys or mediators waits until somebody else approves it. What waits is in memory; a
 //! restart forgets it, and it is proposed anew.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use command::{Call, Command, CommandError, Kind, Output, Table, with};
+use futures::future::{BoxFuture, FutureExt};
+use kit::Node;
 use parking_lot::Mutex;
+use serde_json::json;
 
-use crate::{multi::MultiCommand, stations::StationCommand};
+use crate::{
+    audit::{Audit, Entry},
+    multi::MultiCommand,
+    stations::StationCommand,
+};
 
 /// How long a change waits.
 const WAITS: TimeDelta = TimeDelta::hours(24);
 /// Changes that may wait at once.
 const MOST: usize = 100;
+
+/// What can wait for a second person.
+pub trait Scoped: Send + 'static {
+    /// The domain it is for; nothing for all.
+    fn domain(&self) -> &str;
+}
 
 /// A change of one domain, or of all.
 pub enum Change {
@@ -19,9 +33,8 @@ pub enum Change {
     All(MultiCommand),
 }
 
-impl Change {
-    /// The domain; nothing for all.
-    pub fn domain(&self) -> &str {
+impl Scoped for Change {
+    fn domain(&self) -> &str {
         match self {
             Self::Domain(domain, _) => domain,
             Self::All(_) => "",
@@ -36,13 +49,12 @@ impl fmt::Debug for Change {
     }
 }
 
-#[derive(Debug)]
-struct Proposal {
+struct Proposal<C> {
     by: String,
     at: DateTime<Utc>,
     /// What it does, without secrets.
     what: String,
-    change: Change,
+    change: C,
 }
 
 /// What is shown of one: number, who, when, what.
@@ -50,7 +62,7 @@ pub type Shown = (u64, String, DateTime<Utc>, String);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposalError {
-    #[error("there is no proposal {0} here; sorm/proposals shows all")]
+    #[error("there is no proposal {0} here; proposals shows all")]
     None(u64),
     #[error("{0} has proposed it: somebody else has to approve it")]
     Own(String),
@@ -59,22 +71,32 @@ pub enum ProposalError {
 }
 
 /// What waits; clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Proposals(Arc<Mutex<Waiting>>);
+pub struct Proposals<C>(Arc<Mutex<Waiting<C>>>);
 
-#[derive(Debug, Default)]
-struct Waiting {
+struct Waiting<C> {
     next: u64,
-    all: BTreeMap<u64, Proposal>,
+    all: BTreeMap<u64, Proposal<C>>,
 }
 
-impl Proposals {
+impl<C> Default for Proposals<C> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Waiting { next: 0, all: BTreeMap::new() })))
+    }
+}
+
+impl<C> Clone for Proposals<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C: Scoped> Proposals<C> {
     /// Keeps a change until it is approved; its number.
     pub fn propose(
         &self,
         by: &str,
         what: String,
-        change: Change,
+        change: C,
         now: DateTime<Utc>,
     ) -> Result<u64, ProposalError> {
         let mut waiting = self.0.lock();
@@ -102,7 +124,7 @@ impl Proposals {
         domain: &str,
         by: &str,
         now: DateTime<Utc>,
-    ) -> Result<(Change, String, String), ProposalError> {
+    ) -> Result<(C, String, String), ProposalError> {
         let mut waiting = self.0.lock();
         let found = waiting.all.get(&number).filter(|p| p.change.domain() == domain && now - p.at < WAITS);
         let proposer = found.ok_or(ProposalError::None(number))?.by.clone();
@@ -123,6 +145,123 @@ impl Proposals {
     }
 }
 
+type CarryOut<C> =
+    Arc<dyn Fn(Call, C, String) -> BoxFuture<'static, Result<Output, CommandError>> + Send + Sync>;
+
+/// The commands of two persons: what is proposed, and how it is carried out with whom in the audit.
+pub struct Two<C> {
+    node: Node,
+    audit: Audit,
+    proposals: Proposals<C>,
+    /// Whether a second person is asked for at all.
+    wanted: bool,
+    carry_out: CarryOut<C>,
+}
+
+impl<C> Clone for Two<C> {
+    fn clone(&self) -> Self {
+        Self {
+            node: self.node.clone(),
+            audit: self.audit.clone(),
+            proposals: self.proposals.clone(),
+            wanted: self.wanted,
+            carry_out: self.carry_out.clone(),
+        }
+    }
+}
+
+impl<C: Scoped> Two<C> {
+    /// `carry_out` changes, and writes its third value into the audit.
+    pub fn new<F>(
+        node: &Node,
+        audit: &Audit,
+        wanted: bool,
+        carry_out: impl Fn(Call, C, String) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Output, CommandError>> + Send + 'static,
+    {
+        let carry_out: CarryOut<C> =
+            Arc::new(move |call, change, action| carry_out(call, change, action).boxed());
+        Self { node: node.clone(), audit: audit.clone(), proposals: Proposals::default(), wanted, carry_out }
+    }
+
+    /// Carries a change out, or keeps it until somebody else approves it; `approve` is the command that does.
+    pub async fn submit(
+        &self,
+        call: Call,
+        change: C,
+        action: &str,
+        two: bool,
+        approve: &str,
+    ) -> Result<Output, CommandError> {
+        if !(two && self.wanted) {
+            return (self.carry_out)(call, change, action.to_owned()).await;
+        }
+        let (domain, now) = (change.domain().to_owned(), self.node.clock().now());
+        let by = &call.caller.name;
+        let number =
+            self.proposals.propose(by, action.to_owned(), change, now).map_err(CommandError::failed)?;
+        let details = json!({ "from": call.caller.origin().from, "proposal": number });
+        self.audit.write(Entry::new(&domain, by, &format!("proposed: {action}"), details));
+        let text = format!("proposal {number} waits for somebody else: {approve} {number}");
+        Ok(Output::text(text).with_data(json!({ "proposal": number })))
+    }
+
+    async fn approve(&self, call: Call) -> Result<Output, CommandError> {
+        let (now, by) = (self.node.clock().now(), &call.caller.name);
+        let approved = self.proposals.approve(number(&call), call.var("domain"), by, now);
+        let (change, what, proposer) = approved.map_err(CommandError::failed)?;
+        (self.carry_out)(call, change, format!("{what}, proposed by {proposer}")).await
+    }
+
+    fn reject(&self, call: &Call) -> Result<Output, CommandError> {
+        let what = self.proposals.reject(number(call), call.var("domain")).map_err(CommandError::failed)?;
+        let details = json!({ "from": call.caller.origin().from });
+        let entry = Entry::new(call.var("domain"), &call.caller.name, &format!("rejected: {what}"), details);
+        self.audit.write(entry);
+        Ok(Output::ok())
+    }
+
+    fn list(&self, call: &Call) -> Output {
+        let mut table = Table::new(["Number", "By", "At", "Change"]);
+        for (number, by, at, what) in self.proposals.list(call.var("domain"), self.node.clock().now()) {
+            table.row([number.to_string(), by, at.format("%d.%m.%Y %H:%M:%S").to_string(), what]);
+        }
+        Output::table(table)
+    }
+
+    /// What waits, and what becomes of it: commands to list, approve and reject.
+    pub fn commands(&self, [list, yes, no]: [&'static str; 3]) -> [Command; 3] {
+        let one = |c: Command| c.arg("number", Kind::Number(1, u64::MAX), "its number", "номер");
+        let s = self;
+        [
+            Command::look(
+                list,
+                "shows changes that wait for a second person",
+                "изменения, ожидающие второго лица",
+                with!(s, |s, call| Ok(s.list(&call))),
+            ),
+            one(Command::change(
+                yes,
+                "carries out a change that somebody else has proposed",
+                "выполнить изменение, предложенное другим лицом",
+                with!(s, |s, call| s.approve(call).await),
+            )),
+            one(Command::change(
+                no,
+                "drops a change that waits",
+                "отклонить изменение",
+                with!(s, |s, call| s.reject(&call)),
+            )),
+        ]
+    }
+}
+
+fn number(call: &Call) -> u64 {
+    call.number("number").unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +273,7 @@ mod tests {
 
     #[test]
     fn another_person_has_to_approve_and_in_time() {
-        let (proposals, now) = (Proposals::default(), DateTime::UNIX_EPOCH);
+        let (proposals, now) = (Proposals::<Change>::default(), DateTime::UNIX_EPOCH);
         let number = proposals.propose("anna", "clean password".into(), change("d"), now).expect("kept");
         let approve = |by: &str, domain: &str, at| {
             proposals.approve(number, domain, by, at).map(|(_, what, who)| (what, who))
@@ -149,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_can_be_dropped() {
-        let (proposals, now) = (Proposals::default(), DateTime::UNIX_EPOCH);
+        let (proposals, now) = (Proposals::<Change>::default(), DateTime::UNIX_EPOCH);
         for _ in 0..MOST {
             assert!(proposals.propose("anna", String::new(), change("d"), now).is_ok());
         }

@@ -19,7 +19,6 @@ use super::{Claims, Intercept, InterceptEvent, Kept, Tap, World, radius};
 use crate::{
     audit::{Audit, Entry},
     multi::Multi,
-    proposals::Proposals,
     protocol::{Intrusion, Refusal},
     settings::Mediator,
     station::Order,
@@ -58,7 +57,6 @@ pub struct Services {
     pub sorm: u8,
     /// Whether passwords, secrets and mediators are changed by two persons.
     pub two_persons: bool,
-    pub proposals: Proposals,
 }
 
 #[derive(IntoStaticStr)]
@@ -142,6 +140,7 @@ impl Interception {
         for (_, claimed) in claims.iter().filter(|(domain, _)| **domain != self.domain) {
             others.channels.extend(&claimed.channels);
             others.calls.extend(&claimed.calls);
+            others.mixed += claimed.mixed;
         }
         let mut world = World {
             now: node.clock().now(),

@@ -47,6 +47,12 @@ pub struct Tap {
 pub struct Claims {
     pub channels: BTreeSet<Channel>,
     pub calls: BTreeSet<u16>,
+    /// Channels with both parties in one.
+    pub mixed: usize,
+}
+
+fn is_mixed(pair: Pair) -> bool {
+    pair.a.is_some() && pair.b.is_none()
 }
 
 /// Surroundings of one step.
@@ -236,7 +242,9 @@ impl Intercept {
             let used = used.chain(world.others.channels.iter().copied());
             used.into_iter().any(|c| Some(c) == pair.a || Some(c) == pair.b)
         };
-        let free = found.pairs.iter().find(|p| !in_use(p, &self.kept)).copied();
+        let mixed = self.claims().mixed + world.others.mixed;
+        let room = |p: &Pair| !is_mixed(*p) || media.mixed.is_none_or(|most| mixed < usize::from(most));
+        let free = found.pairs.iter().find(|p| room(p) && !in_use(p, &self.kept)).copied();
         let pair = free.or_else(|| {
             let ordinary = |o: &&Open| {
                 o.channels != Pair::default()
@@ -396,6 +404,7 @@ impl Intercept {
         Claims {
             channels: self.kept.open.iter().flat_map(|o| [o.channels.a, o.channels.b]).flatten().collect(),
             calls: self.kept.open.iter().map(|o| o.number).collect(),
+            mixed: self.kept.open.iter().filter(|o| is_mixed(o.channels)).count(),
         }
     }
 

@@ -52,7 +52,7 @@ fn station(objects: &[(u16, Object)]) -> Station {
     let mut station = Station::default();
     station.settings.enabled = true;
     station.apply(&StationEvent::Started(mediator()));
-    let media = Media { ip: [127, 0, 0, 1].into(), first: 20_000 };
+    let media = Media { ip: [127, 0, 0, 1].into(), first: 20_000, mixed: None };
     station.apply(&StationEvent::MediaSet(mediator(), media));
     let pairs = [1, 2].map(|c| Pair { a: Some(Channel(c)), b: None }).to_vec();
     let group = Group { control: Control::Combined, pairs };
@@ -400,10 +400,22 @@ fn an_intrusion_is_told_to_a_station_that_works() {
 fn what_another_domain_uses_at_the_mediator_is_not_used_twice() {
     let station = station(&[(1, own()), (2, intercity())]);
     let mut run = Run::new();
-    run.others = Claims { channels: [Channel(1)].into(), calls: [0, 1].into() };
+    run.others = Claims { channels: [Channel(1)].into(), calls: [0, 1].into(), mixed: 1 };
     run.see(&station, &seen(1, CallPhase::Routed));
     assert_eq!(run.told(), vec![(Said::Number, 1, Some(2), 0), (Said::Number, 2, None, 1)]);
-    assert_eq!(run.core.claims(), Claims { channels: [Channel(2)].into(), calls: [2].into() });
+    assert_eq!(run.core.claims(), Claims { channels: [Channel(2)].into(), calls: [2].into(), mixed: 1 });
+}
+
+#[test]
+fn no_more_are_mixed_than_the_mediator_can() {
+    let mut station = station(&[(1, own()), (2, intercity())]);
+    let media = Media { ip: [127, 0, 0, 1].into(), first: 20_000, mixed: Some(28) };
+    station.apply(&StationEvent::MediaSet(mediator(), media));
+    let mut run = Run::new();
+    // 27 in another domain: there is room for one.
+    run.others.mixed = 27;
+    run.see(&station, &seen(1, CallPhase::Routed));
+    assert_eq!(run.told(), vec![(Said::Number, 1, Some(1), 0), (Said::Number, 2, None, 1)]);
 }
 
 #[test]

@@ -37,7 +37,9 @@ const HELP: &str = "\
 command HEX        a command of order 268, whole, as hexadecimal digits
 basis OBJECT FROM UNTIL TEXT
                    why an object is under control, and when: RFC 3339, or - for no limit
-media ADDRESS PORT where the speech of channel 0 would go; channel N goes to PORT + 2 N
+media ADDRESS PORT [MIXED]
+                   where the speech of channel 0 would go; channel N goes to PORT + 2 N; MIXED: how many channels may
+                   have both parties in one at once
 help               this text
 quit               ends the session
 Answers: `reply HEX` is a message of order 268; `ok` and `error TEXT` answer all else.";
@@ -68,7 +70,9 @@ fn parse(line: &str) -> Result<Line, &'static str> {
             if first == 0 || first > u16::MAX - 512 {
                 return Err("the port is from 1 to 65023");
             }
-            Ok(Line::Media(Media { ip, first }))
+            let mixed = words.next().map(str::parse).transpose();
+            let mixed = mixed.map_err(|_| "how many are mixed at once is a number")?;
+            Ok(Line::Media(Media { ip, first, mixed }))
         }
         Some("basis") => {
             const WANTED: &str = "basis wants an object, two times and a text";
@@ -381,8 +385,10 @@ mod tests {
     fn lines_are_read_or_refused() {
         assert_eq!(parse("command CC 01 01 00"), Ok(Line::Command(vec![0xCC, 1, 1, 0])));
         assert_eq!(parse(" command cc010100 "), Ok(Line::Command(vec![0xCC, 1, 1, 0])));
-        let media = Media { ip: [127, 0, 0, 1].into(), first: 20_000 };
+        let media = Media { ip: [127, 0, 0, 1].into(), first: 20_000, mixed: None };
         assert_eq!(parse("media 127.0.0.1 20000"), Ok(Line::Media(media)));
+        let media = Media { mixed: Some(27), ..media };
+        assert_eq!(parse("media 127.0.0.1 20000 27"), Ok(Line::Media(media)));
         assert_eq!(
             (parse(""), parse("quit"), parse("help")),
             (Ok(Line::Empty), Ok(Line::Quit), Ok(Line::Help))
@@ -397,8 +403,15 @@ mod tests {
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["command c", "command xx", "media", "media 127.0.0.1", "media 127.0.0.1 65535", "start"]
-        {
+        for wrong in [
+            "command c",
+            "command xx",
+            "media",
+            "media 127.0.0.1",
+            "media 127.0.0.1 65535",
+            "media 127.0.0.1 1 x",
+            "start",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

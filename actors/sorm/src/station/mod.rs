@@ -53,6 +53,9 @@ impl Default for Desk {
 pub struct Media {
     pub ip: std::net::IpAddr,
     pub first: u16,
+    /// How many channels the mediator can have with both parties mixed at once; none is no limit.
+    #[serde(default)]
+    pub mixed: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
