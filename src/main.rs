@@ -4,6 +4,7 @@ mod ask;
 mod boot;
 mod commands;
 mod config;
+mod control_point;
 mod licence;
 mod log;
 mod mediator;
@@ -48,6 +49,8 @@ enum What {
         #[arg(long)]
         data: Option<PathBuf>,
     },
+    /// Be a control point (ПУ), to try a mediator with: commands in words from standard input, answers to standard output.
+    ControlPoint(control_point::Options),
     /// Play scenario scripts; the exit status is 0 when every expectation held.
     Replay(replay::Options),
     /// Check, print or ask for the configuration.
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().what {
         What::Run { config, data } => serve(config, data, run::Program::Node),
         What::Mediator { config, data } => serve(config, data, run::Program::Mediator),
+        What::ControlPoint(options) => control_point::run(&options),
         What::Replay(options) => match replay::play_all(&options) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use tokio::{
     net::UdpSocket,
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::{
     Frame, IDLE, SLOTS,
+    channel::{Channel, Out, Way},
     line::{Counters, Layout, Line, Provoke, State},
     packet::WHOLE,
 };
@@ -146,6 +147,82 @@ impl Port {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What is told of a data channel.
+#[derive(Debug)]
+pub enum Told {
+    /// Units can be sent, by this queue; what was on its way before is lost.
+    Open(mpsc::Sender<Vec<u8>>),
+    Closed,
+    Unit(Vec<u8>),
+    /// The oldest unit that was sent has arrived.
+    Taken,
+}
+
+/// Units that wait for a channel.
+const UNITS: usize = 64;
+
+struct Talker {
+    channel: Channel,
+    units: mpsc::Receiver<Vec<u8>>,
+}
+
+/// X.25 in both data channels of a line, until its frames end or nobody listens. A unit for which there is no room is lost,
+/// as are those of a channel that closes: [`Told::Taken`] says which have arrived.
+pub async fn talk(port: Port, mut frames: mpsc::Receiver<Data>, way: Way, told: mpsc::Sender<(usize, Told)>) {
+    let begun = Instant::now();
+    let mut out = [Vec::new(), Vec::new()];
+    let mut talkers = out
+        .each_mut()
+        .map(|out| Talker { channel: Channel::new(way, Duration::ZERO, out), units: mpsc::channel(1).1 });
+    loop {
+        for (at, out) in out.iter_mut().enumerate() {
+            for event in out.drain(..) {
+                let event = match event {
+                    Out::Frame(frame) => {
+                        port.send(at, &frame);
+                        continue;
+                    }
+                    Out::Open => {
+                        let (units, waiting) = mpsc::channel(UNITS);
+                        talkers[at].units = waiting;
+                        Told::Open(units)
+                    }
+                    Out::Closed => Told::Closed,
+                    Out::Unit(unit) => Told::Unit(unit),
+                    Out::Taken => Told::Taken,
+                };
+                if told.send((at, event)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        let [first, second] = &mut talkers;
+        let deadline = begun + first.channel.deadline().min(second.channel.deadline());
+        let now = || begun.elapsed();
+        tokio::select! {
+            frame = frames.recv() => match frame {
+                Some((at, frame)) => {
+                    if let (Some(talker), Some(out)) = (talkers.get_mut(at), out.get_mut(at)) {
+                        talker.channel.receive(&frame, now(), out);
+                    }
+                }
+                None => return,
+            },
+            Some(unit) = first.units.recv() => {
+                first.channel.send(&unit, now(), &mut out[0]);
+            }
+            Some(unit) = second.units.recv() => {
+                second.channel.send(&unit, now(), &mut out[1]);
+            }
+            () = sleep_until(deadline) => {}
+            () = told.closed() => return,
+        }
+        for (talker, out) in talkers.iter_mut().zip(&mut out) {
+            talker.channel.poll(now(), out);
         }
     }
 }
