@@ -45,7 +45,7 @@ help, quit";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the lines.
 const LOOK: Duration = Duration::from_millis(100);
-/// Seconds of silence after which a connection is tried again.
+/// Between two tries of a connection.
 const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Parser, Clone)]
@@ -54,8 +54,8 @@ pub struct Options {
     #[arg(long, required_unless_present = "stream")]
     tcp: Option<IpAddr>,
     /// Its ports for the first and the second data channel.
-    #[arg(long, value_delimiter = ',', default_values_t = [1001u16, 1002], num_args = 2)]
-    ports: Vec<u16>,
+    #[arg(long, value_parser = two::<u16>, default_value = "1001,1002")]
+    ports: [u16; 2],
     /// An E1 stream: the address of our end and that of the mediator's, LOCAL=PEER; once for each stream, from 0 on.
     #[arg(long, value_parser = ends)]
     stream: Vec<(SocketAddr, SocketAddr)>,
@@ -69,8 +69,8 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     logical_channel: u16,
     /// Time slots of the data channels.
-    #[arg(long, value_delimiter = ',', default_values_t = [30usize, 31], num_args = 2)]
-    slots: Vec<usize>,
+    #[arg(long, value_parser = two::<usize>, default_value = "30,31")]
+    slots: [usize; 2],
     /// Directory for what is heard: STREAM-SLOT.wav from the first sound on.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -89,6 +89,11 @@ fn ends(text: &str) -> Result<(SocketAddr, SocketAddr), String> {
     let (local, peer) = text.split_once('=').ok_or("a stream is LOCAL=PEER")?;
     let address = |a: &str| a.parse().map_err(|_| format!("{a:?} is no ADDRESS:PORT"));
     Ok((address(local)?, address(peer)?))
+}
+
+fn two<T: std::str::FromStr>(text: &str) -> Result<[T; 2], String> {
+    let numbers = text.split_once(',').and_then(|(a, b)| Some([a.parse().ok()?, b.parse().ok()?]));
+    numbers.ok_or_else(|| "two numbers are wanted, such as 1,2".to_owned())
 }
 
 /// What comes from outside.
@@ -128,7 +133,7 @@ async fn serve(options: &Options, mut password: Password) -> Result<(), Error> {
     let links = Links::default();
     let mut ports = Vec::new();
     for (number, (local, peer)) in options.stream.iter().enumerate() {
-        let data = options.tcp.is_none().then(|| [options.slots[0], options.slots[1]]);
+        let data = options.tcp.is_none().then_some(options.slots);
         let port = Port::new(Layout { data });
         let socket = UdpSocket::bind(local).map_err(|e| format!("cannot take packets on {local}: {e}"))?;
         ports.push(port.clone());
@@ -333,7 +338,10 @@ impl Recorder {
                     sample_format: SampleFormat::Int,
                 };
                 match WavWriter::create(self.dir.join(file(self.stream, slot)), spec) {
-                    Ok(writer) => drop(self.slots.insert(slot, writer)),
+                    Ok(mut writer) => {
+                        let _ = writer.flush();
+                        self.slots.insert(slot, writer);
+                    }
                     Err(e) => return eprintln!("cannot record: {e}"),
                 }
             }
@@ -356,7 +364,7 @@ fn file(stream: usize, slot: usize) -> String {
 }
 
 fn recorder(options: &Options, stream: usize, dir: &Path) -> Recorder {
-    let not = if options.tcp.is_none() { options.slots.clone() } else { Vec::new() };
+    let not = if options.tcp.is_none() { options.slots.to_vec() } else { Vec::new() };
     Recorder { stream, dir: dir.to_owned(), slots: BTreeMap::new(), not, frames: 0 }
 }
 

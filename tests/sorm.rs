@@ -2,35 +2,13 @@
 
 mod support;
 
-use std::process::Command;
-
 use sorm::protocol::{Event, Kind, Said, Sign, Subject, Told};
 use support::{
     HYPHA, Node,
-    calls::{calls, cdrs, end, ladder, media_ports, talked, until},
-    phones::{self, SoftPhone, free_port},
-    sorm::{Channels, Radius, Session, licence, license},
+    calls::{calls, cdrs, end, ladder, talked, until},
+    phones::free_port,
+    sorm::{Channels, DOMAIN, Radius, SECRET, Session, estate, phone, verified},
 };
-
-const DOMAIN: &str = "voip.test";
-const SECRET: &str = "2testing123";
-
-/// An estate of phones 100 to 105 whose interception is set up for a mediator at this port.
-fn estate(port: u16, more: &str) -> Node {
-    let (vendor, licence) = licence();
-    let configuration = format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}{vendor}{more}", media_ports());
-    let node = Node::start_with(&configuration, &[]);
-    node.ok("domain/declare voip.test");
-    node.route_all(DOMAIN, "<local/>");
-    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-5}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
-    let refused = node.ssh("domain/voip.test/sorm/set enabled true", b"");
-    assert!(refused.status != 0 && refused.stderr.contains("licence"), "{refused:?}");
-    license(&node, &licence);
-    node.ok("domain/voip.test/sorm/set enabled true");
-    node.ok("domain/voip.test/sorm/set password sorm_password");
-    node.ok(&format!("domain/voip.test/sorm/set radius_servers add 127.0.0.1:{port} {SECRET}"));
-    node
-}
 
 fn session(node: &Node) -> Session {
     let mut session = Session::open(node, DOMAIN, "sorm_password");
@@ -51,24 +29,6 @@ fn in_order(events: &[(u64, Event)]) {
     let numbers: Vec<u64> = events.iter().map(|(n, _)| *n).collect();
     let expected: Vec<u64> = (1..=u64::try_from(numbers.len()).expect("few")).collect();
     assert_eq!(numbers, expected, "each once, in order");
-}
-
-fn verified(node: &Node) -> String {
-    let data = node.data();
-    let arguments = ["audit", "verify", "--data", data.to_str().expect("text")];
-    let verified = Command::new(HYPHA).args(arguments).output().expect("it runs");
-    assert!(verified.status.success(), "{verified:?}");
-    String::from_utf8(verified.stdout).expect("text")
-}
-
-/// A phone that says a tone for a minute.
-fn phone(node: &Node, dir: &std::path::Path, user: &str, frequency: f32, answers: bool) -> SoftPhone {
-    let file = dir.join(format!("{user}.wav"));
-    phones::tone(&file, frequency, 60);
-    let more = if answers { ";answermode=auto" } else { "" };
-    let phone = SoftPhone::baresip(node.sip(), user, "udp", "Geheim77", more, Some(&file));
-    phone.says("200 OK");
-    phone
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod calls;
+pub mod mediator;
 pub mod phones;
 pub mod sorm;
 
@@ -23,6 +24,8 @@ pub struct Answer {
 }
 
 pub struct Node {
+    /// `run` or `mediator`.
+    program: &'static str,
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
     child: Child,
@@ -41,6 +44,15 @@ impl Node {
 
     /// With more configuration and environment.
     pub fn start_with(more: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_program("run", more, environment)
+    }
+
+    /// A mediator of interception.
+    pub fn mediator(more: &str) -> Self {
+        Self::start_program("mediator", more, &[])
+    }
+
+    fn start_program(program: &'static str, more: &str, environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let doors =
             "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[node]\nthreads = 2\n";
@@ -54,9 +66,9 @@ impl Node {
         std::fs::write(dir.path().join("hypha.toml"), format!("{doors}{sip}{sorm}{more}")).expect("written");
         let environment: Vec<_> =
             environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let (child, address, password, web) = launch(dir.path(), &environment);
+        let (child, address, password, web) = launch(program, dir.path(), &environment);
         let password = password.expect("the first start prints a password");
-        Self { dir, environment, child, address, password, web }
+        Self { program, dir, environment, child, address, password, web }
     }
 
     /// The data directory.
@@ -88,7 +100,7 @@ impl Node {
 
     /// After [`Node::kill`]: the same data, another port.
     pub fn restart(&mut self) {
-        let (child, address, password, web) = launch(self.dir.path(), &self.environment);
+        let (child, address, password, web) = launch(self.program, self.dir.path(), &self.environment);
         assert_eq!(password, None, "accounts survive");
         (self.child, self.address, self.web) = (child, address, web);
     }
@@ -114,7 +126,7 @@ impl Node {
 
     /// A second process on the same data.
     pub fn second(&self) -> Answer {
-        answer(command(self.dir.path(), &self.environment).output().expect("it runs"))
+        answer(command(self.program, self.dir.path(), &self.environment).output().expect("it runs"))
     }
 
     pub fn ssh(&self, line: &str, input: &[u8]) -> Answer {
@@ -297,17 +309,22 @@ impl Drop for Node {
     }
 }
 
-fn command(dir: &Path, environment: &[(String, String)]) -> Command {
+fn command(program: &str, dir: &Path, environment: &[(String, String)]) -> Command {
     let mut command = Command::new(HYPHA);
-    command.arg("run").arg("--config").arg(dir.join("hypha.toml")).arg("--data").arg(dir.join("data"));
+    command.arg(program).arg("--config").arg(dir.join("hypha.toml")).arg("--data").arg(dir.join("data"));
     command.envs(environment.iter().map(|(n, v)| (n, v)));
     command
 }
 
 /// Starts the node and reads what it prints until it is ready.
-fn launch(dir: &Path, environment: &[(String, String)]) -> (Child, SocketAddr, Option<String>, String) {
+fn launch(
+    program: &str,
+    dir: &Path,
+    environment: &[(String, String)],
+) -> (Child, SocketAddr, Option<String>, String) {
     let log = std::fs::File::create(dir.join("log")).expect("a log");
-    let mut child = command(dir, environment).stdout(Stdio::piped()).stderr(log).spawn().expect("hypha runs");
+    let mut child =
+        command(program, dir, environment).stdout(Stdio::piped()).stderr(log).spawn().expect("hypha runs");
     let (mut password, mut web) = (None, String::new());
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     while let Some(Ok(line)) = lines.next() {
@@ -317,7 +334,7 @@ fn launch(dir: &Path, environment: &[(String, String)]) -> (Child, SocketAddr, O
         if let Some(url) = line.strip_prefix("web admin: ") {
             web = url.to_owned();
         }
-        if let Some(rest) = line.strip_prefix("hypha is ready: ssh -p ") {
+        if let Some((_, rest)) = line.split_once(" is ready: ssh -p ") {
             let (port, host) = rest.split_once(" admin@").expect("port and host");
             let address = format!("{host}:{port}").parse().expect("an address");
             return (child, address, password, web);

@@ -21,7 +21,8 @@ use sorm::protocol::{
 
 use super::{
     HYPHA, Node,
-    phones::{PATIENCE, free_port, heard},
+    calls::media_ports,
+    phones::{PATIENCE, SoftPhone, free_port, heard, tone},
 };
 
 /// Lines for the configuration and a licence that grants interception.
@@ -47,6 +48,52 @@ pub fn license(node: &Node, licence: &[u8]) {
     assert_eq!(added.status, 0, "{added:?}");
 }
 
+pub const DOMAIN: &str = "voip.test";
+pub const SECRET: &str = "2testing123";
+
+/// An estate of phones 100 to 105 whose interception is set up for a mediator at this port.
+pub fn estate(port: u16, more: &str) -> Node {
+    let (vendor, licence) = licence();
+    let configuration = format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}{vendor}{more}", media_ports());
+    let node = Node::start_with(&configuration, &[]);
+    node.ok("domain/declare voip.test");
+    node.route_all(DOMAIN, "<local/>");
+    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-5}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    let refused = node.ssh("domain/voip.test/sorm/set enabled true", b"");
+    assert!(refused.status != 0 && refused.stderr.contains("licence"), "{refused:?}");
+    license(&node, &licence);
+    node.ok("domain/voip.test/sorm/set enabled true");
+    node.ok("domain/voip.test/sorm/set password sorm_password");
+    node.ok(&format!("domain/voip.test/sorm/set radius_servers add 127.0.0.1:{port} {SECRET}"));
+    node
+}
+
+/// The audit's chain is whole.
+pub fn verified(node: &Node) -> String {
+    let data = node.data();
+    let arguments = ["audit", "verify", "--data", data.to_str().expect("text")];
+    let verified = Command::new(HYPHA).args(arguments).output().expect("it runs");
+    assert!(verified.status.success(), "{verified:?}");
+    String::from_utf8(verified.stdout).expect("text")
+}
+
+/// A phone that says a tone for a minute.
+pub fn phone(node: &Node, dir: &Path, user: &str, frequency: f32, answers: bool) -> SoftPhone {
+    let file = dir.join(format!("{user}.wav"));
+    tone(&file, frequency, 60);
+    let more = if answers { ";answermode=auto" } else { "" };
+    let phone = SoftPhone::baresip(node.sip(), user, "udp", "Geheim77", more, Some(&file));
+    phone.says("200 OK");
+    phone
+}
+
+/// Where the station listens for mediators.
+pub fn door_of(node: &Node, door: &str) -> SocketAddr {
+    let info: serde_json::Value =
+        serde_json::from_str(&node.ok(&format!("node/actor/info {door} --json"))).expect("JSON");
+    info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address")
+}
+
 /// A mediator's session: OpenSSH at the station's door.
 pub struct Session {
     child: Child,
@@ -65,10 +112,7 @@ impl Session {
     }
 
     fn at(node: &Node, door: &str, domain: &str, password: &str) -> Self {
-        let info: serde_json::Value =
-            serde_json::from_str(&node.ok(&format!("node/actor/info {door} --json"))).expect("JSON");
-        let at: SocketAddr =
-            info["state"]["listen"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+        let at = door_of(node, door);
         let mut child = node.client_at(at, domain, Some(password)).spawn().expect("ssh runs");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let (tell, lines) = mpsc::channel();
