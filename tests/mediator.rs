@@ -116,6 +116,7 @@ fn a_control_point_over_tcp_misses_nothing() {
     // What is no command is skipped, and the next one is heard.
     point.types("raw 0102030405");
     point.done("test 1");
+    assert_eq!(point.event(), "test 1: 01 01");
     drop(point);
 
     // Nobody is there while a call is made, and the mediator dies.
