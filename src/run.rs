@@ -142,6 +142,7 @@ async fn open(
     let (web_bound, mut web_listening) = tokio::sync::watch::channel(None);
     let page = web::Front {
         listen: config.web.listen,
+        program: if program == Program::Node { web::Program::Node } else { web::Program::Mediator },
         node: house.node.clone(),
         tree: house.tree.clone(),
         info: house.info.clone(),

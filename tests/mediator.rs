@@ -3,10 +3,12 @@
 mod support;
 
 use support::{
+    Node,
+    browser::Browser,
     calls::{calls, end, until},
-    mediator::{ControlPoint, connect, mediator, row},
+    mediator::{ControlPoint, connect, connect_by_two, is_logged_in, mediator, row},
     phones::free_port,
-    sorm::{estate, phone, verified},
+    sorm::{door_of, estate, phone, verified, written},
 };
 
 /// X.25 and speech on a virtual E1: commands, notifications and content from phone to control point, and its alarms.
@@ -22,9 +24,7 @@ fn a_control_point_on_e1_controls_and_hears_calls() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut point = ControlPoint::start(&["--stream", &stream], &dir.path().join("heard"));
     point.says("channel 2 of stream 0 up");
-    until("the mediator is logged in", || {
-        row(&mediator, "mediator/state", "mediator/station")[1].contains("logged in")
-    });
+    until("the mediator is logged in", || is_logged_in(&mediator));
 
     point.types("version");
     point.says("1 received 11: 02");
@@ -101,9 +101,7 @@ fn a_control_point_over_tcp_misses_nothing() {
         point
     };
     let mut point = begin();
-    until("the mediator is logged in", || {
-        row(&mediator, "mediator/state", "mediator/station")[1].contains("logged in")
-    });
+    until("the mediator is logged in", || is_logged_in(&mediator));
     point.done("start");
     // 79001758964 is a subscriber of ours to those who number so.
     point.done("put 7 own own 100 statistical");
@@ -128,8 +126,7 @@ fn a_control_point_over_tcp_misses_nothing() {
         end(&node);
     };
     call(&mut alice);
-    let waiting =
-        |mediator: &support::Node| row(mediator, "mediator/state", "waiting for data channel 2")[1].clone();
+    let waiting = |mediator: &Node| row(mediator, "mediator/state", "waiting for data channel 2")[1].clone();
     until("three wait", || waiting(&mediator) == "3");
     mediator.kill();
     call(&mut alice);
@@ -144,7 +141,7 @@ fn a_control_point_over_tcp_misses_nothing() {
 
     // Without commands the channels count as faulty, and what comes is deleted; a command brings them back.
     mediator.ok("mediator/sorm/set timeout 1");
-    let channels = |m: &support::Node| row(m, "mediator/state", "data channels")[1].clone();
+    let channels = |m: &Node| row(m, "mediator/state", "data channels")[1].clone();
     until("no command came", || channels(&mediator).contains("faulty"));
     call(&mut alice);
     until("it is deleted", || row(&mediator, "mediator/state", "deleted unsent")[1] == "3");
@@ -155,4 +152,142 @@ fn a_control_point_over_tcp_misses_nothing() {
     });
     assert_eq!(channels(&mediator), "in use");
     assert!(verified(&mediator).starts_with("ok: "));
+}
+
+/// What passes through is shown to nobody, and nobody else is let in.
+#[test]
+fn nobody_else_is_let_in_and_numbers_are_shown_to_nobody() {
+    const CANARY: &str = "73835550147";
+    let radius = free_port();
+    let node = estate(radius, "");
+    let mut mediator = mediator(&node, radius, "[log]\nlevel = \"trace\"\n");
+    let stream = connect(&mediator, 0, "dce");
+    mediator.ok("mediator/e1/set circuit svc");
+    let dir = tempfile::tempdir().expect("a directory");
+    let arguments = ["--stream", &stream, "--mode", "dte", "--circuit", "svc"];
+    let mut point = ControlPoint::start(&arguments, &dir.path().join("heard"));
+    point.says("channel 2 of stream 0 up");
+    until("the mediator is logged in", || is_logged_in(&mediator));
+    point.done("start");
+    point.done(&format!("put 1 full russia {CANARY} statistical"));
+    point.done("put 2 own own 100 statistical");
+    assert!(point.done("objects").iter().any(|l| l.contains(CANARY)));
+    let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+    let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+    alice.types("/dial sip:101@voip.test");
+    assert!(point.event().starts_with("number "));
+    end(&node);
+    // Notifications with another secret are none.
+    let notice = sorm::intercept::Notice {
+        sequence: 1,
+        at: chrono::Utc::now(),
+        status: sorm::intercept::Status::Start,
+        session: "voip.test-1-1".into(),
+        calling: Default::default(),
+        called: Default::default(),
+        unit: vec![0xCC, 1, 0x41],
+    };
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let forged =
+        sorm::intercept::radius::request(&notice, 1, "voip.test", 0, &kit::Secret::new("guess".into()));
+    for packet in [&forged[..], b"", &[4; 4096]] {
+        socket.send_to(packet, ("127.0.0.1", radius)).expect("sent");
+    }
+    let strange = || row(&mediator, "mediator/state", "strange packets at the accounting port")[1] == "3";
+    until("they are counted", strange);
+    // A station that shows another key is not trusted until somebody says so.
+    std::fs::remove_file(node.data().join("sorm_host_ed25519_key")).expect("removed");
+    let port = door_of(&node, "sorm/ssh").port();
+    let mut node = node;
+    node.kill();
+    node.configure("[sorm]\nlisten = \"127.0.0.1:0\"", &format!("[sorm]\nlisten = \"127.0.0.1:{port}\""));
+    node.restart();
+    let station = |m: &Node| row(m, "mediator/state", "mediator/station")[1].clone();
+    until("the key is seen", || station(&mediator).contains("another key"));
+    mediator.ok("mediator/ssh/forget-keys");
+    until("it is trusted again", || is_logged_in(&mediator));
+
+    let mut all = String::new();
+    for line in [
+        "node/tree",
+        "node/log/list",
+        "journal/list",
+        "mediator/state",
+        "mediator/ssh/info",
+        "mediator/radius/info",
+    ] {
+        all.push_str(&mediator.ok(line));
+    }
+    for actor in ["mediator/desk", "mediator/outbox", "mediator/settings", "mediator/station"] {
+        all.push_str(&mediator.ok(&format!("node/actor/info {actor}")));
+        mediator.ok(&format!("node/actor/kill {actor} --force"));
+    }
+    until("what was killed works again", || is_logged_in(&mediator));
+    assert!(row(&mediator, "mediator/ssh/info", "user")[1] == "voip.test");
+    all.push_str(&mediator.ok("node/crash/list"));
+    all.push_str(&mediator.log());
+    mediator.kill();
+    all.push_str(&written(&mediator.data()));
+    assert!(all.contains("TRACE") && all.contains("voip.test"), "there is something to look through");
+    for canary in [CANARY, "3738555510", "sorm_password", "2testing123"] {
+        assert!(
+            !all.contains(canary),
+            "{canary} was found: {:?}",
+            &all[all.find(canary).unwrap_or(0)..][..400]
+        );
+    }
+}
+
+/// Who the others are is changed by two persons, on pages as on the command line; the monitor shows what the line does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_and_streams_are_pages() {
+    let mediator = Node::mediator("[sorm]\nlisten = \"127.0.0.1:0\"\ntwo_persons = true\n");
+    let browser = Browser::open().await;
+    browser.log_in(&mediator, "admin", &mediator.password).await;
+    browser.reads("#mediator-state", |t| t.contains("it wants server, user and password")).await;
+    let set = async |page: &str, property: &str, value: &str| {
+        browser.client.goto(&format!("{}/#{page}", mediator.web)).await.expect("the page");
+        let field = browser.shows(&format!("#set-{property}")).await;
+        let kind = field.html(false).await.expect("a field");
+        if kind.contains("checkbox") {
+            field.click().await.expect("clicked");
+        } else if kind.starts_with("<select") {
+            field.select_by_label(value).await.expect("selected");
+        } else {
+            field.clear().await.expect("cleared");
+            field.send_keys(value).await.expect("typed");
+        }
+        browser.click("main form button").await;
+    };
+    set("ssh", "user", "voip.local").await;
+    browser.reads(".told", |t| t.contains("Saved")).await;
+    set("sorm", "digit_zero", "A").await;
+    browser.reads(".told", |t| t.contains("Saved")).await;
+    set("sorm", "cdpn_add_8", "").await;
+    browser.reads(".told", |t| t.contains("Saved")).await;
+    set("sorm", "timeout", "much").await;
+    browser.reads(".told.error", |t| t.contains("0..86400")).await;
+    set("radius", "secret", "2testing123").await;
+    browser.reads(".told", |t| t.contains("waits for somebody else")).await;
+    assert_eq!(row(&mediator, "mediator/sorm/info", "digit_zero")[1], "A");
+    assert_eq!(row(&mediator, "mediator/sorm/info", "cdpn_add_8")[1], "true");
+    // Not by who proposed it.
+    browser.client.goto(&format!("{}/#changes", mediator.web)).await.expect("the page");
+    browser.click("td button").await;
+    browser.reads("main [role=status]", |t| t.contains("somebody else has to approve it")).await;
+    mediator.ok("cocon/user/add second ecss-system-admin Second-77-person");
+    assert_eq!(mediator.ssh_as("second", "Second-77-person", "mediator/approve 1", b"").status, 0);
+    assert_eq!(row(&mediator, "mediator/radius/info", "secret")[1], "******");
+
+    // A stream with nobody at its other end, then with somebody.
+    let stream = connect_by_two(&mediator, 1, "Second-77-person");
+    browser.client.goto(&format!("{}/#monitor", mediator.web)).await.expect("the page");
+    let state = "td[data-counter=state][data-stream='1']";
+    browser.reads(state, |t| t == "LOS").await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let _point = ControlPoint::start(&["--stream", &stream], dir.path());
+    browser.reads(state, |t| t == "WORK").await;
+    browser.reads("td[data-counter='data channel 1'][data-stream='1']", |t| t == "up").await;
+    browser.client.goto(&format!("{}/#network", mediator.web)).await.expect("the page");
+    browser.reads("main table", |t| t.contains("mediator/stream/1")).await;
 }

@@ -4,10 +4,10 @@ mod support;
 
 use sorm::protocol::{Event, Kind, Said, Sign, Subject, Told};
 use support::{
-    HYPHA, Node,
+    Node,
     calls::{calls, cdrs, end, ladder, talked, until},
     phones::free_port,
-    sorm::{Channels, DOMAIN, Radius, SECRET, Session, estate, phone, verified},
+    sorm::{Channels, DOMAIN, Radius, SECRET, Session, estate, phone, verified, written},
 };
 
 fn session(node: &Node) -> Session {
@@ -211,14 +211,7 @@ fn a_target_is_shown_to_nobody() {
     node.ok(&format!("node/actor/kill domain/voip.test/sorm/127.0.0.1:{port} --force"));
     all.push_str(&node.ok("node/crash/list"));
     all.push_str(&node.log());
-    let mut files = vec![node.data()];
-    while let Some(path) = files.pop() {
-        if path.is_dir() {
-            files.extend(std::fs::read_dir(&path).expect("read").map(|e| e.expect("an entry").path()));
-        } else {
-            all.push_str(&String::from_utf8_lossy(&std::fs::read(&path).expect("read")));
-        }
-    }
+    all.push_str(&written(&node.data()));
     assert!(all.contains("voip.test") && all.contains("TRACE"), "there is something to look through");
     for canary in CANARIES {
         // As it is, and as the protocol packs it.

@@ -8,13 +8,6 @@ use support::{
     browser::{Browser, PATIENCE},
 };
 
-async fn log_in(browser: &Browser, node: &Node, user: &str, password: &str) {
-    browser.client.goto(&node.web).await.expect("the page");
-    browser.shows("input[name=user]").await.send_keys(user).await.expect("typed");
-    browser.shows("input[name=password]").await.send_keys(password).await.expect("typed");
-    browser.click("form.login button").await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     let node = Node::start();
@@ -24,9 +17,9 @@ async fn an_administrator_sees_the_tree_kills_an_actor_and_traces_a_call() {
     node.ok("domain/voip.local/sip/user/declare c g 20{0-1}@voip.local alias-as-user qop_authentication login-as-user password");
     let browser = Browser::open().await;
 
-    log_in(&browser, &node, "admin", "wrong password").await;
+    browser.log_in(&node, "admin", "wrong password").await;
     browser.reads("[role=alert]", |t| t.contains("wrong name, password or key")).await;
-    log_in(&browser, &node, "admin", &node.password).await;
+    browser.log_in(&node, "admin", &node.password).await;
 
     // The tree: found by search, the rest is hidden.
     browser.shows("a[data-actor='cocon/ssh']").await;
@@ -153,7 +146,7 @@ async fn calls_are_seen_live_and_their_ladders_later() {
     alice.says("Call established");
 
     let browser = Browser::open().await;
-    log_in(&browser, &node, "admin", &node.password).await;
+    browser.log_in(&node, "admin", &node.password).await;
     browser.shows("a[href='#calls']").await;
     browser.client.goto(&format!("{}/#calls", node.web)).await.expect("gone there");
     // Five seconds later the media plane tells how well each is heard, without a reload.

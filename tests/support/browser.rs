@@ -74,6 +74,14 @@ impl Browser {
             .unwrap_or_else(|e| panic!("{css}: {e}"))
     }
 
+    /// Logs in at the admin of a program.
+    pub async fn log_in(&self, node: &super::Node, user: &str, password: &str) {
+        self.client.goto(&node.web).await.expect("the page");
+        self.shows("input[name=user]").await.send_keys(user).await.expect("typed");
+        self.shows("input[name=password]").await.send_keys(password).await.expect("typed");
+        self.click("form.login button").await;
+    }
+
     pub async fn click(&self, css: &str) {
         self.shows(css).await.click().await.unwrap_or_else(|e| panic!("{css}: {e}"));
     }

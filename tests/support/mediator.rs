@@ -53,6 +53,24 @@ pub fn connect(mediator: &Node, stream: usize, mode: &str) -> String {
     format!("{peer}={local}")
 }
 
+/// As [`connect`], where the other side of a stream takes two persons: `second` is the password of the other one.
+pub fn connect_by_two(mediator: &Node, stream: usize, second: &str) -> String {
+    let (local, peer) = ends();
+    for (property, value) in [("local", &*local), ("enabled", "true")] {
+        mediator.ok(&format!("mediator/e1/stream {stream} {property} {value}"));
+    }
+    let said = mediator.ok(&format!("mediator/e1/stream {stream} peer {peer}"));
+    let approve = said.split_once(": ").and_then(|(_, line)| line.lines().next()).expect("what approves it");
+    let approved = mediator.ssh_as("second", second, approve, b"");
+    assert_eq!(approved.status, 0, "{approved:?}");
+    format!("{peer}={local}")
+}
+
+/// Whether it has a session at the station.
+pub fn is_logged_in(mediator: &Node) -> bool {
+    row(mediator, "mediator/state", "mediator/station")[1].contains("logged in")
+}
+
 /// A row of a table whose first column is this.
 pub fn row(mediator: &Node, table: &str, name: &str) -> Vec<String> {
     let rows = mediator.rows(table);

@@ -105,6 +105,14 @@ impl Node {
         (self.child, self.address, self.web) = (child, address, web);
     }
 
+    /// Another configuration for the next start.
+    pub fn configure(&self, from: &str, to: &str) {
+        let file = self.dir.path().join("hypha.toml");
+        let text = std::fs::read_to_string(&file).expect("read");
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(&file, text.replacen(from, to, 1)).expect("written");
+    }
+
     /// SIGTERM, then the same data on another port.
     pub fn restart_in_order(&mut self) {
         assert!(self.terminate().success());

@@ -87,6 +87,19 @@ pub fn phone(node: &Node, dir: &Path, user: &str, frequency: f32, answers: bool)
     phone
 }
 
+/// All that the files of a directory hold.
+pub fn written(dir: &Path) -> String {
+    let (mut all, mut files) = (String::new(), vec![dir.to_owned()]);
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).expect("read").map(|e| e.expect("an entry").path()));
+        } else {
+            all.push_str(&String::from_utf8_lossy(&std::fs::read(&path).expect("read")));
+        }
+    }
+    all
+}
+
 /// Where the station listens for mediators.
 pub fn door_of(node: &Node, door: &str) -> SocketAddr {
     let info: serde_json::Value =

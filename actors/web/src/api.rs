@@ -127,8 +127,8 @@ fn same_origin(request: &HttpRequest) -> bool {
     }
 }
 
-fn who(caller: &Caller, csrf: &str) -> serde_json::Value {
-    json!({ "user": caller.name, "roles": caller.grants.roles(), "csrf": csrf })
+fn who(shared: &Shared, caller: &Caller, csrf: &str) -> serde_json::Value {
+    json!({ "program": shared.front.program, "user": caller.name, "roles": caller.grants.roles(), "csrf": csrf })
 }
 
 pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Json<Login>) -> HttpResponse {
@@ -142,7 +142,7 @@ pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Jso
             let (id, csrf) = shared.sessions.begin(caller.name.clone());
             let cookie =
                 Cookie::build(COOKIE, id).http_only(true).same_site(SameSite::Strict).path("/").finish();
-            HttpResponse::Ok().cookie(cookie).json(who(&caller, &csrf))
+            HttpResponse::Ok().cookie(cookie).json(who(&shared, &caller, &csrf))
         }
         Err(e) => error(&mut HttpResponse::Unauthorized(), &e.to_string()),
     }
@@ -150,7 +150,7 @@ pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Jso
 
 pub(crate) async fn session(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
     match caller(&request, &shared) {
-        Ok((caller, csrf)) => HttpResponse::Ok().json(who(&caller, &csrf)),
+        Ok((caller, csrf)) => HttpResponse::Ok().json(who(&shared, &caller, &csrf)),
         Err(refusal) => refusal.response(),
     }
 }

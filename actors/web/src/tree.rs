@@ -15,6 +15,7 @@ use actix_web::{
 };
 use command::{SessionInfo, Tree};
 use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Secret};
+use serde::Serialize;
 use strum::IntoStaticStr;
 
 use crate::{
@@ -27,6 +28,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Front {
     pub listen: SocketAddr,
+    /// What it is the admin of: the page has other pages for each.
+    pub program: Program,
     pub node: Node,
     pub tree: Arc<Tree>,
     pub info: SessionInfo,
@@ -36,6 +39,13 @@ pub struct Front {
     pub metrics_token: Secret<String>,
     /// Told the address once there is one; tests listen on port 0.
     pub bound: tokio::sync::watch::Sender<Option<SocketAddr>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    Node,
+    Mediator,
 }
 
 /// Largest request, bytes.
@@ -105,6 +115,9 @@ impl Actor for Server {
                     here("/app.js")
                         .route(get().to(file("text/javascript; charset=utf-8", include_str!("page/app.js")))),
                 )
+                .service(here("/mediator.js").route(
+                    get().to(file("text/javascript; charset=utf-8", include_str!("page/mediator.js"))),
+                ))
                 .service(
                     here("/style.css")
                         .route(get().to(file("text/css; charset=utf-8", include_str!("page/style.css")))),

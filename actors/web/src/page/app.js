@@ -20,6 +20,7 @@ const TEXT = {
       "/  поиск; g и буква: перейти на страницу; j, k: двигаться по списку; Enter: открыть; ?: эта справка; Esc: выйти из поля",
   },
 };
+Object.assign(TEXT.ru, MEDIATOR_RU);
 let lang = localStorage.getItem("lang") || (navigator.language.startsWith("ru") ? "ru" : "en");
 const t = (text) => (TEXT[lang] && TEXT[lang][text]) || text;
 let session = null;
@@ -105,14 +106,23 @@ function table(rows, links = {}) {
 }
 
 // Address, name, page, key behind g, whether it is for system administrators.
-const pages = [
-  ["tree", "Tree", pageTree, "t", true], ["domains", "Domains", pageDomains, "d"], ["calls", "Calls", pageCalls, "a"], ["bridges", "Bridges", pageBridges, "b"],
-  ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ["journal", "Journal", pageJournal, "j", true],
-  ["log", "Log", pageLog, "l", true], ["crashes", "Crashes", pageCrashes, "x", true],
-  ["messages", "Messages", pageMessages, "m", true], ["console", "Console", pageConsole, "c"],
+const common = [
+  ["tree", "Tree", pageTree, "t", true], ["journal", "Journal", pageJournal, "j", true], ["log", "Log", pageLog, "l", true],
+  ["crashes", "Crashes", pageCrashes, "x", true], ["messages", "Messages", pageMessages, "m", true], ["console", "Console", pageConsole, "c"],
 ];
+const pages = {
+  node: [
+    common[0], ["domains", "Domains", pageDomains, "d"], ["calls", "Calls", pageCalls, "a"], ["bridges", "Bridges", pageBridges, "b"],
+    ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ...common.slice(1),
+  ],
+  mediator: [
+    ["state", "State", pageState, "s", true], ["ssh", "SSH", pageSsh, "h", true], ["sorm", "СОРМ", pageSorm, "o", true],
+    ["radius", "RADIUS", pageRadius, "r", true], ["streams", "Streams", pageStreams, "e", true], ["monitor", "Monitor", pageMonitor, "i", true],
+    ["network", "Network", pageNetwork, "n", true], ["changes", "Changes", pageChanges, "g", true], ...common,
+  ],
+};
 const isSystem = () => session && session.roles.includes("ecss-system-admin");
-const allowedPages = () => pages.filter((p) => isSystem() || !p[4]);
+const allowedPages = () => pages[session.program].filter((p) => isSystem() || !p[4]);
 // Each is called while its page is shown, when there is something new.
 const on = { tree: null, message: null, log: null, crash: null };
 
@@ -124,7 +134,7 @@ async function show() {
   $("logout").textContent = t("Log out");
   $("lang").textContent = lang === "ru" ? "EN" : "RU";
   $("who").textContent = session ? session.user : "";
-  const home = isSystem() ? "tree" : "domains";
+  const home = session && (allowedPages()[0] || [""])[0];
   const [page, ...rest] = decodeURIComponent(location.hash.slice(1) || home).split("|");
   const of = { actor: "tree", domain: "domains", subscriber: "domains", call: "calls" }[page] || page;
   $("nav").replaceChildren(...(session ? allowedPages() : []).map(([id, name, , letter]) =>
