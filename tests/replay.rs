@@ -97,3 +97,26 @@ fn the_same_script_drives_a_running_node() {
     assert!(node.ok("domain/list").contains("central_voip"));
     assert!(node.ok("node/crash/list").contains("domain/first"), "the script's crashes were real");
 }
+
+/// Mediators of a script are an SSH client and a RADIUS server at their own loopback addresses then.
+#[test]
+fn interception_is_played_against_a_running_node() {
+    let (vendor, licence) = support::sorm::licence();
+    for script in ["scripts/sorm-kinds.yaml", "scripts/sorm-refusals.yaml", "scripts/sorm-multi.yaml"] {
+        let node = support::Node::start_with(&vendor, &[]);
+        support::sorm::license(&node, &licence);
+        let played = node.replay(script);
+        assert!(played.status.success(), "{script}: {}", String::from_utf8_lossy(&played.stdout));
+    }
+}
+
+/// Each refusal is provoked by a script, which says its code and its name.
+#[test]
+fn every_refusal_is_in_a_script() {
+    use strum::IntoEnumIterator;
+    let script = std::fs::read_to_string("scripts/sorm-refusals.yaml").expect("read");
+    for refusal in sorm::protocol::Refusal::iter() {
+        let said = format!("{:02x} {refusal}\"", refusal.code());
+        assert!(script.contains(&said), "{said} is not in the script");
+    }
+}

@@ -11,16 +11,17 @@ use russh::{
 use super::{
     Error, Options,
     phone::Phones,
+    point::Mediators,
     report::{Played, Run},
-    script::{Script, Step},
+    script::{Point, Script, Step},
 };
 
 /// How long an actor has to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Client {
+pub struct Client {
     /// The fingerprint to see; none on loopback.
-    expected: Option<String>,
+    pub expected: Option<String>,
 }
 
 impl client::Handler for Client {
@@ -53,13 +54,23 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
             true => Some(phones(script, options, &mut session).await?),
             false => None,
         };
+        let mut doors = [None, None];
+        if script.sorm {
+            doors =
+                [listens(&mut session, "sorm/ssh").await?, listens(&mut session, "sorm/multi-ssh").await?];
+        }
+        let mut mediators = Mediators::new(doors, options.sorm);
         for (i, step) in script.steps.iter().enumerate() {
-            if step.sorm.is_some() {
-                return Err("steps of a control point play in process only".into());
-            }
             let at = chrono::Utc::now();
-            let (said, misses) = match (step.action(), &mut phones) {
-                (Some((phone, action)), Some(phones)) => phones.play(phone, &action, step).await,
+            if let (true, Some(line)) = (script.sorm, &step.cocon) {
+                mediators.learn(line).await?;
+            }
+            let (said, misses) = match (step.action(), &mut phones, &step.sorm) {
+                (Some((phone, action)), Some(phones), _) => phones.play(phone, &action, step).await,
+                (.., Some(point)) => match &point.say {
+                    None => mediators.told(point, step).await,
+                    Some(said) => say(&mediators, point, said, step, &mut session).await?,
+                },
                 _ => one(step, script, &mut session).await?,
             };
             run.steps.push(Played {
@@ -80,11 +91,9 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
 async fn phones(script: &Script, options: &Options, session: &mut Handle<Client>) -> Result<Phones, Error> {
     let server = match options.sip {
         Some(server) => server,
-        None => {
-            let answer = exec(session, "node/actor/info sip/endpoint", None).await?;
-            let listen = answer.data.as_ref().and_then(|d| d["state"]["listen"].as_str()?.parse().ok());
-            listen.ok_or("the node does not say where its SIP listens: say --sip")?
-        }
+        None => listens(session, "sip/endpoint")
+            .await?
+            .ok_or("the node does not say where its SIP listens: say --sip")?,
     };
     let open = |at: Option<SocketAddr>| {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -95,6 +104,34 @@ async fn phones(script: &Script, options: &Options, session: &mut Handle<Client>
     // Phones of two runs against one node must not be taken for each other.
     let salt = script.seed ^ u64::from(std::process::id()) << 32;
     Ok(Phones::new(server, salt, open, chrono::Utc::now))
+}
+
+/// Where an actor listens.
+async fn listens(session: &mut Handle<Client>, actor: &str) -> Result<Option<SocketAddr>, Error> {
+    let answer = exec(session, &format!("node/actor/info {actor}"), None).await?;
+    Ok(answer.data.as_ref().and_then(|d| d["state"]["listen"].as_str()?.parse().ok()))
+}
+
+/// A command of a control point; why its mediator may not log in is in the node's log.
+async fn say(
+    mediators: &Mediators,
+    point: &Point,
+    said: &str,
+    step: &Step,
+    session: &mut Handle<Client>,
+) -> Result<(String, Vec<String>), Error> {
+    let text = match mediators.say(point, said).await {
+        Ok(Some(text)) => text,
+        Ok(None) => {
+            let log = exec(session, "node/log/list --text \"may not log in\" --limit 1", None).await?;
+            let why = log.data.as_ref().and_then(|d| d[0]["text"].as_str()?.split_once("why=\""));
+            let why = why.and_then(|(_, why)| why.split_once('"'));
+            format!("log-in refused: {}\n", why.map_or("the log does not say why", |(why, _)| why))
+        }
+        Err(why) => return Ok((String::new(), vec![why])),
+    };
+    let misses = step.expect.misses(0, &text, None);
+    Ok((text, misses))
 }
 
 /// `routing/import HOST FILE` names a file of the script: it goes over standard input.

@@ -3,6 +3,7 @@
 mod attach;
 mod phone;
 mod player;
+mod point;
 mod report;
 mod script;
 
@@ -27,6 +28,9 @@ pub struct Options {
     /// Where a running node's SIP listens for the phones of the script; asked of the node when left out.
     #[arg(long)]
     pub sip: Option<SocketAddr>,
+    /// Number of the running node's interception equipment.
+    #[arg(long, default_value_t = 1)]
+    pub sorm: u8,
     /// Seed instead of the script's.
     #[arg(long)]
     pub seed: Option<u64>,

@@ -408,18 +408,24 @@ impl Phones {
             Ok(wired) => wired,
             Err(e) => return (String::new(), vec![e]),
         };
-        let now = wired.now();
-        let done = wired.phone.borrow_mut().act(now, action);
-        wired.flush();
-        if let Err(e) = done {
-            return (String::new(), vec![e]);
+        let patience = step.within.map_or(WITHIN, Duration::from_secs_f64);
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let done = wired.phone.borrow_mut().act(wired.now(), action);
+            wired.flush();
+            match done {
+                Ok(()) => break,
+                // A call may be on its way yet.
+                Err(_) if matches!(action, Action::Answer) && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(e) => return (String::new(), vec![e]),
+            }
         }
         let mut expect = step.expect.clone();
         if expect.contains.is_empty() {
             expect.contains.extend(action.leads_to().map(str::to_owned));
         }
-        let patience = step.within.map_or(WITHIN, Duration::from_secs_f64);
-        let deadline = tokio::time::Instant::now() + patience;
         loop {
             let shown = wired.phone.borrow().shown();
             let misses = expect.misses(expect.status, &shown, None);

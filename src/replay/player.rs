@@ -4,15 +4,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use command::{Caller, Grants, Outcome, Session};
 use kit::{Address, Clock, ExitReason, Node, journal::MemoryJournal, trace::Traced};
-use sorm::{
-    protocol::{Event, Password, Reply, Request},
-    session::Desk,
-};
+use sorm::session::Desk;
 use store::KeyFile;
 
 use super::{
     Error,
     phone::Phones,
+    point,
     report::{Played, Run},
     script::{Point, Script, Step},
 };
@@ -154,40 +152,25 @@ impl Points {
             },
             _ => return Err("a domain or an aggregate is wanted".into()),
         };
-        let line = match said.strip_prefix("media ") {
-            Some(_) => said.to_owned(),
-            None => {
-                let command = sorm::point::parse(said)?;
-                let request = Request { sorm: self.services.sorm, password: Password::FIRST, command };
-                format!("command {}", hex::encode(request.to_bytes()))
-            }
-        };
         let ((lines, waiting), (out, mut told)) =
-            (tokio::sync::mpsc::channel(1), tokio::sync::mpsc::channel(1024));
-        lines.send(line).await.map_err(|e| e.to_string())?;
+            (tokio::sync::mpsc::channel(16), tokio::sync::mpsc::channel(1024));
+        for line in point::lines(said, self.services.sorm)? {
+            lines.try_send(line).map_err(|_| "too many commands at once")?;
+        }
         drop(lines);
         desk.run(waiting, out).await.map_err(|e| e.to_string())?;
         let mut text = String::new();
         while let Some(line) = told.recv().await {
-            let unit = line.trim().strip_prefix("reply ").and_then(|h| hex::decode(h).ok());
-            let reply = unit.and_then(|u| Reply::read(&u).ok());
-            text.push_str(&reply.map_or(line.clone(), |r| format!("{}\n", sorm::point::told(&r.told))));
+            text.push_str(&point::answer(&line));
         }
         Ok(text)
     }
 
     /// What a mediator has been brought; of one domain, where the step names it.
     fn told(&self, point: &Point) -> String {
-        let all = self.mediators.take().into_iter().filter(|(mediator, received)| {
-            mediator.to_string() == point.mediator
-                && point.domain.as_ref().is_none_or(|d| *d == received.station)
-        });
-        let line = |unit: &[u8]| match (Event::read(unit), Reply::read(unit)) {
-            (Ok(event), _) => sorm::point::event(&event),
-            (_, Ok(reply)) => sorm::point::told(&reply.told),
-            _ => "unreadable".to_owned(),
-        };
-        all.map(|(_, r)| format!("{} {}: {}\n", r.station, r.sequence, line(&r.unit))).collect()
+        let all = self.mediators.take().into_iter();
+        let of = all.filter(|(mediator, _)| mediator.to_string() == point.mediator).map(|(_, r)| r);
+        point::told(of, point)
     }
 }
 

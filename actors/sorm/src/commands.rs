@@ -87,17 +87,17 @@ pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
         }),
         Command::change(
             "sorm/set",
-            "sets what all domains share: ssh_port <PORT>, aggregate_sorm_settings add <USER> <PASSWORD> <DOMAIN>…",
-            "задать общие свойства СОРМ: ssh_port <PORT>, aggregate_sorm_settings add <USER> <PASSWORD> <DOMAIN>…",
+            "sets what all domains share: ssh_port <PORT>, objects_limit <NUMBER>, aggregate_sorm_settings add <USER> <PASSWORD> <DOMAIN>…",
+            "задать общие свойства СОРМ: ssh_port <PORT>, objects_limit <NUMBER>, aggregate_sorm_settings add <USER> <PASSWORD> <DOMAIN>…",
             with!(s, |s, call| set_all(&s, &call).await),
         )
-        .arg("property", Kind::OneOf(&["ssh_port", "aggregate_sorm_settings"]), "its name", "имя свойства")
+        .arg("property", Kind::OneOf(&["ssh_port", "objects_limit", "aggregate_sorm_settings"]), "its name", "имя свойства")
         .arg(
             "value",
             Kind::Secret,
-            "a port, MultiSORM takes the next one; or add <USER> <PASSWORD> <DOMAIN>…, remove <USER>. * in a domain stands \
+            "a port, MultiSORM takes the next one; how many objects a mediator may have in a domain; or add <USER> <PASSWORD> <DOMAIN>…, remove <USER>. * in a domain stands \
              for anything, - before it leaves it out",
-            "порт, MultiSORM использует следующий; либо add <USER> <PASSWORD> <DOMAIN>…, remove <USER>. * в имени домена \
+            "порт, MultiSORM использует следующий; предельное число объектов посредника в домене; либо add <USER> <PASSWORD> <DOMAIN>…, remove <USER>. * в имени домена \
              заменяет любые символы, - перед именем исключает домен",
         )
         .many()
@@ -228,6 +228,11 @@ async fn set_all(s: &Work, call: &Call) -> Result<Output, CommandError> {
             let number = number.ok_or_else(|| wrong(MultiError::Port((*port).to_owned())))?;
             (MultiCommand::Port(number), "set ssh_port".to_owned())
         }
+        ("objects_limit", [most]) => {
+            let number = most.parse().ok().filter(|n| (1..=65_535).contains(n));
+            let number = number.ok_or_else(|| wrong(MultiError::Objects((*most).to_owned())))?;
+            (MultiCommand::Objects(number), "set objects_limit".to_owned())
+        }
         ("aggregate_sorm_settings", ["add", user, password, ..]) => {
             let domains = Templates::new(values.get(3..).unwrap_or_default()).map_err(wrong)?;
             let hash = access::hash(&Secret::new((*password).to_owned())).map_err(CommandError::failed)?;
@@ -238,9 +243,10 @@ async fn set_all(s: &Work, call: &Call) -> Result<Output, CommandError> {
             (MultiCommand::Remove((*user).to_owned()), format!("remove aggregate {user}"))
         }
         ("ssh_port", _) => return Err(wrong(MultiError::Port(words.join(" ")))),
+        ("objects_limit", _) => return Err(wrong(MultiError::Objects(words.join(" ")))),
         _ => return Err(wrong(MultiError::NoDomains)),
     };
-    let two = !matches!(command, MultiCommand::Port(_));
+    let two = !matches!(command, MultiCommand::Port(_) | MultiCommand::Objects(_));
     s.two.submit(call.clone(), Change::All(command), &action, two, "sorm/approve").await
 }
 
@@ -248,6 +254,8 @@ fn info_all(s: &Services) -> Output {
     let all = s.multi.all();
     let mut table = Table::new(["Property", "Value"]);
     table.row(["ssh_port".to_owned(), all.ssh_port.map_or("as configured".to_owned(), |p| p.to_string())]);
+    let most = all.objects_limit.map_or("65535".to_owned(), |n| n.to_string());
+    table.row(["objects_limit".to_owned(), most]);
     for (user, aggregate) in &all.users {
         let shown = format!("{user} {} {}", kit::MARK, aggregate.domains);
         table.row(["aggregate_sorm_settings".to_owned(), shown]);

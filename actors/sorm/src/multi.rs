@@ -24,6 +24,8 @@ pub const NAME: &str = "sorm/aggregates";
 pub enum MultiError {
     #[error("ssh_port is from 1 to 65534 (MultiSORM takes the next one), not {0:?}")]
     Port(String),
+    #[error("objects_limit is from 1 to 65535, not {0:?}")]
+    Objects(String),
     #[error("{0:?} is no domain and no template: one asterisk at most, and a minus before what is left out")]
     Template(String),
     #[error("there is no user {0}; sorm/info shows all")]
@@ -92,12 +94,16 @@ pub struct Aggregate {
 pub struct Aggregates {
     /// Instead of the configuration's.
     pub ssh_port: Option<u16>,
+    /// Objects that each mediator may have in a domain; none is as many as the order numbers.
+    #[serde(default)]
+    pub objects_limit: Option<usize>,
     pub users: BTreeMap<String, Aggregate>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr)]
 pub enum AggregateEvent {
     PortSet(u16),
+    ObjectsLimited(usize),
     Added { user: String, aggregate: Aggregate },
     Removed { user: String },
 }
@@ -108,6 +114,7 @@ impl Fold for Aggregates {
     fn apply(&mut self, event: &AggregateEvent) {
         match event {
             AggregateEvent::PortSet(port) => self.ssh_port = Some(*port),
+            AggregateEvent::ObjectsLimited(most) => self.objects_limit = Some(*most),
             AggregateEvent::Added { user, aggregate } => {
                 self.users.insert(user.clone(), aggregate.clone());
             }
@@ -182,6 +189,7 @@ pub struct MultiBook(pub Multi);
 #[derive(IntoStaticStr)]
 pub enum MultiCommand {
     Port(u16),
+    Objects(usize),
     Add(String, Aggregate),
     Remove(String),
 }
@@ -206,6 +214,7 @@ impl Book for MultiBook {
     ) -> Result<(Vec<AggregateEvent>, ()), MultiError> {
         let event = match command {
             MultiCommand::Port(port) => AggregateEvent::PortSet(port),
+            MultiCommand::Objects(most) => AggregateEvent::ObjectsLimited(most),
             MultiCommand::Add(user, aggregate) => AggregateEvent::Added { user, aggregate },
             MultiCommand::Remove(user) if !state.users.contains_key(&user) => {
                 return Err(MultiError::NoUser(user));

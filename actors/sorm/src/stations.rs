@@ -20,7 +20,7 @@ use strum::IntoStaticStr;
 
 use crate::{
     intercept::{Claims, InterceptMsg, code_of},
-    multi::Aggregates,
+    multi::{Aggregates, Multi},
     protocol::{Refusal, Request},
     settings::{Mediator, Property, Setting, SettingError},
     station::{Answer, Basis, Local, Media, Station, StationEvent, execute},
@@ -206,6 +206,7 @@ pub struct StationBook {
     pub estate: Estate,
     pub stations: Stations,
     pub sorm: u8,
+    pub multi: Multi,
 }
 
 #[derive(IntoStaticStr)]
@@ -278,7 +279,8 @@ impl Book for StationBook {
                 Ok((gone.collect(), Executed(Answer::default())))
             }
             StationCommand::Execute(mediator, request) => {
-                let local = OfDomain { estate: &self.estate, domain: &self.domain };
+                let most = self.multi.all().objects_limit;
+                let local = OfDomain { estate: &self.estate, domain: &self.domain, most };
                 let (events, answer) = execute(station, mediator, &request, self.sorm, &local);
                 Ok((events, Executed(answer)))
             }
@@ -306,6 +308,7 @@ impl Book for StationBook {
 struct OfDomain<'e> {
     estate: &'e Estate,
     domain: &'e str,
+    most: Option<usize>,
 }
 
 impl Local for OfDomain<'_> {
@@ -324,6 +327,10 @@ impl Local for OfDomain<'_> {
     fn trunks(&self) -> Vec<String> {
         let picture = self.estate.picture();
         picture.domains.get(self.domain).map(|d| d.trunks.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    fn most_objects(&self) -> usize {
+        self.most.unwrap_or(usize::MAX)
     }
 
     fn services(&self, number: Option<&str>) -> Vec<u8> {

@@ -155,6 +155,7 @@ pub async fn ensure(services: &Services, domain: &str, generation: u64) -> Resul
                 estate: s.estate.clone(),
                 stations: s.stations.clone(),
                 sorm: s.sorm,
+                multi: s.multi.clone(),
             };
             let (journal, stream) = (s.journal.clone(), format!("{}#{generation}", start.address));
             async move { Ledger::restore(book, journal, stream).await }

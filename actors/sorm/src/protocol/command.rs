@@ -79,7 +79,7 @@ impl Subject {
         let (length, packed, trunk) = (f.u8()?, f.array()?, f.u16()?);
         Some(match Digits::read(length, packed) {
             Some(number) => Ok(Self { object: some(object), kind, sign, number, trunk: some(trunk) }),
-            None => Err(Refusal::Length),
+            None => Err(no_number(length)),
         })
     }
 
@@ -101,6 +101,11 @@ impl Subject {
             code => Sign::from_repr(code).map(Some).ok_or(Refusal::NumberSign),
         }
     }
+}
+
+/// What is wrong with a field that holds no number: how many symbols it says it has, or one of them.
+fn no_number(length: u8) -> Refusal {
+    if (1..=18).contains(&length) || length == NONE { Refusal::Length } else { Refusal::NumberLength }
 }
 
 fn some(number: u16) -> Option<u16> {
@@ -238,7 +243,7 @@ impl Command {
                 let (sign, length, packed) = (f.u8()?, f.u8()?, f.array()?);
                 match Digits::read(length, packed) {
                     Some(number) => Self::Services { sign, number },
-                    None => return Some(Err(Refusal::Length)),
+                    None => return Some(Err(no_number(length))),
                 }
             }
             Code::Interrupt => Self::Interrupt,

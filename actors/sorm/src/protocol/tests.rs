@@ -113,6 +113,9 @@ fn a_command_that_cannot_be_read_says_which_it_was() {
     let mut bytes = request(put()).to_bytes();
     bytes[14] = 19;
     let bad = |code, refusal| Err(BadRequest { sorm: 1, code, refusal });
+    assert_eq!(Request::read(&bytes), bad(5, Refusal::NumberLength));
+    bytes[14] = 11;
+    bytes[15] = 0xEE;
     assert_eq!(Request::read(&bytes), bad(5, Refusal::Length));
     bytes[2] = 0x7E;
     assert_eq!(Request::read(&bytes), bad(0x7E, Refusal::Parameters));

@@ -23,6 +23,8 @@ pub trait Local {
     fn trunks(&self) -> Vec<String>;
     /// Codes of the services that a subscriber has switched on; without a number, of all the station knows.
     fn services(&self, number: Option<&str>) -> Vec<u8>;
+    /// Objects that a mediator may have.
+    fn most_objects(&self) -> usize;
 }
 
 /// What is left to do where calls are seen.
@@ -272,6 +274,9 @@ impl Doing<'_> {
         if self.desk.objects.contains_key(&object) {
             return Err(Refusal::ObjectSet.into());
         }
+        if self.desk.objects.len() >= self.local.most_objects() {
+            return Err(Refusal::TableFull.into());
+        }
         let same = |o: &&Object| o.kind == kind && o.number == subject.number && kind != Kind::Trunk;
         // By the index: there may be many objects.
         let known = self.station.index.number(&subject.number).filter(|(m, _)| *m == self.mediator);
@@ -287,8 +292,10 @@ impl Doing<'_> {
     }
 
     fn check_trunk(&mut self, trunk: u16) -> Result<(), Failed> {
-        if !self.number_trunks().contains_key(&trunk) {
-            return Err(Refusal::NoSuchTrunk.into());
+        let name = self.number_trunks().remove(&trunk).ok_or(Refusal::NoSuchTrunk)?;
+        // It has a number from when it was declared, and is no more.
+        if !self.local.trunks().contains(&name) {
+            return Err(Refusal::TrunkNotSet.into());
         }
         let trunks = || self.desk.objects.values().filter(|o| o.kind == Kind::Trunk);
         if trunks().any(|o| o.trunk == Some(trunk)) {
