@@ -65,6 +65,8 @@ two_persons = true
 # File with the key of interception; empty is sorm.key in the data directory, made at the first start. Without it no
 # target and no audit entry can be read again.
 key_file = ""
+# Label of that key on the hardware token ([token] module and pin_file), instead of the file; the first start makes it.
+key_token = ""
 
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
@@ -184,6 +186,7 @@ pub struct SormConfig {
     pub number: u8,
     pub two_persons: bool,
     pub key_file: PathBuf,
+    pub key_token: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -330,6 +333,7 @@ impl Default for Config {
                 number: 1,
                 two_persons: true,
                 key_file: PathBuf::new(),
+                key_token: String::new(),
             },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },

@@ -28,10 +28,10 @@ pub const JOURNAL: &str = "mediator.db";
 /// A mediator with its commands.
 pub fn house(config: &Config, data: &Path, node: &Node) -> Result<House, Box<dyn std::error::Error>> {
     let journal = SqliteJournal::open(&data.join("journal.db"))?;
-    let own = SqliteJournal::open_quiet(&data.join(JOURNAL))?;
     let shared: Arc<dyn Journal> = Arc::new(journal.clone());
     let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
-    let vault = interceptions_key(&config.sorm, data)?;
+    let vault = interceptions_key(config, data, JOURNAL)?;
+    let own = SqliteJournal::open_quiet(&data.join(JOURNAL))?;
     let services = Services {
         node: node.clone(),
         journal: Arc::new(SealedJournal::new(Arc::new(own.clone()), vault.clone())),

@@ -15,7 +15,7 @@ use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
     boot::{Assembly, House, Interception, Parts, end_of},
-    config::{Config, MediaConfig, SipConfig, SormConfig, TokenConfig},
+    config::{Config, MediaConfig, SipConfig, TokenConfig},
     log, mediator,
     metrics::Metrics,
     systemd,
@@ -106,7 +106,7 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
         media: Arc::new(media(&config.media)?),
         files: Some(data.to_owned()),
-        sorm: interception(&config.sorm, data, node)?,
+        sorm: interception(config, data, node)?,
     };
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
@@ -216,16 +216,25 @@ fn listen(config: &SipConfig) -> sip::Listen {
     }
 }
 
-/// The key of interception.
-pub fn interceptions_key(config: &SormConfig, data: &Path) -> Result<Arc<dyn kit::Vault>, Error> {
-    let key = given(&config.key_file).unwrap_or_else(|| data.join("sorm.key"));
-    Ok(Arc::new(KeyFile::open(&key)?))
+/// The key of interception, from the token or a file. Only a start that finds nothing sealed yet may make one.
+pub fn interceptions_key(config: &Config, data: &Path, journal: &str) -> Result<Arc<dyn kit::Vault>, Error> {
+    let sorm = &config.sorm;
+    if sorm.key_token.is_empty() {
+        let key = given(&sorm.key_file).unwrap_or_else(|| data.join("sorm.key"));
+        return Ok(Arc::new(KeyFile::open(&key)?));
+    }
+    let of_licence = token(&config.token).ok_or("[sorm] key_token wants the token's [token] module")?;
+    let token = Pkcs11Token { label: sorm.key_token.clone(), ..of_licence };
+    let key = token.key(!data.join(journal).exists());
+    let key = key.map_err(|e| format!("interception's key cannot be had from the token: {e}"))?;
+    Ok(Arc::new(KeyFile::of(&key)))
 }
 
 /// Interception keeps to itself: a journal and a key of its own, and its audit.
-fn interception(config: &SormConfig, data: &Path, node: &Node) -> Result<Interception, Error> {
-    let vault = interceptions_key(config, data)?;
-    let journal = SqliteJournal::open_quiet(&data.join("sorm.db"))?;
+fn interception(config: &Config, data: &Path, node: &Node) -> Result<Interception, Error> {
+    const JOURNAL: &str = "sorm.db";
+    let vault = interceptions_key(config, data, JOURNAL)?;
+    let (config, journal) = (&config.sorm, SqliteJournal::open_quiet(&data.join(JOURNAL))?);
     Ok(Interception {
         watcher: Some(store::child(Address::new("sorm/journal")?, journal.clone())),
         journal: Arc::new(journal),

@@ -92,34 +92,96 @@ fn hypha(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-#[test]
-fn a_licence_is_made_bound_to_a_token_installed_and_ends_with_the_token() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let at = |name: &str| dir.path().join(name).display().to_string();
-    std::fs::create_dir(at("tokens")).expect("made");
-    std::fs::write(at("softhsm2.conf"), format!("directories.tokendir = {}\n", at("tokens")))
-        .expect("written");
-    std::fs::write(at("pin"), "5678\n").expect("written");
-    let conf = at("softhsm2.conf");
-    let environment = [("SOFTHSM2_CONF", conf.as_str())];
-    let module = "/usr/lib/softhsm/libsofthsm2.so";
-    let make = |program: &str, line: &str| {
-        let made = Command::new(program).args(line.split(' ')).envs(environment).output();
+/// A hardware token in software: SoftHSM, in a directory of its own.
+struct SoftToken {
+    dir: tempfile::TempDir,
+}
+
+impl SoftToken {
+    const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+    fn new() -> Self {
+        let token = Self { dir: tempfile::tempdir().expect("a directory") };
+        std::fs::create_dir(token.at("tokens")).expect("made");
+        let conf = format!("directories.tokendir = {}\n", token.at("tokens"));
+        std::fs::write(token.at("softhsm2.conf"), conf).expect("written");
+        std::fs::write(token.at("pin"), "5678\n").expect("written");
+        token.tool("softhsm2-util", "--init-token --free --label t --so-pin 1234 --pin 5678");
+        token
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn environment(&self) -> [(&'static str, String); 1] {
+        [("SOFTHSM2_CONF", self.at("softhsm2.conf"))]
+    }
+
+    /// What a program of others says to it.
+    fn tool(&self, program: &str, line: &str) -> String {
+        let made = Command::new(program).args(line.split(' ')).envs(self.environment()).output();
         let made = made.unwrap_or_else(|e| panic!("{program}: {e}; ops/test installs it"));
         assert!(made.status.success(), "{made:?}");
-    };
-    make("softhsm2-util", "--init-token --free --label t --so-pin 1234 --pin 5678");
-    make(
+        String::from_utf8_lossy(&made.stdout).into_owned()
+    }
+
+    fn configuration(&self) -> String {
+        format!(
+            "[token]\nmodule = \"{}\"\npin_file = \"{}\"\ncheck_seconds = 1\n",
+            Self::MODULE,
+            self.at("pin")
+        )
+    }
+}
+
+/// The key of interception is on the token: nothing of it is on disk, and without the token the node does not start.
+#[test]
+fn interception_is_sealed_under_a_key_of_the_token() {
+    let token = SoftToken::new();
+    let environment = token.environment();
+    let environment = environment.each_ref().map(|(n, v)| (*n, v.as_str()));
+    let sorm = "[sorm]\nlisten = \"127.0.0.1:0\"\ntwo_persons = false\nkey_token = \"interception\"\n";
+    let mut node = Node::start_with(&format!("{sorm}{}", token.configuration()), &environment);
+    node.ok("domain/declare voip.test");
+    node.ok("domain/voip.test/sorm/set radius_servers add 127.0.0.1 2testing123");
+    assert!(!node.data().join("sorm.key").exists() && node.data().join("sorm.db").exists());
+    let list = format!("--module {} --login --pin 5678 --list-objects --type data", SoftToken::MODULE);
+    assert!(token.tool("pkcs11-tool", &list).contains("interception"));
+    node.restart_in_order();
+    assert!(node.ok("domain/voip.test/sorm/info").contains("\"127.0.0.1\": \"******\""));
+    node.kill();
+    // Not a new key, with which nothing could be read again.
+    std::fs::rename(token.at("tokens"), token.at("away")).expect("moved");
+    std::fs::create_dir(token.at("tokens")).expect("made");
+    token.tool("softhsm2-util", "--init-token --free --label other --so-pin 1234 --pin 5678");
+    let without = node.second();
+    assert!(without.status != 0 && without.stderr.contains("cannot be had from the token"), "{without:?}");
+    std::fs::remove_dir_all(token.at("tokens")).expect("removed");
+    std::fs::rename(token.at("away"), token.at("tokens")).expect("moved");
+    node.restart();
+    assert!(node.ok("domain/voip.test/sorm/info").contains("127.0.0.1"));
+}
+
+#[test]
+fn a_licence_is_made_bound_to_a_token_installed_and_ends_with_the_token() {
+    let softtoken = SoftToken::new();
+    let at = |name: &str| softtoken.at(name);
+    let environment = softtoken.environment();
+    let environment = environment.each_ref().map(|(n, v)| (*n, v.as_str()));
+    softtoken.tool(
         "pkcs11-tool",
-        &format!("--module {module} --login --pin 5678 --keypairgen --key-type EC:prime256v1 --label hypha"),
+        &format!(
+            "--module {} --login --pin 5678 --keypairgen --key-type EC:prime256v1 --label hypha",
+            SoftToken::MODULE
+        ),
     );
 
     // The vendor's and the operator's steps, by hand.
     let vendor = hypha(&["licence", "keygen", &at("vendor.pem")], &[]);
     let again = Command::new(HYPHA).args(["licence", "keygen", &at("vendor.pem")]).output().expect("runs");
     assert_eq!(again.status.code(), Some(2), "a key is never overwritten");
-    let token = format!("[token]\nmodule = \"{module}\"\npin_file = \"{}\"\ncheck_seconds = 1\n", at("pin"));
-    let config = format!("{vendor}{token}");
+    let config = format!("{vendor}{}", softtoken.configuration());
     std::fs::write(at("hypha.toml"), &config).expect("written");
     let identity = hypha(&["licence", "token", "--config", &at("hypha.toml")], &environment);
     let terms = hypha(&["licence", "terms"], &[]).replace("domains = 8", "domains = 77");

@@ -68,14 +68,19 @@ impl KeyFile {
             }
             Err(e) => return Err(io(e)),
         }
-        Ok(Self { cipher: XChaCha20Poly1305::new(key.as_ref().into()) })
+        Ok(Self::of(&key))
+    }
+
+    /// A key that is kept elsewhere.
+    pub fn of(key: &[u8; 32]) -> Self {
+        Self { cipher: XChaCha20Poly1305::new(key.into()) }
     }
 
     /// A key that is forgotten at the end; for replays and tests.
     pub fn ephemeral() -> Self {
         let mut key = Zeroizing::new([0u8; 32]);
         rand::rng().fill_bytes(key.as_mut());
-        Self { cipher: XChaCha20Poly1305::new(key.as_ref().into()) }
+        Self::of(&key)
     }
 }
 
