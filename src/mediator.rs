@@ -42,6 +42,7 @@ pub fn house(config: &Config, data: &Path, node: &Node) -> Result<House, Box<dyn
         kept: Arc::default(),
         changed: tokio::sync::watch::channel(()).0,
         board: mediator::services::Board::default(),
+        tap: mediator::handover::Tap::default(),
         lines: Lines::start()?,
     };
     let mut tree = Tree::default();

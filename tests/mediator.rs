@@ -2,13 +2,15 @@
 
 mod support;
 
+use ::mediator::handover::pdu::{Direction, IriType, Payload, Pdu};
 use support::{
     Node,
+    agency::{self, Openssl},
     browser::Browser,
     calls::{calls, end, until},
     mediator::{ControlPoint, connect, connect_by_two, is_logged_in, mediator, row},
-    phones::free_port,
-    sorm::{door_of, estate, phone, verified, written},
+    phones::{free_port, heard},
+    sorm::{door_of, estate, linear, phone, verified, written},
 };
 
 /// X.25 and speech on a virtual E1: commands, notifications and content from phone to control point, and its alarms.
@@ -152,6 +154,103 @@ fn a_control_point_over_tcp_misses_nothing() {
     });
     assert_eq!(channels(&mediator), "in use");
     assert!(verified(&mediator).starts_with("ok: "));
+}
+
+/// The handover to agencies elsewhere: OpenSSL's server takes events and content, its parser reads them; and what was handed
+/// over to nobody comes again until somebody says that it came.
+#[test]
+fn an_agency_elsewhere_gets_events_and_content() {
+    let radius = free_port();
+    let node = estate(radius, "");
+    let mut mediator = mediator(&node, radius, "");
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = agency::certificate(dir.path());
+    let (points, to) = ([free_port(), free_port()], free_port());
+    for line in [
+        "sorm/set link tcp".to_owned(),
+        format!("sorm/set tcp_port1 {}", points[0]),
+        format!("sorm/set tcp_port2 {}", points[1]),
+        // Speech is taken for the handover alone.
+        "e1/stream 0 enabled true".to_owned(),
+        format!("etsi/set handover_ca {}", files.0.display()),
+        "etsi/set keep_alive 0".to_owned(),
+        "etsi/set liid_prefix T-".to_owned(),
+        "etsi/set country NZ".to_owned(),
+        format!("etsi/set handover 127.0.0.1:{to}"),
+    ] {
+        mediator.ok(&format!("mediator/{line}"));
+    }
+    let at = format!("{},{}", points[0], points[1]);
+    let mut point = ControlPoint::start(&["--tcp", "127.0.0.1", "--ports", &at], dir.path());
+    point.says("up");
+    until("the mediator is logged in", || is_logged_in(&mediator));
+    for command in ["start", "channel add 1 separate 1 2", "put 7 own own 100 separate 1"] {
+        point.done(command);
+    }
+    let openssl = Openssl::start(to, &files, &dir.path().join("taken"));
+    let state = |m: &Node, what: &str| row(m, "mediator/state", what)[1].clone();
+    until("it is connected", || state(&mediator, "mediator/handover").contains("connected with"));
+    let mut alice = phone(&node, dir.path(), "100", 440.0, false);
+    let _bob = phone(&node, dir.path(), "101", 1000.0, true);
+    let mut call = |long: bool| {
+        alice.types("/dial sip:101@voip.test");
+        until("they talk", || calls(&node).iter().any(|c| c["state"] == "talking"));
+        if long {
+            until("it is heard", || openssl.pdus().len() > 200);
+        }
+        end(&node);
+    };
+    call(true);
+    let read = |all: &[Vec<u8>]| -> Vec<Pdu> { all.iter().map(|p| Pdu::read(p).expect("a PDU")).collect() };
+    let events = |all: &[Pdu]| -> Vec<(IriType, u32)> {
+        let event = |p: &Pdu| match &p.payload {
+            Payload::Iri { kind, .. } => Some((*kind, p.sequence)),
+            _ => None,
+        };
+        all.iter().filter_map(event).collect()
+    };
+    let whole = [(IriType::Begin, 0), (IriType::Continue, 1), (IriType::End, 2)];
+    until("all has come", || events(&read(&openssl.pdus())) == whole);
+    let (raw, all) = (openssl.pdus(), read(&openssl.pdus()));
+    assert_eq!(all[0].payload, Payload::CinReset);
+    // Each voice by itself, whole, in IP packets.
+    for (direction, own, other) in
+        [(Direction::FromTarget, 440.0, 1000.0), (Direction::ToTarget, 1000.0, 440.0)]
+    {
+        let packets = all.iter().filter_map(|p| match &p.payload {
+            Payload::Cc { direction: d, packet } if *d == direction => Some(packet),
+            _ => None,
+        });
+        let samples: Vec<i16> = packets.flat_map(|p| p[40..].iter().map(|b| linear(*b))).collect();
+        let heard = [own, other].map(|f| heard(&samples, f).iter().filter(|h| **h).count());
+        assert!(heard[0] > 10 && heard[1] == 0, "{direction:?}: {heard:?}");
+    }
+    let content = all.iter().filter(|p| matches!(p.payload, Payload::Cc { .. }));
+    assert!(content.clone().all(|p| p.liid == "T-7" && p.cin == Some(0)));
+    assert!(content.zip(0u32..).all(|(p, n)| p.sequence == n), "none is missing");
+    // As a stranger reads it.
+    let begin = raw.iter().zip(&all).find(|(_, p)| matches!(p.payload, Payload::Iri { .. }));
+    let shown = openssl.parse(begin.expect("an event").0);
+    let lines: Vec<&str> = shown.lines().map(|l| l.split_whitespace().last().unwrap_or_default()).collect();
+    assert!(shown.contains("cont [ 1 ]") && shown.contains("cont [ 2 ]") && lines.len() > 15, "{shown}");
+
+    // Nobody answers: what is told comes again with each connection, and waits for an answer over kill -9.
+    mediator.ok("mediator/etsi/set keep_alive 1");
+    call(false);
+    until("it comes again", || {
+        events(&read(&openssl.pdus())).iter().filter(|(k, _)| *k == IriType::Begin).count() >= 3
+    });
+    assert_eq!(state(&mediator, "waiting for the handover"), "3");
+    drop(openssl);
+    mediator.kill();
+    let got = agency::agency(to, &files);
+    mediator.restart();
+    until("all has gone", || state(&mediator, "waiting for the handover") == "0");
+    let got = got.lock().expect("whole").clone();
+    assert_eq!(events(&got), whole, "{got:?}");
+    // The certificate has to be the agency's.
+    mediator.ok("mediator/etsi/set handover_name elsewhere.example");
+    until("it is refused", || state(&mediator, "mediator/handover").contains("certificate"));
 }
 
 /// What passes through is shown to nobody, and nobody else is let in.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod agency;
 pub mod browser;
 pub mod calls;
 pub mod mediator;

@@ -362,7 +362,7 @@ impl Drop for Channels {
 }
 
 /// ITU-T G.711, A-law.
-fn linear(code: u8) -> i16 {
+pub fn linear(code: u8) -> i16 {
     let code = code ^ 0x55;
     let (exponent, mantissa) = (code >> 4 & 7, i16::from(code & 0x0F));
     let level = if exponent == 0 { (mantissa << 4) + 8 } else { ((mantissa << 4) + 0x108) << (exponent - 1) };

@@ -56,6 +56,7 @@ pub fn register(tree: &mut Tree, services: &Services) -> Result<(), DeclareError
         (Tab::Sorm, ["mediator/sorm/set", "mediator/sorm/info", "mediator/sorm/clean"]),
         (Tab::Radius, ["mediator/radius/set", "mediator/radius/info", "mediator/radius/clean"]),
         (Tab::E1, ["mediator/e1/set", "mediator/e1/info", "mediator/e1/clean"]),
+        (Tab::Etsi, ["mediator/etsi/set", "mediator/etsi/info", "mediator/etsi/clean"]),
     ] {
         tree.add(of_tab(s, tab, set, info, clean).map(Command::system_only))?;
     }
@@ -319,6 +320,7 @@ fn state(s: &Services) -> Output {
     table.row(["data channels", if blocked { "faulty: no command came in time" } else { "in use" }]);
     table.row(["waiting for data channel 1".to_owned(), waiting(Channel::First)]);
     table.row(["waiting for data channel 2".to_owned(), waiting(Channel::Second)]);
+    table.row(["waiting for the handover".to_owned(), waiting(Channel::Handover)]);
     for (name, counter) in [
         ("notifications received", &board.received),
         ("received again", &board.again),

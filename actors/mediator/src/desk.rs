@@ -294,7 +294,12 @@ mod tests {
     }
 
     fn keep(kept: &mut Kept, n: u8) {
-        kept.apply(&OutboxEvent::Received { series: "d/0".into(), number: n.into(), unit: Unit(event(n)) });
+        kept.apply(&OutboxEvent::Received {
+            series: "d/0".into(),
+            number: n.into(),
+            unit: Unit(event(n)),
+            to: [true, false],
+        });
     }
 
     fn link(channel: Channel, stream: u8) -> Link {

@@ -10,6 +10,7 @@ pub mod adapt;
 pub mod book;
 pub mod commands;
 pub mod desk;
+pub mod handover;
 pub mod outbox;
 pub mod point;
 pub mod radius;

@@ -7,22 +7,33 @@ use arc_swap::ArcSwap;
 use imbl::Vector;
 use kit::{journal::Fold, ledger::Book};
 use serde::{Deserialize, Serialize};
-use sorm::intercept::radius::Received;
+use sorm::{
+    intercept::radius::Received,
+    protocol::{Channel as Ksl, Event, Pair, Said},
+};
 use strum::IntoStaticStr;
+
+use crate::{
+    handover::pdu::Direction,
+    settings::{Link, Settings},
+};
 
 /// Its name.
 pub const NAME: &str = "mediator/outbox";
 /// Units that wait at most, in each data channel; the station keeps the others.
 const MOST: usize = 1_000_000;
 
-/// A data channel (КПД).
+/// A data channel (КПД), or what stands in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Channel {
     First,
     Second,
+    /// The handover to an agency elsewhere.
+    Handover,
 }
 
 impl Channel {
+    /// Those of the control point.
     pub const BOTH: [Self; 2] = [Self::First, Self::Second];
 
     pub fn index(self) -> usize {
@@ -61,9 +72,19 @@ struct Series {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Kept {
     series: BTreeMap<String, Series>,
-    waiting: [Vector<Unit>; 2],
+    waiting: [Vector<Unit>; 3],
     /// Units that were taken out so far: the number of the oldest that waits.
-    base: [u64; 2],
+    base: [u64; 3],
+    /// What each control channel (КСЛ) carries now.
+    channels: BTreeMap<u8, Communication>,
+}
+
+/// The call and the object that a control channel's speech belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Communication {
+    pub object: u16,
+    pub call: u16,
+    pub direction: Direction,
 }
 
 impl Kept {
@@ -71,6 +92,31 @@ impl Kept {
     pub fn range(&self, channel: Channel) -> std::ops::Range<u64> {
         let base = self.base[channel.index()];
         base..base + self.waiting[channel.index()].len() as u64
+    }
+
+    /// Whose speech is in a control channel.
+    pub fn communication(&self, channel: Ksl) -> Option<Communication> {
+        self.channels.get(&channel.0).copied()
+    }
+
+    /// Who has which control channels after a message.
+    fn follow(&mut self, unit: &[u8]) {
+        let Ok(Event::Call { call, object, selection, event, .. }) = Event::read(unit) else { return };
+        if matches!(event.said, Said::Release | Said::ChannelFreed) {
+            self.channels.retain(|_, c| (c.object, c.call) != (object, call));
+            return;
+        }
+        let Pair { a, b } = event.channels;
+        // In the channel for A is the calling party, or both.
+        let by_a = selection.0 & 0b11 != 0;
+        let (first, second) = match b {
+            None => (Direction::Unknown, Direction::Unknown),
+            Some(_) if by_a => (Direction::FromTarget, Direction::ToTarget),
+            Some(_) => (Direction::ToTarget, Direction::FromTarget),
+        };
+        for (channel, direction) in [(a, first), (b, second)] {
+            channel.map(|c| self.channels.insert(c.0, Communication { object, call, direction }));
+        }
     }
 
     pub fn unit(&self, channel: Channel, number: u64) -> Option<&Unit> {
@@ -82,7 +128,13 @@ impl Kept {
 #[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr)]
 pub enum OutboxEvent {
     /// A notification of a station: its series and number there.
-    Received { series: String, number: u64, unit: Unit },
+    Received {
+        series: String,
+        number: u64,
+        unit: Unit,
+        /// Whether the control point and the agency are to get it.
+        to: [bool; 2],
+    },
     /// All before this number have gone, or are deleted.
     Gone { channel: Channel, before: u64 },
 }
@@ -92,13 +144,18 @@ impl Fold for Kept {
 
     fn apply(&mut self, event: &OutboxEvent) {
         match event {
-            OutboxEvent::Received { series, number, unit } => {
+            OutboxEvent::Received { series, number, unit, to: [point, agency] } => {
                 let series = self.series.entry(series.clone()).or_insert(Series { last: 0, first: None });
                 series.last = *number;
                 if *number == 1 {
                     series.first = Some(unit.clone());
                 }
-                self.waiting[Channel::of(&unit.0).index()].push_back(unit.clone());
+                self.follow(&unit.0);
+                for (channel, wanted) in [(Channel::of(&unit.0), point), (Channel::Handover, agency)] {
+                    if *wanted {
+                        self.waiting[channel.index()].push_back(unit.clone());
+                    }
+                }
             }
             OutboxEvent::Gone { channel, before } => {
                 let (at, waiting) = (channel.index(), &mut self.waiting[channel.index()]);
@@ -147,6 +204,7 @@ pub enum OutboxError {
 pub struct OutboxBook {
     pub kept: Arc<ArcSwap<Kept>>,
     pub changed: tokio::sync::watch::Sender<()>,
+    pub settings: Arc<ArcSwap<Settings>>,
 }
 
 impl Book for OutboxBook {
@@ -168,14 +226,17 @@ impl Book for OutboxBook {
                 if number <= last && !begins {
                     return Ok((Vec::new(), Taken::Again));
                 }
-                if state.waiting[Channel::of(&unit.0).index()].len() >= MOST {
+                let settings = self.settings.load();
+                let to = [settings.link != Link::None, settings.handover.is_some()];
+                let channels = [Channel::of(&unit.0), Channel::Handover].into_iter().zip(to);
+                if channels.filter(|(_, to)| *to).any(|(c, _)| state.waiting[c.index()].len() >= MOST) {
                     return Err(OutboxError::Full);
                 }
                 // A mediator that is new begins in the middle.
                 let missing = number.saturating_sub(last + 1);
                 let taken =
                     if missing == 0 || begins || known.is_none() { Taken::New } else { Taken::Gap(missing) };
-                Ok((vec![OutboxEvent::Received { series: name, number, unit }], taken))
+                Ok((vec![OutboxEvent::Received { series: name, number, unit, to }], taken))
             }
             OutboxCommand::Gone { channel, before } => {
                 let gone = before > state.base[channel.index()];
@@ -196,7 +257,7 @@ impl Book for OutboxBook {
     }
 
     fn summary(&self, state: &Kept) -> serde_json::Value {
-        serde_json::json!({ "first": state.waiting[0].len(), "second": state.waiting[1].len() })
+        serde_json::json!({ "first": state.waiting[0].len(), "second": state.waiting[1].len(), "handover": state.waiting[2].len() })
     }
 }
 
@@ -226,7 +287,8 @@ mod tests {
     }
 
     fn change(kept: &mut Kept, command: OutboxCommand) -> Taken {
-        let book = OutboxBook { kept: Arc::default(), changed: tokio::sync::watch::channel(()).0 };
+        let changed = tokio::sync::watch::channel(()).0;
+        let book = OutboxBook { kept: Arc::default(), changed, settings: Arc::default() };
         let (events, taken) = book.decide(kept, command).expect("decided");
         events.iter().for_each(|e| kept.apply(e));
         taken

@@ -32,7 +32,7 @@ pub fn name(channel: Channel) -> String {
 pub async fn serve(services: Services, channel: Channel) -> Result<(), String> {
     let (settings, name) = (services.settings.load_full(), name(channel));
     if settings.link != settings::Link::Tcp {
-        services.board.say(&name, "the link is X.25");
+        services.board.say(&name, format!("the link is {}", settings.link));
         return std::future::pending().await;
     }
     let at = SocketAddr::new(settings.listen_address, settings.tcp_ports[channel.index()]);

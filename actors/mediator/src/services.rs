@@ -19,6 +19,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     desk::Link,
+    handover::Tap,
     outbox::Kept,
     settings::{STREAMS, Settings},
 };
@@ -37,6 +38,8 @@ pub struct Services {
     /// Told of every change of the outbox.
     pub changed: watch::Sender<()>,
     pub board: Board,
+    /// What channels carry, for the handover.
+    pub tap: Tap,
     /// The thread where lines and speech flow.
     pub lines: Lines,
 }

@@ -23,6 +23,7 @@ pub enum Tab {
     Sorm,
     Radius,
     E1,
+    Etsi,
 }
 
 /// Names of the settings.
@@ -64,6 +65,16 @@ pub enum Property {
     LogicalChannel,
     Slot1,
     Slot2,
+    Handover,
+    HandoverName,
+    HandoverCa,
+    HandoverCertificate,
+    HandoverKey,
+    KeepAlive,
+    LiidPrefix,
+    Country,
+    Operator,
+    NetworkElement,
 }
 
 impl Property {
@@ -72,6 +83,16 @@ impl Property {
             Self::Server | Self::ReserveServer | Self::SshPort | Self::User | Self::Password => Tab::Ssh,
             Self::RadiusAddress | Self::RadiusPort | Self::Secret => Tab::Radius,
             Self::Autonomous | Self::Circuit | Self::LogicalChannel | Self::Slot1 | Self::Slot2 => Tab::E1,
+            Self::Handover
+            | Self::HandoverName
+            | Self::HandoverCa
+            | Self::HandoverCertificate
+            | Self::HandoverKey
+            | Self::KeepAlive
+            | Self::LiidPrefix
+            | Self::Country
+            | Self::Operator
+            | Self::NetworkElement => Tab::Etsi,
             _ => Tab::Sorm,
         }
     }
@@ -83,7 +104,18 @@ impl Property {
 
     /// Who it talks to and with what: two persons change that.
     pub fn wants_two(self) -> bool {
-        self.is_secret() || matches!(self, Self::ControlPoint | Self::Server | Self::ReserveServer)
+        self.is_secret()
+            || matches!(
+                self,
+                Self::ControlPoint
+                    | Self::Server
+                    | Self::ReserveServer
+                    | Self::Handover
+                    | Self::HandoverName
+                    | Self::HandoverCa
+                    | Self::HandoverCertificate
+                    | Self::HandoverKey
+            )
     }
 
     /// What it may be, for help and forms.
@@ -99,7 +131,7 @@ impl Property {
             Self::Timeout => "0..86400",
             Self::DigitZero => "0|A",
             Self::Node => "terminal|transit|terminal_transit",
-            Self::Link => "x25|tcp",
+            Self::Link => "x25|tcp|none",
             Self::ExtendedCodes
             | Self::CdpnAdd8
             | Self::Exit8To7
@@ -109,6 +141,14 @@ impl Property {
             Self::Circuit => "pvc|svc",
             Self::LogicalChannel => "1..4095",
             Self::Slot1 | Self::Slot2 => "1..31",
+            Self::Handover => "ADDRESS:PORT or -",
+            Self::HandoverName => "NAME in the agency's certificate",
+            Self::HandoverCa => "FILE (PEM)",
+            Self::HandoverCertificate | Self::HandoverKey => "FILE (PEM) or -",
+            Self::KeepAlive => "0..3600",
+            Self::LiidPrefix => "up to 20 letters, digits, dots and hyphens",
+            Self::Country => "two letters (ISO 3166)",
+            Self::Operator | Self::NetworkElement => "up to 16 letters, digits, dots and hyphens",
         }
     }
 }
@@ -129,6 +169,8 @@ pub enum Link {
     #[default]
     X25,
     Tcp,
+    /// There is no control point.
+    None,
 }
 
 /// Properties of one stream.
@@ -194,6 +236,21 @@ pub struct Settings {
     /// Time slots of the data channels.
     pub slots: [u8; 2],
     pub streams: [Stream; STREAMS],
+
+    /// Where events and content are handed over (ETSI TS 102 232-1).
+    pub handover: Option<SocketAddr>,
+    pub handover_name: String,
+    /// Files: who signs the agency's certificate; ours and its key, or `-`.
+    pub handover_ca: String,
+    pub handover_certificate: String,
+    pub handover_key: String,
+    /// Seconds between keep-alives, and in which one is answered; 0: none, and what is written has arrived.
+    pub keep_alive: u32,
+    /// What goes before an object's number in its LIID.
+    pub liid_prefix: String,
+    pub country: String,
+    pub operator: String,
+    pub network_element: String,
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -229,6 +286,16 @@ impl Default for Settings {
             logical_channel: 1,
             slots: [30, 31],
             streams: [Stream::default(); STREAMS],
+            handover: None,
+            handover_name: "localhost".into(),
+            handover_ca: "-".into(),
+            handover_certificate: "-".into(),
+            handover_key: "-".into(),
+            keep_alive: 30,
+            liid_prefix: String::new(),
+            country: "RU".into(),
+            operator: "hypha".into(),
+            network_element: "mediator".into(),
         }
     }
 }
@@ -265,6 +332,12 @@ impl Settings {
         let slot = || value.parse().ok().filter(|n| (1..=31u8).contains(n)).ok_or_else(wrong);
         // A door may stand open to every address of the machine.
         let door = || value.parse::<IpAddr>().map_err(|_| wrong());
+        let word = |most: usize| {
+            let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            let fits = !value.is_empty() && value.len() <= most && value.chars().all(good);
+            fits.then(|| value.to_owned())
+        };
+        let path = || (!value.is_empty() && value.len() <= 4096).then(|| value.to_owned());
         let perhaps = |none: &str| {
             if value == none { Ok(None) } else { address(value).map(Some).ok_or_else(wrong) }
         };
@@ -272,13 +345,7 @@ impl Settings {
             Property::Server => self.server = perhaps("-")?,
             Property::ReserveServer => self.reserve_server = perhaps("-")?,
             Property::SshPort => self.ssh_port = port()?,
-            Property::User => {
-                let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-                if value.is_empty() || value.len() > 64 || !value.chars().all(good) {
-                    return Err(wrong());
-                }
-                self.user = value.to_owned();
-            }
+            Property::User => self.user = word(64).ok_or_else(wrong)?,
             Property::Timeout => {
                 self.timeout = value.parse().ok().filter(|n| *n <= 86_400).ok_or_else(wrong)?;
             }
@@ -331,6 +398,27 @@ impl Settings {
                 }
                 self.slots = slots;
             }
+            Property::Handover => {
+                self.handover = match value {
+                    "-" => None,
+                    text => Some(text.parse().map_err(|_| wrong())?),
+                };
+            }
+            Property::HandoverName => self.handover_name = word(255).ok_or_else(wrong)?,
+            Property::HandoverCa => self.handover_ca = path().ok_or_else(wrong)?,
+            Property::HandoverCertificate => self.handover_certificate = path().ok_or_else(wrong)?,
+            Property::HandoverKey => self.handover_key = path().ok_or_else(wrong)?,
+            Property::KeepAlive => {
+                self.keep_alive = value.parse().ok().filter(|n| *n <= 3600).ok_or_else(wrong)?;
+            }
+            Property::LiidPrefix if value.is_empty() => self.liid_prefix.clear(),
+            Property::LiidPrefix => self.liid_prefix = word(20).ok_or_else(wrong)?,
+            Property::Country => {
+                let country = word(2).filter(|w| w.len() == 2 && w.chars().all(|c| c.is_ascii_uppercase()));
+                self.country = country.ok_or_else(wrong)?;
+            }
+            Property::Operator => self.operator = word(16).ok_or_else(wrong)?,
+            Property::NetworkElement => self.network_element = word(16).ok_or_else(wrong)?,
             Property::Password | Property::Secret => return Err(wrong()),
         }
         Ok(())
@@ -395,6 +483,16 @@ impl Settings {
             Property::LogicalChannel => self.logical_channel.to_string(),
             Property::Slot1 => self.slots[0].to_string(),
             Property::Slot2 => self.slots[1].to_string(),
+            Property::Handover => self.handover.map_or("-".to_owned(), |at| at.to_string()),
+            Property::HandoverName => self.handover_name.clone(),
+            Property::HandoverCa => self.handover_ca.clone(),
+            Property::HandoverCertificate => self.handover_certificate.clone(),
+            Property::HandoverKey => self.handover_key.clone(),
+            Property::KeepAlive => self.keep_alive.to_string(),
+            Property::LiidPrefix => self.liid_prefix.clone(),
+            Property::Country => self.country.clone(),
+            Property::Operator => self.operator.clone(),
+            Property::NetworkElement => self.network_element.clone(),
         }
     }
 
@@ -409,9 +507,16 @@ impl Settings {
         self.streams.iter().enumerate().filter_map(of)
     }
 
+    /// Streams whose channels take speech: for the line, or for the handover alone.
+    pub fn speaking(&self) -> impl Iterator<Item = usize> {
+        let speaks =
+            |s: &Stream| s.enabled && (self.handover.is_some() || s.local.is_some() && s.peer.is_some());
+        self.streams.iter().enumerate().filter(move |(_, s)| speaks(s)).map(|(n, _)| n)
+    }
+
     /// Channels that can carry both parties mixed at once.
     pub fn mixed(&self) -> u16 {
-        let streams = u16::try_from(self.connected().count()).unwrap_or(u16::MAX);
+        let streams = u16::try_from(self.speaking().count()).unwrap_or(u16::MAX);
         if self.autonomous { MIXED } else { MIXED.saturating_mul(2).saturating_mul(streams) }
     }
 
@@ -454,6 +559,12 @@ mod tests {
             (Property::LogicalChannel, "4095", "0"),
             (Property::Slot1, "16", "31"),
             (Property::Slot2, "1", "32"),
+            (Property::Handover, "10.0.0.9:8883", "agency"),
+            (Property::HandoverCa, "/etc/hypha/agency.pem", ""),
+            (Property::KeepAlive, "5", "4000"),
+            (Property::LiidPrefix, "RU-", "a b"),
+            (Property::Country, "NZ", "nz"),
+            (Property::Operator, "op1", ""),
             (Property::Password, "", "123"),
         ] {
             assert!(settings.set(property, bad).is_err(), "{property}");
@@ -473,7 +584,7 @@ mod tests {
     #[test]
     fn every_setting_has_a_tab_and_its_own_name() {
         let all: Vec<Property> = Property::iter().collect();
-        let tabs = [Tab::Ssh, Tab::Sorm, Tab::Radius, Tab::E1];
+        let tabs = [Tab::Ssh, Tab::Sorm, Tab::Radius, Tab::E1, Tab::Etsi];
         let settings = Settings::default();
         assert_eq!(tabs.map(|t| settings.of(t).count()).iter().sum::<usize>(), all.len());
         for property in all {

@@ -29,7 +29,7 @@ pub async fn serve(services: Services) -> Result<(), String> {
     let settings = services.settings.load_full();
     let mut sockets = JoinSet::new();
     let mut count = 0;
-    for (stream, ..) in settings.connected() {
+    for stream in settings.speaking() {
         for channel in channels(&settings, u8::try_from(stream).unwrap_or_default()) {
             // Channel `n` of the station is at the first port and `2 n`.
             let port = settings.rtp_port.saturating_add(u16::from(channel.0) * 2);
@@ -67,6 +67,7 @@ async fn on_lines(services: Services, socket: std::net::UdpSocket, channel: Chan
 
 async fn carry(services: Services, socket: std::net::UdpSocket, channel: Channel) -> Result<(), String> {
     let socket = UdpSocket::from_std(socket).map_err(|e| e.to_string())?;
+    let here = socket.local_addr().map_err(|e| e.to_string())?;
     let mut packet = [0; MTU];
     // Source and sequence number of the last: what comes late or twice is not heard.
     let mut last: Option<(u32, u16)> = None;
@@ -74,17 +75,23 @@ async fn carry(services: Services, socket: std::net::UdpSocket, channel: Channel
         let Ok((length, from)) = socket.recv_from(&mut packet).await else { continue };
         let found = Packet::parse(&packet[..length]).filter(|p| p.payload_type == PCMA);
         let station = services.settings.load().is_station(from.ip());
-        let port = services.board.port(channel.stream().into());
-        let (Some(packet), true, Some(port)) = (found, station, port) else {
+        let (Some(found), true) = (found, station) else {
             services.board.stray.fetch_add(1, Relaxed);
             continue;
         };
         let new = last.is_none_or(|(ssrc, sequence)| {
-            ssrc != packet.ssrc || (1..0x8000).contains(&packet.sequence.wrapping_sub(sequence))
+            ssrc != found.ssrc || (1..0x8000).contains(&found.sequence.wrapping_sub(sequence))
         });
-        if new {
-            last = Some((packet.ssrc, packet.sequence));
-            port.speak(channel.number().into(), packet.payload);
+        if !new {
+            continue;
+        }
+        last = Some((found.ssrc, found.sequence));
+        if let Some(port) = services.board.port(channel.stream().into()) {
+            port.speak(channel.number().into(), found.payload);
+        }
+        let of = services.kept.load().communication(channel);
+        if !services.tap.hear(of, &packet[..length], [from, here], services.node.clock().now()) {
+            services.board.stray.fetch_add(1, Relaxed);
         }
     }
 }

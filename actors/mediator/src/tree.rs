@@ -9,6 +9,7 @@
 //! ├ mediator/stream/0…3 E1 streams with the X.25 of their data channels
 //! ├ mediator/speech     channels from the station into time slots
 //! ├ mediator/point/1, 2 data channels over TCP
+//! ├ mediator/handover   to agencies elsewhere (ETSI)
 //! ├ mediator/station    the SSH session
 //! └ mediator/radius     the accounting server; last, so that what it keeps can go on at once
 //! ```
@@ -23,6 +24,7 @@ use kit::{
 use crate::{
     actor,
     book::{self, SettingsBook},
+    handover,
     outbox::{self, Channel, OutboxBook},
     point, radius,
     services::Services,
@@ -44,8 +46,10 @@ pub fn child(services: &Services, journal: ChildSpec) -> Result<ChildSpec, Addre
             async move { Ledger::restore_named(book, journal, &start).await }
         }))
         .child(ChildSpec::worker(Address::new(outbox::NAME)?, move |start| {
-            let (journal, book) =
-                (o.journal.clone(), OutboxBook { kept: o.kept.clone(), changed: o.changed.clone() });
+            let (journal, book) = (
+                o.journal.clone(),
+                OutboxBook { kept: o.kept.clone(), changed: o.changed.clone(), settings: o.settings.clone() },
+            );
             async move { Ledger::restore_named(book, journal, &start).await }
         }))
         .child(actor::child(services)?);
@@ -57,11 +61,10 @@ pub fn child(services: &Services, journal: ChildSpec) -> Result<ChildSpec, Addre
         spec = spec.child(task::child(&point::name(channel), services, move |s| point::serve(s, channel))?);
     }
     let station = move |s| station::serve(s, Arc::clone(&turn));
-    let spec = spec.child(task::child(station::NAME, services, station)?).child(task::child(
-        radius::NAME,
-        services,
-        radius::serve,
-    )?);
+    let spec = spec
+        .child(task::child(handover::NAME, services, handover::serve)?)
+        .child(task::child(station::NAME, services, station)?)
+        .child(task::child(radius::NAME, services, radius::serve)?);
     Ok(spec.into_child())
 }
 
@@ -86,6 +89,17 @@ fn readers(property: Property) -> Vec<String> {
         Property::Circuit | Property::LogicalChannel => streams().collect(),
         // They are not speech any more, and what they were is.
         Property::Slot1 | Property::Slot2 => streams().chain(both()).collect(),
+        // Speech is taken for it alone, too.
+        Property::Handover => [vec![handover::NAME.to_owned()], both()].concat(),
+        Property::HandoverName
+        | Property::HandoverCa
+        | Property::HandoverCertificate
+        | Property::HandoverKey
+        | Property::KeepAlive
+        | Property::LiidPrefix
+        | Property::Country
+        | Property::Operator
+        | Property::NetworkElement => vec![handover::NAME.to_owned()],
         Property::Timeout
         | Property::DigitZero
         | Property::Node
