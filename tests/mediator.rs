@@ -368,6 +368,8 @@ async fn settings_and_streams_are_pages() {
     browser.reads(".told.error", |t| t.contains("0..86400")).await;
     set("radius", "secret", "2testing123").await;
     browser.reads(".told", |t| t.contains("waits for somebody else")).await;
+    set("etsi", "country", "NZ").await;
+    browser.reads(".told", |t| t.contains("Saved")).await;
     assert_eq!(row(&mediator, "mediator/sorm/info", "digit_zero")[1], "A");
     assert_eq!(row(&mediator, "mediator/sorm/info", "cdpn_add_8")[1], "true");
     // Not by who proposed it.

@@ -6,7 +6,7 @@ use sorm::protocol::{Event, Kind, Said, Sign, Subject, Told};
 use support::{
     Node,
     calls::{calls, cdrs, end, ladder, talked, until},
-    phones::free_port,
+    phones::{Sipp, free_port},
     sorm::{Channels, DOMAIN, Radius, SECRET, Session, estate, phone, verified, written},
 };
 
@@ -364,6 +364,73 @@ fn a_call_under_control_is_as_any_other() {
     assert_eq!(free.len(), 5, "{free:?}");
     assert_eq!(free, controlled);
     assert!(!told(&radius.events()).is_empty() && channels.tenths(1, 440.0) > 5);
+}
+
+/// What SIPp has received, message by message; what is new in each call (identities, ports, times) is a mark.
+fn received(file: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).expect("SIPp wrote it");
+    let messages = text
+        .split("-----------------------------------------------")
+        .filter(|m| m.contains("message received"));
+    let word = |word: &str| {
+        let (text, end) = word.split_at(word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len());
+        let digits = |t: &str| t.bytes().any(|b| b.is_ascii_digit());
+        // Identities, ports, and the number of a leg in a tag.
+        let new =
+            text.len() >= 4 && digits(text) && text != "4000" || text.strip_prefix('h').is_some_and(digits);
+        format!("{}{end}", if new { "#" } else { text })
+    };
+    let line = |line: &str| match line.split_once(": ") {
+        // A port has four digits or five.
+        Some((name @ ("Call-ID" | "Content-Length"), _)) => name.to_owned(),
+        _ => line.split_inclusive(|c: char| !c.is_ascii_alphanumeric()).map(word).collect(),
+    };
+    let bodies = messages.filter_map(|m| m.split_once("\n\n")).map(|(_, body)| body);
+    // Questions whether a trunk is there come when they come.
+    let of_call = bodies.filter(|b| !b.starts_with("OPTIONS"));
+    of_call.map(|b| b.lines().map(line).collect::<Vec<String>>().join("\n")).collect()
+}
+
+/// Every message that both sides get from the node, byte for byte but for what is new in each call.
+#[test]
+fn messages_of_a_call_under_control_are_those_of_any_other() {
+    let port = free_port();
+    let node = estate(port, "");
+    let radius = Radius::start(port, SECRET);
+    let channels = Channels::open();
+    let context = "<context name=\"via\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions>\
+                   <result><external><trunk value=\"out\"/></external></result></rule></context>";
+    let imported = node.ssh("domain/voip.test/routing/import ecss1 -", context.as_bytes());
+    assert_eq!(imported.status, 0, "{imported:?}");
+    let (caller, callee) = (free_port(), free_port());
+    for (trunk, at) in [("in", caller), ("out", callee)] {
+        node.ok(&format!(
+            "domain/voip.test/trunk/sip/declare via g {trunk} set static 127.0.0.1 {at} sip-proxy 5060"
+        ));
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let call = |name: &str| {
+        let files = ["uac", "uas"].map(|side| dir.path().join(format!("{name}-{side}")));
+        let [uac, uas] = [&files[0], &files[1]].map(|f| f.to_str().expect("text"));
+        let trace = ["-trace_msg", "-message_file"];
+        let called = Sipp::built_in("uas", callee, node.sip(), &[&trace[..], &[uas, "-m", "1"]].concat());
+        let calling = [&trace[..], &[uac, "-m", "1", "-s", "4000", "-d", "500"]].concat();
+        Sipp::built_in("uac", caller, node.sip(), &calling).ends();
+        called.ends();
+        until("the call has ended", || calls(&node).is_empty());
+        files.map(|f| received(&f))
+    };
+    let free = call("free");
+    let mut session = session(&node);
+    session.done(sorm::protocol::Command::Start);
+    session.media(channels.first);
+    session.channel(1, 1, None);
+    session.put(7, Kind::Full, Sign::Russia, "4000", 0x01, Some(1));
+    let controlled = call("controlled");
+    assert!(free.iter().all(|side| side.len() >= 3), "{free:#?}");
+    assert_eq!(free, controlled);
+    until("it was told of", || told(&radius.events()).len() == 3);
+    assert!(told(&radius.events()).iter().all(|(.., channel)| *channel == Some(1)));
 }
 
 #[test]

@@ -117,7 +117,7 @@ const pages = {
   ],
   mediator: [
     ["state", "State", pageState, "s", true], ["ssh", "SSH", pageSsh, "h", true], ["sorm", "СОРМ", pageSorm, "o", true],
-    ["radius", "RADIUS", pageRadius, "r", true], ["streams", "Streams", pageStreams, "e", true], ["monitor", "Monitor", pageMonitor, "i", true],
+    ["radius", "RADIUS", pageRadius, "r", true], ["streams", "Streams", pageStreams, "e", true], ["monitor", "Monitor", pageMonitor, "i", true], ["etsi", "ETSI", pageEtsi, "z", true],
     ["network", "Network", pageNetwork, "n", true], ["changes", "Changes", pageChanges, "g", true], ...common,
   ],
 };

@@ -13,6 +13,8 @@ const MEDIATOR_RU = {
   "exit_88_to_7": "Замена кода выхода на МГ с 88 на 7", "cdpn_add_810": "Добавление цифр 810 в начало CdPN",
   "radius_address": "IP-адрес сервера", "radius_port": "Порт", "secret": "Секретный ключ", "autonomous": "Автономный режим",
   "circuit": "Виртуальный канал X.25", "logical_channel": "Номер логического канала", "slot1": "КИ для КПД1", "slot2": "КИ для КПД2",
+  "handover": "Адрес агентства", "handover_name": "Имя в сертификате агентства", "handover_ca": "Файл сертификата УЦ", "handover_certificate": "Файл нашего сертификата",
+  "handover_key": "Файл нашего ключа", "keep_alive": "Период keep-alive, с", "liid_prefix": "Префикс LIID", "country": "Страна", "operator": "Оператор", "network_element": "Сетевой элемент",
   "enabled": "Включен", "mode": "Режим", "local": "Наш адрес", "peer": "Адрес другой стороны", "state": "состояние",
   "data channel 1": "КПД1", "data channel 2": "КПД2", "seconds counted": "Время сбора статистики (с)", "positive slips": "Положительных сбоев",
   "negative slips": "Отрицательных сбоев", "bytes received": "Принято байт", "bytes sent": "Передано байт", "short packets": "Коротких пакетов",
@@ -78,6 +80,7 @@ async function forgetKeys() {
 const pageSsh = pageOfTab("SSH", "ssh", forgetKeys);
 const pageSorm = pageOfTab("СОРМ", "sorm");
 const pageRadius = pageOfTab("RADIUS", "radius");
+const pageEtsi = pageOfTab("ETSI TS 102 232", "etsi");
 
 async function streamForms() {
   const mayBe = { enabled: "true|false", mode: "dte|dce", local: "ADDRESS:PORT", peer: "ADDRESS:PORT" };
