@@ -11,6 +11,7 @@ use support::{
     mediator::{ControlPoint, connect, connect_by_two, is_logged_in, mediator, row},
     phones::{free_port, heard},
     sorm::{door_of, estate, linear, phone, verified, written},
+    wireshark,
 };
 
 /// X.25 and speech on a virtual E1: commands, notifications and content from phone to control point, and its alarms.
@@ -251,6 +252,47 @@ fn an_agency_elsewhere_gets_events_and_content() {
     // The certificate has to be the agency's.
     mediator.ok("mediator/etsi/set handover_name elsewhere.example");
     until("it is refused", || state(&mediator, "mediator/handover").contains("certificate"));
+}
+
+/// Bits, frames and packets between mediator and control point are what Wireshark takes them for.
+#[test]
+fn wireshark_reads_what_goes_over_the_line() {
+    let mediator = Node::mediator("");
+    let ends = [(); 2].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let (between, seen) = wireshark::between(ends);
+    for (property, value) in
+        [("local", ends[0].to_string()), ("peer", between[0].to_string()), ("enabled", "true".into())]
+    {
+        mediator.ok(&format!("mediator/e1/stream 0 {property} {value}"));
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let stream = format!("{}={}", ends[1], between[1]);
+    let mut point = ControlPoint::start(&["--stream", &stream], dir.path());
+    point.says("channel 2 of stream 0 up");
+    // There is no station: the mediator says so itself. A unit of more than 128 bytes goes in two packets.
+    point.types("test 7");
+    point.says("1 received 0e: 01");
+    point.types(&format!("raw cc0107b4313233343536{}", "00".repeat(180)));
+    point.says("1 received 07: 01");
+    drop(point);
+    let seen = seen.lock().expect("whole").clone();
+    let packets: Vec<Vec<u8>> = seen.iter().take(50).map(|(_, p)| p.clone()).collect();
+    let read = wireshark::reads(&packets, "pw_satop_udp", dir.path());
+    assert!(
+        read.len() == 50 && read.iter().all(|l| l.contains("SAToP (no RTP) 260 TDM octets:256")),
+        "{read:#?}"
+    );
+    for slot in [30, 31] {
+        let read = wireshark::reads(&wireshark::frames(&seen, slot), "lapb", dir.path());
+        let has = |wanted: &str| read.iter().any(|l| l.contains(wanted));
+        assert!(has("LAPB 2 U P, func=SABM") && has("LAPB 2 U P, func=UA"), "{read:#?}");
+        assert!(has("X.25 7 Restart ind./Restart req."), "{read:#?}");
+        assert!(!read.iter().any(|l| l.contains("Malformed") || l.contains("Unknown")), "{read:#?}");
+        if slot == 30 {
+            let data = ["Data VC:1 P(S):0 P(R):0", "Data VC:1 P(S):1 P(R):1  M", "Data VC:1 P(S):2 P(R):1"];
+            assert!(data.into_iter().all(has), "{read:#?}");
+        }
+    }
 }
 
 /// What passes through is shown to nobody, and nobody else is let in.

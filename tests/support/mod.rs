@@ -8,6 +8,7 @@ pub mod calls;
 pub mod mediator;
 pub mod phones;
 pub mod sorm;
+pub mod wireshark;
 
 use std::{
     io::{BufRead, BufReader, Write},

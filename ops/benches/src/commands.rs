@@ -29,7 +29,7 @@ impl Drop for Server {
     }
 }
 
-struct Client;
+pub struct Client;
 
 impl client::Handler for Client {
     type Error = russh::Error;
@@ -56,7 +56,7 @@ async fn measure(session: Handle<Client>, line: &str) -> f64 {
     rate
 }
 
-async fn connect(at: SocketAddr) -> Handle<Client> {
+pub async fn connect(at: SocketAddr) -> Handle<Client> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match client::connect(Arc::new(client::Config { nodelay: true, ..Default::default() }), at, Client)
@@ -77,10 +77,11 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(directory: &Path, sip: &str) -> Self {
+    /// With more configuration.
+    pub fn start(directory: &Path, sip: &str, more: &str) -> Self {
         let doors = format!(
             "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nlisten = \"{sip}\"\n\
-             [log]\nlevel = \"warn\"\n"
+             [log]\nlevel = \"warn\"\n{more}"
         );
         std::fs::write(directory.join("hypha.toml"), doors).expect("written");
         let binary = std::env::current_exe().expect("a path").with_file_name("hypha");
@@ -117,29 +118,38 @@ impl Node {
 
     /// Commands that must succeed.
     pub fn run(&self, lines: &[&str]) {
+        lines.iter().for_each(|line| drop(self.say(line, b"")));
+    }
+
+    /// A command with its input; what it answers.
+    pub fn say(&self, line: &str, input: &[u8]) -> String {
         runtime().block_on(async {
             let session = self.session().await;
-            for line in lines {
-                let mut channel = session.channel_open_session().await.expect("a channel");
-                channel.exec(true, *line).await.expect("sent");
-                let (mut status, mut said) = (None, Vec::new());
-                while let Some(message) = channel.wait().await {
-                    match message {
-                        ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
-                        ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
-                            said.extend_from_slice(&data)
-                        }
-                        _ => {}
-                    }
-                }
-                assert_eq!(status, Some(0), "{line}: {}", String::from_utf8_lossy(&said));
+            let mut channel = session.channel_open_session().await.expect("a channel");
+            channel.exec(true, line).await.expect("sent");
+            if !input.is_empty() {
+                channel.data(input).await.expect("sent");
+                channel.eof().await.expect("sent");
             }
-        });
+            let (mut status, mut said) = (None, Vec::new());
+            while let Some(message) = channel.wait().await {
+                match message {
+                    ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+                    ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
+                        said.extend_from_slice(&data)
+                    }
+                    _ => {}
+                }
+            }
+            let said = String::from_utf8_lossy(&said).into_owned();
+            assert_eq!(status, Some(0), "{line}: {said}");
+            said
+        })
     }
 }
 
 pub fn hypha(directory: &Path) -> f64 {
-    let node = Node::start(directory, "127.0.0.1:0");
+    let node = Node::start(directory, "127.0.0.1:0", "");
     runtime().block_on(async { measure(node.session().await, "domain/list").await })
 }
 
@@ -179,6 +189,6 @@ pub fn openssh(directory: &Path) -> f64 {
     })
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

@@ -47,6 +47,29 @@ fn sorm_table() {
         println!("| {size} | {} | {:.2} | {} | {:.1} |", shown(ours), ours / none, shown(set), ours / set);
     }
     println!();
+    set_up_table();
+}
+
+/// What the callers of a node see of interception.
+fn set_up_table() {
+    println!("| call set-up, INVITE to 200, ms at 200 calls/s | median | ratio | 99 of 100 | ratio |");
+    println!("|---|---|---|---|---|");
+    let measured = |objects| {
+        let runs = (0..ROUNDS).map(|_| {
+            let directory = tempfile::tempdir().expect("a directory");
+            sorm::set_up(directory.path(), objects)
+        });
+        runs.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1])]).unwrap_or_default()
+    };
+    let off = measured(None);
+    for (name, [median, most]) in [("off", off), ("50,000 objects", measured(Some(50_000)))] {
+        println!(
+            "| interception {name} | {median:.2} | {:.2} | {most:.2} | {:.2} |",
+            median / off[0],
+            most / off[1]
+        );
+    }
+    println!();
 }
 
 /// Three digits that matter.

@@ -33,7 +33,7 @@ struct Peer {
     callee: u16,
 }
 
-fn free() -> u16 {
+pub fn free() -> u16 {
     UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port()
 }
 
@@ -96,10 +96,7 @@ impl Peer {
     }
 
     fn measure(&self, directory: &Path) -> Seen {
-        let mut uas = Command::new("sipp");
-        uas.args(["-sn", "uas", "-aa", "-i", "127.0.0.1", "-nostdin", "-p", &self.callee.to_string()]);
-        uas.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let _uas = Server(uas.spawn().expect("ops/bench installs it"));
+        let _uas = takes_calls(self.callee, directory);
         std::thread::sleep(Duration::from_secs(1));
         // Threads, tables and ports that the first calls make.
         self.calls(RATE, CALLS / 4, directory);
@@ -122,7 +119,13 @@ impl Peer {
 
 pub fn hypha(directory: &Path) -> Seen {
     let (port, caller, callee) = (free(), free(), free());
-    let node = Node::start(directory, &format!("127.0.0.1:{port}"));
+    let node = Node::start(directory, &format!("127.0.0.1:{port}"), "");
+    trunks(&node, directory, caller, callee);
+    Peer { pids: vec![node.server.0.id()], port, caller, callee }.measure(directory)
+}
+
+/// A domain that passes calls from one trunk to the other.
+pub fn trunks(node: &Node, directory: &Path, caller: u16, callee: u16) {
     let imports = directory.join("data/imports");
     fs::write(
         imports.join("ctx.xml"),
@@ -139,7 +142,14 @@ pub fn hypha(directory: &Path) -> Seen {
         &trunk("in", caller),
         &trunk("out", callee),
     ]);
-    Peer { pids: vec![node.server.0.id()], port, caller, callee }.measure(directory)
+}
+
+/// SIPp that takes calls.
+pub fn takes_calls(callee: u16, directory: &Path) -> Server {
+    let mut uas = Command::new("sipp");
+    uas.args(["-sn", "uas", "-aa", "-i", "127.0.0.1", "-nostdin", "-p", &callee.to_string()]);
+    uas.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Server(uas.spawn().expect("ops/bench installs it"))
 }
 
 pub fn kamailio(directory: &Path) -> Seen {

@@ -1,6 +1,14 @@
-//! Whether a call is under control, with none, 10,000 and 1,000,000 objects; beside it a plain hash set of the same numbers.
+//! Whether a call is under control, with none, 10,000 and 1,000,000 objects; beside it a plain hash set of the same numbers. And
+//! what a caller sees of it: the time from INVITE to 200, with interception and without.
 
-use std::{collections::HashSet, hint::black_box, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    hint::black_box,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use call::{LegId, witness::Trail};
 use domain::{
@@ -14,9 +22,17 @@ use domain::{
 use kit::journal::Fold;
 use sorm::{
     numbers::facts,
-    protocol::{Category, Digits, Kind, Priority, Sign},
+    point,
+    protocol::{Category, Digits, Kind, Password, Priority, Request, Sign},
     settings::Mediator,
     station::{Object, Station, StationEvent},
+};
+
+use russh::ChannelMsg;
+
+use crate::{
+    commands::{self, Node},
+    sip,
 };
 
 const CALLS: usize = 100_000;
@@ -88,4 +104,107 @@ pub fn set(size: usize) -> f64 {
         black_box((set.contains(a), set.contains(b)));
     }
     began.elapsed().as_nanos() as f64 / CALLS as f64
+}
+
+const RATE: u32 = 200;
+
+/// Milliseconds from INVITE to 200 of calls that are not under control: the median, and what 99 of 100 stay below. `objects` are
+/// put by a mediator's session; without, interception is off.
+pub fn set_up(directory: &Path, objects: Option<u16>) -> [f64; 2] {
+    let (port, caller, callee) = (sip::free(), sip::free(), sip::free());
+    let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    let hypha = |arguments: &[&str]| {
+        let binary = std::env::current_exe().expect("a path").with_file_name("hypha");
+        let made = Command::new(binary).args(arguments).output().expect("it runs");
+        assert!(made.status.success(), "{made:?}");
+        made.stdout
+    };
+    let vendor = String::from_utf8(hypha(&["licence", "keygen", &at("vendor.pem")])).expect("text");
+    let terms =
+        String::from_utf8(hypha(&["licence", "terms"])).expect("text").replace("sorm = false", "sorm = true");
+    std::fs::write(at("terms.toml"), terms).expect("written");
+    let licence = hypha(&["licence", "issue", "--key", &at("vendor.pem"), "--terms", &at("terms.toml")]);
+    let door = sip::free();
+    let more = format!("{vendor}\n[sorm]\nlisten = \"127.0.0.1:{door}\"\ntwo_persons = false\n");
+    let node = Node::start(directory, &format!("127.0.0.1:{port}"), &more);
+    node.say("cluster/storage/ds1/licence/add -", &licence);
+    sip::trunks(&node, directory, caller, callee);
+    if let Some(objects) = objects {
+        node.run(&[
+            "domain/bench/sorm/set enabled true",
+            "domain/bench/sorm/set password secret",
+            &format!("domain/bench/sorm/set radius_servers add 127.0.0.1:{} secret", sip::free()),
+        ]);
+        put(door, objects);
+    }
+    let _uas = sip::takes_calls(callee, directory);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut times = Vec::new();
+    // The first calls make threads, tables and ports.
+    for calls in [RATE * 2, RATE * 15] {
+        let _ = std::fs::remove_file(directory.join("rtt.csv"));
+        let mut uac = Command::new("sipp");
+        uac.args([
+            "-sn",
+            "uac",
+            "-aa",
+            "-s",
+            "4000",
+            "-d",
+            "1000",
+            "-nostdin",
+            "-i",
+            "127.0.0.1",
+            "-trace_rtt",
+        ]);
+        uac.args([
+            "-rtt_freq",
+            "1",
+            "-timeout",
+            "120s",
+            "-r",
+            &RATE.to_string(),
+            "-m",
+            &calls.to_string(),
+            "-p",
+        ]);
+        uac.arg(caller.to_string()).arg(format!("127.0.0.1:{port}"));
+        uac.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(uac.status().expect("ops/bench installs it").success(), "every call goes");
+        let found = std::fs::read_dir(directory).expect("read").flatten().map(|e| e.path());
+        let files: Vec<_> = found.filter(|p| p.to_string_lossy().ends_with("_rtt.csv")).collect();
+        let text: String = files.iter().filter_map(|f| std::fs::read_to_string(f).ok()).collect();
+        files.iter().for_each(|f| drop(std::fs::remove_file(f)));
+        times = text.lines().filter_map(|l| l.split(';').nth(1)?.trim().parse::<f64>().ok()).collect();
+    }
+    times.sort_by(f64::total_cmp);
+    assert!(!times.is_empty(), "SIPp says how long calls took");
+    [times[times.len() / 2], times[times.len() * 99 / 100]]
+}
+
+/// Puts numbers of nobody under control, as a mediator does.
+fn put(door: u16, objects: u16) {
+    commands::runtime().block_on(async {
+        let mut session = commands::connect(([127, 0, 0, 1], door).into()).await;
+        assert!(session.authenticate_password("bench", "secret").await.expect("answered").success());
+        let mut channel = session.channel_open_session().await.expect("a channel");
+        channel.request_shell(true).await.expect("a shell");
+        let line = |said: &str| {
+            let command = point::parse(said).expect("a command");
+            let request = Request { sorm: 1, password: Password::FIRST, command };
+            let digits: String = request.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
+            format!("command {digits}\n")
+        };
+        let all =
+            (0..objects).map(|n| line(&format!("put {n} full russia {} statistical", number(n.into()))));
+        let all: String = std::iter::once(line("start")).chain(all).collect();
+        channel.data(all.as_bytes()).await.expect("sent");
+        // Each is acknowledged twice.
+        let mut answers = 0;
+        while answers < 2 * (usize::from(objects) + 1) {
+            if let ChannelMsg::Data { data } = channel.wait().await.expect("it goes on") {
+                answers += data.iter().filter(|b| **b == b'\n').count();
+            }
+        }
+    });
 }
