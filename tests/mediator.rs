@@ -114,6 +114,9 @@ fn a_control_point_over_tcp_misses_nothing() {
     mediator.ok("mediator/sorm/set extended_codes true");
     point.types("put 7 own own 100 statistical");
     assert!(point.says("1 done 05").pop().is_some_and(|l| l.contains(": 33")));
+    // A control point that comes anew takes the place of what it left behind; what comes to it then is told.
+    let again = begin();
+    drop(std::mem::replace(&mut point, again));
     // What is no command is skipped, and the next one is heard.
     point.types("raw 0102030405");
     point.done("test 1");

@@ -9,7 +9,10 @@ use std::{
 
 use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Mailbox, journal::Origin, ledger};
 use serde_json::json;
-use sorm::audit::Entry;
+use sorm::{
+    audit::Entry,
+    protocol::{Reply, Told},
+};
 use strum::IntoStaticStr;
 use tokio::sync::mpsc;
 
@@ -165,6 +168,7 @@ impl DeskActor {
             me.telling[at] = false;
             // What was not taken out would be sent again by the next desk: that is better than never.
             told.map_err(ExitReason::error)?;
+            me.audit(POINT, "delivered", json!({ "channel": at + 1, "before": before }));
             me.tell_gone(channel, cx);
             Ok(())
         });
@@ -210,7 +214,16 @@ impl Actor for DeskActor {
                 self.desk.station(session.is_some());
                 self.station = session;
             }
-            DeskMsg::Reply(unit) => self.desk.reply(unit.0),
+            DeskMsg::Reply(unit) => {
+                if let Ok(Reply {
+                    told: Told::Received { command, status } | Told::Done { command, status },
+                    ..
+                }) = Reply::read(&unit.0)
+                {
+                    self.audit(POINT, "answer", json!({ "code": command, "status": status }));
+                }
+                self.desk.reply(unit.0);
+            }
             DeskMsg::Look => {}
             DeskMsg::Tick => cx.after(LOOK, DeskMsg::Tick),
         }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use kit::Mailbox;
+use socket2::{SockRef, TcpKeepalive};
 use sorm::protocol::{Cut, Way, cut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,13 +16,17 @@ use crate::{
     desk::Link,
     outbox::{Channel, Unit},
     services::{Bound, Services},
-    settings,
+    settings::{self, Settings},
 };
 
 /// Units on their way to a connection.
 const WAITING: usize = 16;
 /// How long the other side may leave a message in our buffers.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Silence after which it is asked whether it is there, and between two questions.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Where the system has no more sockets.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The actor's name for a data channel.
 pub fn name(channel: Channel) -> String {
@@ -41,13 +46,13 @@ pub async fn serve(services: Services, channel: Channel) -> Result<(), String> {
     let _bound = Bound::new(&services.board, &name, local);
     tracing::info!(%local, channel = channel.index() + 1, "listening for the control point");
     let desk = desk(&services)?;
+    let mut next = None;
     loop {
         services.board.say(&name, format!("listening on {local}"));
-        let Ok((stream, peer)) = listener.accept().await else { continue };
-        if !settings.admits(peer.ip()) {
-            tracing::warn!(%peer, "somebody who is not the control point was sent away");
-            continue;
-        }
+        let (stream, peer) = match next.take() {
+            Some(arrived) => arrived,
+            None => admitted(&listener, &settings).await,
+        };
         services.board.say(&name, format!("connected with {peer}"));
         let link = Link { channel, stream: 0 };
         let _down = Down(desk.clone(), link);
@@ -55,16 +60,25 @@ pub async fn serve(services: Services, channel: Channel) -> Result<(), String> {
             ended = talk(stream, &desk, link) => if let Err(e) = ended {
                 tracing::info!(%peer, error = %e, "the control point's connection has ended");
             },
-            // One is enough: whoever comes while it lasts is sent away.
-            () = turn_away(&listener) => {}
+            // One that was started anew may have left a connection that nobody ends.
+            arrived = admitted(&listener, &settings) => {
+                tracing::warn!(peer = %arrived.1, "the control point is here anew; its earlier connection is given up");
+                next = Some(arrived);
+            }
         }
     }
 }
 
-async fn turn_away(listener: &TcpListener) {
+/// The next connection of the control point; others are sent away.
+async fn admitted(listener: &TcpListener, settings: &Settings) -> (TcpStream, SocketAddr) {
     loop {
-        if let Ok((_, peer)) = listener.accept().await {
-            tracing::warn!(%peer, "the control point has this data channel already");
+        match listener.accept().await {
+            Ok((stream, peer)) if settings.admits(peer.ip()) => return (stream, peer),
+            Ok((_, peer)) => tracing::warn!(%peer, "somebody who is not the control point was sent away"),
+            Err(e) => {
+                tracing::warn!(error = %e, "no connection can be taken now");
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }
@@ -81,6 +95,9 @@ impl Drop for Down {
 async fn talk(stream: TcpStream, desk: &Mailbox<DeskMsg>, link: Link) -> Result<(), String> {
     let text = |e: std::io::Error| e.to_string();
     stream.set_nodelay(true).map_err(text)?;
+    // One that is gone without a word is missed.
+    let alive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE).with_retries(3);
+    SockRef::from(&stream).set_tcp_keepalive(&alive).map_err(text)?;
     let (mut read, mut write) = stream.into_split();
     let (units, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
     let gone = |_| "the desk is gone".to_owned();

@@ -230,8 +230,9 @@ pub async fn serve(services: Services) -> Result<(), String> {
     let (mut asked, mut asks, mut held): (Option<(u32, u64)>, u32, Vec<u8>) = (None, 0, Vec::new());
     let mut deadline = Instant::now() + keep_alive;
     let told = |before: u64| {
-        let node = services.node.clone();
+        let (node, audit) = (services.node.clone(), services.audit.clone());
         async move {
+            audit.write(Entry::new("", "agency", "delivered", json!({ "before": before })));
             let command = OutboxCommand::Gone { channel: Channel::Handover, before };
             let told = ledger::change_at::<OutboxBook>(&node, outbox::NAME, command, Origin::system()).await;
             told.map(drop).map_err(|e| e.to_string())
