@@ -187,7 +187,7 @@ fn put(door: u16, objects: u16) {
     commands::runtime().block_on(async {
         let mut session = commands::connect(([127, 0, 0, 1], door).into()).await;
         assert!(session.authenticate_password("bench", "secret").await.expect("answered").success());
-        let mut channel = session.channel_open_session().await.expect("a channel");
+        let channel = session.channel_open_session().await.expect("a channel");
         channel.request_shell(true).await.expect("a shell");
         let line = |said: &str| {
             let command = point::parse(said).expect("a command");
@@ -198,13 +198,17 @@ fn put(door: u16, objects: u16) {
         let all =
             (0..objects).map(|n| line(&format!("put {n} full russia {} statistical", number(n.into()))));
         let all: String = std::iter::once(line("start")).chain(all).collect();
-        channel.data(all.as_bytes()).await.expect("sent");
-        // Each is acknowledged twice.
-        let mut answers = 0;
-        while answers < 2 * (usize::from(objects) + 1) {
-            if let ChannelMsg::Data { data } = channel.wait().await.expect("it goes on") {
-                answers += data.iter().filter(|b| **b == b'\n').count();
+        let (mut read, write) = channel.split();
+        let writes = async { write.data(all.as_bytes()).await.expect("sent") };
+        let reads = async {
+            // Each is acknowledged twice.
+            let mut answers = 0;
+            while answers < 2 * (usize::from(objects) + 1) {
+                if let ChannelMsg::Data { data } = read.wait().await.expect("it goes on") {
+                    answers += data.iter().filter(|b| **b == b'\n').count();
+                }
             }
-        }
+        };
+        tokio::join!(writes, reads);
     });
 }

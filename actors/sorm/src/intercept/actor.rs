@@ -10,19 +10,19 @@ use call::{
 use domain::Estate;
 use futures::future::BoxFuture;
 use kit::{
-    Actor, Address, Cx, ExitReason, Node, Reply, Secret, Vault,
+    Actor, Address, Cx, ExitReason, Mailbox, Node, Reply, Secret, Vault,
     journal::{Batch, Journal, JournalError, NewEvent, Origin, Snapshot, restore},
 };
 use strum::IntoStaticStr;
 
-use super::{Claims, Intercept, InterceptEvent, Kept, Tap, World, radius};
+use super::{Ask, Claims, Intercept, InterceptEvent, Kept, Tap, Want, World, radius};
 use crate::{
     audit::{Audit, Entry},
     multi::Multi,
-    protocol::{Intrusion, Refusal},
+    protocol::{Intrusion, Pair, Refusal},
     settings::Mediator,
     station::Order,
-    stations::{Stations, secret_of},
+    stations::{Stations, interception, secret_of},
 };
 
 /// Phases of calls that may wait; a call never waits for their place.
@@ -68,6 +68,10 @@ pub enum InterceptMsg {
     /// Somebody at this address tried to log in with a wrong password.
     Intrusion(std::net::IpAddr),
     Order(Order, Reply<Result<(), Refusal>>),
+    /// A call of high priority in another domain wants these channels.
+    Give(Pair, Want, Mailbox<InterceptMsg>),
+    /// Channels that were asked for may be free.
+    Take(Want),
     Look,
     /// A delivery is tried again.
     Again,
@@ -141,6 +145,7 @@ impl Interception {
             others.channels.extend(&claimed.channels);
             others.calls.extend(&claimed.calls);
             others.mixed += claimed.mixed;
+            others.ordinary.extend(claimed.ordinary.clone());
         }
         let mut world = World {
             now: node.clock().now(),
@@ -155,6 +160,16 @@ impl Interception {
         drop(claims);
         for tap in self.core.taps() {
             self.tap(tap, cx);
+        }
+        for Ask { domain, pair, want } in self.core.asks() {
+            // The same mediator may be known there by another port.
+            let there =
+                self.services.stations.running(&domain).into_iter().find(|m| m.ip() == self.mediator.ip());
+            let name = there.and_then(|mediator| interception(&domain, mediator));
+            let Some(to) = name.and_then(|name| cx.lookup::<InterceptMsg>(&name).ok()) else { continue };
+            if to.tell(InterceptMsg::Give(pair, want, cx.mailbox())).is_err() {
+                tracing::warn!(%domain, "channels could not be asked for");
+            }
         }
         self.waiting.extend(self.core.events());
         self.write(cx)?;
@@ -338,6 +353,13 @@ impl Actor for Interception {
                 }
                 Ok(())
             }
+            InterceptMsg::Give(pair, want, to) => {
+                self.step(cx, |core, world| core.give(pair, world))?;
+                // One that is gone wants nothing any more.
+                let _ = to.tell(InterceptMsg::Take(want));
+                Ok(())
+            }
+            InterceptMsg::Take(want) => self.step(cx, |core, world| core.take(&want, world)).map(drop),
             InterceptMsg::Look => self.look(cx),
             InterceptMsg::Again => {
                 self.deliver(cx);

@@ -7,7 +7,7 @@ pub mod radius;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use call::{
     Cause, LegId,
@@ -49,6 +49,33 @@ pub struct Claims {
     pub calls: BTreeSet<u16>,
     /// Channels with both parties in one.
     pub mixed: usize,
+    /// Channels of calls that give them up to an object of high priority, and the domain of each.
+    pub ordinary: BTreeMap<Pair, String>,
+}
+
+/// Another domain is asked for channels that its call of lower priority has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub domain: String,
+    pub pair: Pair,
+    /// What they are for.
+    pub want: Want,
+}
+
+/// A call that waits for channels of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    pub key: Key,
+    pub group: u8,
+}
+
+/// What became of a try to take channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seized {
+    Taken,
+    /// Another domain gives them up; then they are taken.
+    Asked,
+    None,
 }
 
 fn is_mixed(pair: Pair) -> bool {
@@ -75,11 +102,17 @@ pub struct Intercept {
     pub kept: Kept,
     events: Vec<InterceptEvent>,
     taps: Vec<Tap>,
+    asks: Vec<Ask>,
 }
 
 impl Intercept {
     pub fn new(domain: String, mediator: Mediator, kept: Kept) -> Self {
-        Self { domain, mediator, kept, events: Vec::new(), taps: Vec::new() }
+        Self { domain, mediator, kept, events: Vec::new(), taps: Vec::new(), asks: Vec::new() }
+    }
+
+    /// What other domains are asked for.
+    pub fn asks(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.asks)
     }
 
     /// What has happened since it was asked last.
@@ -218,8 +251,8 @@ impl Intercept {
         let operation = match (object.category, object.group) {
             (Category::Statistical, _) | (_, None) => Operation::STATISTICAL,
             (_, Some(group)) => match self.seize(&open, group, desk, Operation::BY_PRIORITY, world) {
-                true => Operation::NORMAL,
-                false => Operation::NO_CHANNEL,
+                Seized::Taken => Operation::NORMAL,
+                Seized::Asked | Seized::None => Operation::NO_CHANNEL,
             },
         };
         self.tell(&open, Said::Number, operation, None, world);
@@ -234,9 +267,10 @@ impl Intercept {
             .unwrap_or(0)
     }
 
-    /// Takes channels of a group for a call: free ones, or for an object of high priority those of an ordinary one.
-    fn seize(&mut self, open: &Open, group: u8, desk: &Desk, by: Operation, world: &mut World<'_>) -> bool {
-        let (Some(found), Some(media)) = (desk.groups.get(&group), desk.media) else { return false };
+    /// Takes channels of a group for a call: free ones, or for an object of high priority those of an ordinary one, be it
+    /// another domain's.
+    fn seize(&mut self, open: &Open, group: u8, desk: &Desk, by: Operation, world: &mut World<'_>) -> Seized {
+        let (Some(found), Some(media)) = (desk.groups.get(&group), desk.media) else { return Seized::None };
         let in_use = |pair: &Pair, kept: &Kept| {
             let used = kept.open.iter().flat_map(|o| [o.channels.a, o.channels.b]).flatten();
             let used = used.chain(world.others.channels.iter().copied());
@@ -245,23 +279,47 @@ impl Intercept {
         let mixed = self.claims().mixed + world.others.mixed;
         let room = |p: &Pair| !is_mixed(*p) || media.mixed.is_none_or(|most| mixed < usize::from(most));
         let free = found.pairs.iter().find(|p| room(p) && !in_use(p, &self.kept)).copied();
+        let may = open.priority == Priority::High || by == Operation::BY_COMMAND_7;
         let pair = free.or_else(|| {
             let ordinary = |o: &&Open| {
                 o.channels != Pair::default()
                     && found.pairs.contains(&o.channels)
                     && o.priority != Priority::High
             };
-            let may = open.priority == Priority::High || by == Operation::BY_COMMAND_7;
             let victim = self.kept.open.iter().find(ordinary).filter(|_| may)?.clone();
             self.free(&victim, Some(by), world);
             Some(victim.channels)
         });
-        let Some(channels) = pair else { return false };
-        let Some(sink) = sink(media, channels) else { return false };
+        let Some(channels) = pair else {
+            let lent = found.pairs.iter().find_map(|p| Some((*p, world.others.ordinary.get(p)?.clone())));
+            let Some((pair, domain)) = lent.filter(|_| may) else { return Seized::None };
+            self.asks.push(Ask { domain, pair, want: Want { key: open.key.clone(), group } });
+            return Seized::Asked;
+        };
+        let Some(sink) = sink(media, channels) else { return Seized::None };
         let tap = (world.fresh)();
         self.keep(InterceptEvent::Connected { key: open.key.clone(), group, channels, tap });
         self.taps.push(Tap { call: open.key.call.clone(), tap, left: LegId(open.leg), sink: Some(sink) });
-        true
+        Seized::Taken
+    }
+
+    /// Gives channels up that an object of high priority in another domain wants.
+    pub fn give(&mut self, pair: Pair, world: &World<'_>) {
+        let ordinary = self.kept.open.iter().find(|o| o.channels == pair && o.priority != Priority::High);
+        if let Some(open) = ordinary.cloned() {
+            self.free(&open, Some(Operation::BY_PRIORITY), world);
+        }
+    }
+
+    /// Channels that were asked for may be free now.
+    pub fn take(&mut self, want: &Want, world: &mut World<'_>) {
+        let open = self.kept.open.iter().find(|o| o.key == want.key && o.tap.is_none()).cloned();
+        let desk = world.station.desks.get(&self.mediator);
+        if let (Some(open), Some(desk)) = (open, desk)
+            && self.seize(&open, want.group, desk, Operation::BY_PRIORITY, world) == Seized::Taken
+        {
+            self.tell(&open, Said::ChannelConnected, Operation::NORMAL, None, world);
+        }
     }
 
     /// Frees a call's channels; `said` tells the control point why.
@@ -359,10 +417,12 @@ impl Intercept {
                 let open = of(object, Some(*call)).into_iter().find(|o| o.tap.is_none());
                 let open = open.ok_or(Refusal::ConnectObject)?;
                 let desk = world.station.desks.get(&self.mediator).ok_or(Refusal::NotStarted)?;
-                if !self.seize(&open, *group, desk, Operation::BY_COMMAND_7, world) {
-                    return Err(Refusal::Allocation);
+                match self.seize(&open, *group, desk, Operation::BY_COMMAND_7, world) {
+                    Seized::Taken => self.tell(&open, Said::ChannelConnected, Operation::NORMAL, None, world),
+                    // It is told when they are there.
+                    Seized::Asked => {}
+                    Seized::None => return Err(Refusal::Allocation),
                 }
-                self.tell(&open, Said::ChannelConnected, Operation::NORMAL, None, world);
             }
             Order::Free { call, object, pair } => {
                 let open =
@@ -405,6 +465,13 @@ impl Intercept {
             channels: self.kept.open.iter().flat_map(|o| [o.channels.a, o.channels.b]).flatten().collect(),
             calls: self.kept.open.iter().map(|o| o.number).collect(),
             mixed: self.kept.open.iter().filter(|o| is_mixed(o.channels)).count(),
+            ordinary: self
+                .kept
+                .open
+                .iter()
+                .filter(|o| o.priority != Priority::High && o.channels != Pair::default())
+                .map(|o| (o.channels, self.domain.clone()))
+                .collect(),
         }
     }
 

@@ -400,10 +400,43 @@ fn an_intrusion_is_told_to_a_station_that_works() {
 fn what_another_domain_uses_at_the_mediator_is_not_used_twice() {
     let station = station(&[(1, own()), (2, intercity())]);
     let mut run = Run::new();
-    run.others = Claims { channels: [Channel(1)].into(), calls: [0, 1].into(), mixed: 1 };
+    run.others =
+        Claims { channels: [Channel(1)].into(), calls: [0, 1].into(), mixed: 1, ..Claims::default() };
     run.see(&station, &seen(1, CallPhase::Routed));
     assert_eq!(run.told(), vec![(Said::Number, 1, Some(2), 0), (Said::Number, 2, None, 1)]);
-    assert_eq!(run.core.claims(), Claims { channels: [Channel(2)].into(), calls: [2].into(), mixed: 1 });
+    let claims = run.core.claims();
+    assert_eq!((claims.channels, claims.calls, claims.mixed), ([Channel(2)].into(), [2].into(), 1));
+}
+
+#[test]
+fn an_object_of_high_priority_takes_channels_of_another_domain() {
+    let high = Object { priority: Priority::High, ..own() };
+    let (asks, lends) = (station(&[(1, high)]), station(&[(1, own())]));
+    let (mut asking, mut lending) = (Run::new(), Run::new());
+    // The other domain has both channels in use, the second of them for an ordinary object.
+    let pair = |c| Pair { a: Some(Channel(c)), b: None };
+    lending.others.channels = [Channel(1)].into();
+    lending.see(&lends, &seen(1, CallPhase::Routed));
+    asking.others = lending.core.claims();
+    asking.others.channels.insert(Channel(1));
+    assert_eq!(asking.others.ordinary.get(&pair(2)).map(String::as_str), Some(DOMAIN));
+    asking.see(&asks, &seen(2, CallPhase::Routed));
+    assert_eq!(asking.told(), vec![(Said::Number, 1, None, 1)], "no channel yet");
+    let ask = asking.core.asks().pop().expect("it asks");
+    assert_eq!((ask.pair, ask.domain.as_str()), (pair(2), DOMAIN));
+    lending.told();
+    lending.with(&lends, |core, world| core.give(ask.pair, world));
+    assert_eq!(lending.told(), vec![(Said::ChannelFreed, 1, Some(2), Operation::BY_PRIORITY.0)]);
+    asking.others = lending.core.claims();
+    asking.others.channels.insert(Channel(1));
+    asking.with(&asks, |core, world| core.take(&ask.want, world));
+    assert_eq!(asking.told(), vec![(Said::ChannelConnected, 1, Some(2), 0)]);
+    // An ordinary one asks nobody.
+    let mut ordinary = Run::new();
+    ordinary.others = asking.core.claims();
+    ordinary.others.channels.insert(Channel(1));
+    ordinary.see(&lends, &seen(3, CallPhase::Routed));
+    assert!(ordinary.core.asks().is_empty());
 }
 
 #[test]
