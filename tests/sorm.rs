@@ -93,6 +93,32 @@ fn calls_under_control_are_told_of_and_heard() {
     assert!(verified(&node).starts_with("ok: "));
 }
 
+/// Commands may come faster than they are carried out; far too many end the session with a word, and disturb nobody else.
+#[test]
+fn a_flood_of_commands_is_answered_or_ended() {
+    let node = estate(free_port(), "");
+    let mut session = session(&node);
+    session.done(sorm::protocol::Command::Start);
+    let version = format!("command {}\n", hex::encode([&[0xCC, 1, 0x11, 0][..], b"123456"].concat()));
+    session.types(&version.repeat(500));
+    let mut dones = 0;
+    // Received, or busy, or its three answers: each has one last word.
+    while dones < 500 {
+        let line = session.line();
+        let told = sorm::protocol::Reply::read(&hex::decode(&line["reply ".len()..]).expect("digits"))
+            .expect("a message")
+            .told;
+        dones += usize::from(matches!(told, Told::Done { .. } | Told::Received { status: 1.., .. }));
+    }
+    session.types(&version.repeat(50_000));
+    let flooded = std::iter::repeat_with(|| session.line()).find(|l| l.starts_with("error "));
+    assert_eq!(flooded.as_deref(), Some("error more than 4096 commands wait; the session ends"));
+    let mut other = Session::open(&node, DOMAIN, "sorm_password");
+    other.done(sorm::protocol::Command::Version);
+    other.types("quit");
+    other.ends();
+}
+
 #[test]
 fn an_object_put_during_a_call_is_told_of_at_once() {
     let port = free_port();

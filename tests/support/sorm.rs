@@ -154,6 +154,12 @@ impl Session {
         self.lines.recv_timeout(PATIENCE).expect("a line")
     }
 
+    /// Waits for its orderly end.
+    pub fn ends(mut self) {
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}");
+    }
+
     pub fn media(&mut self, first: u16) {
         self.types(&format!("media 127.0.0.1 {first}"));
         assert_eq!(self.line(), "ok");

@@ -12,7 +12,7 @@ use russh::{
     server::{Auth, Handler, Msg},
 };
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Desk, WAITING, Works};
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// Longest line a mediator may send.
 const LINE: usize = 1024;
+/// Lines that may wait: a control point sends one command after another, so there are few.
+const LINES: usize = 4096;
 
 /// One connection's handler.
 pub(crate) struct Peer {
@@ -170,10 +172,17 @@ impl Handler for Peer {
 
 async fn serve(desk: Desk, channel: Channel<Msg>, only: Option<String>) -> Result<(), russh::Error> {
     let (read, write) = channel.split();
-    let (lines, waiting) = mpsc::channel(WAITING);
+    let (lines, waiting) = mpsc::channel(LINES);
+    let (flooded, mut floods) = oneshot::channel();
     match only {
         Some(line) => drop(lines.try_send(line)),
-        None => drop(tokio::spawn(take_lines(read, lines))),
+        None => drop(tokio::spawn(async move {
+            // The session goes on until this has been said.
+            let _lines = lines.clone();
+            if let Err(flood) = take_lines(read, lines).await {
+                let _ = flooded.send(flood);
+            }
+        })),
     }
     let (out, mut said) = mpsc::channel::<String>(WAITING);
     let carried = async {
@@ -184,13 +193,32 @@ async fn serve(desk: Desk, channel: Channel<Msg>, only: Option<String>) -> Resul
     };
     let (_, carried) = tokio::join!(desk.run(waiting, out), carried);
     carried?;
+    if let Ok(flood) = floods.try_recv() {
+        tracing::warn!(%flood, "a mediator's session was ended");
+        write.data(format!("error {flood}\n").as_bytes()).await?;
+    }
     write.exit_status(0).await?;
     write.eof().await?;
     write.close().await
 }
 
-/// Cuts what comes into lines; one that is too long ends the session.
-async fn take_lines(mut read: ChannelReadHalf, lines: mpsc::Sender<String>) {
+/// More than a session takes.
+#[derive(Debug, thiserror::Error)]
+enum Flood {
+    #[error("a line is longer than {LINE} bytes; the session ends")]
+    Line,
+    #[error("more than {LINES} commands wait; the session ends")]
+    Lines,
+}
+
+/// Cuts what comes into lines. It never waits: the connection would stand still with it, and with that the answers that are
+/// waited for.
+async fn take_lines(mut read: ChannelReadHalf, lines: mpsc::Sender<String>) -> Result<(), Flood> {
+    let give = |line: &[u8]| match lines.try_send(String::from_utf8_lossy(line).into_owned()) {
+        Err(mpsc::error::TrySendError::Full(_)) => Err(Flood::Lines),
+        // Whoever took them has ended.
+        _ => Ok(()),
+    };
     let mut left: Vec<u8> = Vec::new();
     while let Some(message) = read.wait().await {
         match message {
@@ -199,15 +227,13 @@ async fn take_lines(mut read: ChannelReadHalf, lines: mpsc::Sender<String>) {
             _ => continue,
         }
         while let Some(end) = left.iter().position(|b| matches!(b, b'\n' | b'\r')) {
-            let line: Vec<u8> = left.drain(..=end).collect();
-            if lines.send(String::from_utf8_lossy(&line).into_owned()).await.is_err() {
-                return;
-            }
+            give(&left[..end])?;
+            left.drain(..=end);
         }
         if left.len() > LINE {
-            return;
+            return Err(Flood::Line);
         }
     }
     // What came without an end is a line all the same.
-    let _ = lines.send(String::from_utf8_lossy(&left).into_owned()).await;
+    give(&left)
 }
