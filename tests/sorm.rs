@@ -457,6 +457,18 @@ fn messages_of_a_call_under_control_are_those_of_any_other() {
     assert_eq!(free, controlled);
     until("it was told of", || told(&radius.events()).len() == 3);
     assert!(told(&radius.events()).iter().all(|(.., channel)| *channel == Some(1)));
+    // FreeRADIUS's log has every call that SIPp makes, whether there is a channel for it or not.
+    let called = Sipp::built_in("uas", callee, node.sip(), &["-m", "10"]);
+    Sipp::built_in("uac", caller, node.sip(), &["-m", "10", "-r", "10", "-s", "4000", "-d", "500"]).ends();
+    called.ends();
+    until("all are told of", || told(&radius.events()).len() == 3 + 10 * 3);
+    in_order(&radius.events());
+    let records = radius.records();
+    let of = |status: &str| records.iter().filter(|r| r["Acct-Status-Type"][0] == status).count();
+    assert_eq!((of("Start"), of("Stop"), of("Interim-Update")), (11, 11, 11));
+    assert!(records.iter().all(|r| r["Called-Station-Id"][0] == "4000"));
+    let sessions: std::collections::BTreeSet<_> = records.iter().map(|r| &r["Acct-Session-Id"][0]).collect();
+    assert_eq!(sessions.len(), 11, "each call has its own");
 }
 
 #[test]

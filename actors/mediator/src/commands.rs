@@ -178,7 +178,12 @@ async fn set_property(
     property: Property,
     value: Option<String>,
 ) -> Result<Output, CommandError> {
-    let action = if value.is_some() { format!("set {property}") } else { format!("clean {property}") };
+    // Whoever approves it sees what it becomes.
+    let action = match &value {
+        None => format!("clean {property}"),
+        Some(_) if property.is_secret() => format!("set {property}"),
+        Some(value) => format!("set {property} {value}"),
+    };
     let command = match value {
         None if property.is_secret() => SettingsCommand::Seal(property, None),
         None => {
@@ -215,7 +220,7 @@ async fn set_stream(s: &Work, call: &Call) -> Result<Output, CommandError> {
         .parse()
         .map_err(|_| CommandError::Usage("there is no such property of a stream".into()))?;
     s.settings.load().as_ref().clone().set_stream(&number, property, &value).map_err(usage)?;
-    let action = format!("set {property} of stream {number}");
+    let action = format!("set {property} of stream {number} to {value}");
     // Where speech goes is as much as who may listen.
     let two = property == OfStream::Peer;
     let command = SettingsCommand::Stream(number, property, value);

@@ -113,26 +113,50 @@ fn liid(object: u16, settings: &Settings) -> String {
     format!("{}{object}", settings.liid_prefix)
 }
 
+/// The sum of the internet's protocols (RFC 1071).
+fn sum(octets: &[u8]) -> u16 {
+    let word = |w: &[u8]| u32::from(w[0]) << 8 | u32::from(w.get(1).copied().unwrap_or(0));
+    let mut sum: u32 = octets.chunks(2).map(word).sum();
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap_or_default()
+}
+
 /// RTP in UDP in IP, as the standard's ipFrame wants it.
 fn ip_packet(rtp: &[u8], from: SocketAddr, to: SocketAddr) -> Option<Vec<u8>> {
-    let udp_length = u16::try_from(rtp.len() + 8).ok()?;
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { return None };
-    let mut packet = vec![0x45, 0];
-    packet.extend((udp_length.checked_add(20)?).to_be_bytes());
-    // No fragment, 64 hops, UDP; the sum follows.
-    packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
-    packet.extend(source.octets());
-    packet.extend(destination.octets());
-    let sum: u32 = packet.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-    let folded = (sum & 0xFFFF) + (sum >> 16);
-    let check = !u16::try_from((folded & 0xFFFF) + (folded >> 16)).unwrap_or(u16::MAX);
-    packet[10..12].copy_from_slice(&check.to_be_bytes());
-    packet.extend(from.port().to_be_bytes());
-    packet.extend(to.port().to_be_bytes());
-    packet.extend(udp_length.to_be_bytes());
-    // Without a sum, as IPv4 allows.
-    packet.extend([0, 0]);
-    packet.extend(rtp);
+    const UDP: u8 = 17;
+    const HOPS: u8 = 64;
+    let length = u16::try_from(rtp.len() + 8).ok()?;
+    let mut udp: Vec<u8> = [from.port(), to.port(), length, 0].iter().flat_map(|w| w.to_be_bytes()).collect();
+    udp.extend(rtp);
+    let (mut packet, ends) = match (from.ip(), to.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let ends = [source.octets(), destination.octets()].concat();
+            let [high, low] = length.checked_add(20)?.to_be_bytes();
+            let mut header = vec![0x45, 0, high, low, 0, 0, 0x40, 0, HOPS, UDP, 0, 0];
+            header.extend(&ends);
+            let check = sum(&header);
+            header[10..12].copy_from_slice(&check.to_be_bytes());
+            (header, ends)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let ends = [source.octets(), destination.octets()].concat();
+            let [high, low] = length.to_be_bytes();
+            let mut header = vec![0x60, 0, 0, 0, high, low, UDP, HOPS];
+            header.extend(&ends);
+            (header, ends)
+        }
+        _ => return None,
+    };
+    // With the addresses, the protocol and the length before it.
+    let pseudo = [&ends[..], &[0, UDP], &length.to_be_bytes(), &udp].concat();
+    let check = match sum(&pseudo) {
+        0 => 0xFFFF,
+        check => check,
+    };
+    udp[6..8].copy_from_slice(&check.to_be_bytes());
+    packet.extend(udp);
     Some(packet)
 }
 
@@ -349,9 +373,18 @@ mod tests {
     #[test]
     fn content_is_an_ip_packet() {
         let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let packet = ip_packet(&[0x80, 8, 0, 1], at("192.0.2.1:4000"), at("192.0.2.2:5000")).expect("IPv4");
-        let sum: u32 = packet[..20].chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-        assert_eq!((sum & 0xFFFF) + (sum >> 16), 0xFFFF, "the header's sum");
-        assert_eq!((packet.len(), &packet[20..28]), (32, &[0x0F, 0xA0, 0x13, 0x88, 0, 12, 0, 0][..]));
+        for (from, to, header, source) in [
+            ("192.0.2.1:4000", "192.0.2.2:5000", 20, 12..20),
+            ("[2001:db8::1]:4000", "[2001:db8::2]:5000", 40, 8..40),
+        ] {
+            let packet = ip_packet(&[0x80, 8, 0, 1, 7], at(from), at(to)).expect("of one kind");
+            let udp = &packet[header..];
+            assert_eq!((packet.len(), &udp[..6]), (header + 13, &[0x0F, 0xA0, 0x13, 0x88, 0, 13][..]));
+            // A sum over what holds its own sum is nothing.
+            let pseudo = [&packet[source], &[0, 17, 0, 13], udp].concat();
+            assert_eq!(sum(&pseudo), 0, "{from}");
+            assert!(header == 40 || sum(&packet[..20]) == 0);
+        }
+        assert!(ip_packet(&[0], at("192.0.2.1:1"), at("[::1]:1")).is_none());
     }
 }
