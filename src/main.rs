@@ -42,7 +42,8 @@ enum What {
     },
     /// Run a mediator of interception, between a station and a control point.
     Mediator {
-        /// Configuration file (TOML): its [node], [cocon], [sorm] key_file and two_persons, [web], [metrics] and [log].
+        /// Configuration file (TOML): its [node], [cocon], [sorm] key_file, key_token and
+        /// two_persons, [token], [web], [metrics] and [log].
         #[arg(long)]
         config: Option<PathBuf>,
         /// Data directory, instead of the configured one; not a node's.

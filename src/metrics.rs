@@ -71,6 +71,7 @@ fn describe() {
     counter!("hypha_sorm_content_missing_total", "Taps that had to be asked for again");
     counter!("hypha_sorm_stray_taps_total", "Taps that nobody had ordered, ended");
     counter!("hypha_mediator_discarded_total", "Messages deleted unsent, since no command came in time");
+    gauge!("hypha_mediator_waiting", "Messages that a data channel or the handover has not taken yet");
     counter!("hypha_mediator_missing_total", "Notifications of stations that never came");
     counter!("hypha_sip_responses_total", "Answers to SIP requests, by status code");
 }

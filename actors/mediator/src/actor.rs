@@ -225,7 +225,16 @@ impl Actor for DeskActor {
                 self.desk.reply(unit.0);
             }
             DeskMsg::Look => {}
-            DeskMsg::Tick => cx.after(LOOK, DeskMsg::Tick),
+            DeskMsg::Tick => {
+                let kept = self.services.kept.load();
+                for (channel, name) in
+                    [(Channel::First, "first"), (Channel::Second, "second"), (Channel::Handover, "handover")]
+                {
+                    let waiting = kept.range(channel).count();
+                    metrics::gauge!("hypha_mediator_waiting", "channel" => name).set(waiting as f64);
+                }
+                cx.after(LOOK, DeskMsg::Tick);
+            }
         }
         self.push(cx);
         Ok(())
