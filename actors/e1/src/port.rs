@@ -66,6 +66,11 @@ impl Port {
         })))
     }
 
+    /// Whether both are one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Speech for a time slot, in A-law.
     pub fn speak(&self, slot: usize, octets: &[u8]) {
         if let Some(slot) = self.0.lock().speech.get_mut(slot) {

@@ -37,8 +37,9 @@ pub enum DeskMsg {
     Taken(Link),
     Command(Link, Unit),
     Garbage(usize),
-    /// The station's session, which takes commands.
-    Station(Option<mpsc::Sender<Vec<u8>>>),
+    /// The station's session, which takes commands; and its end, unless there is another by then.
+    Station(mpsc::Sender<Vec<u8>>),
+    StationGone(mpsc::Sender<Vec<u8>>),
     Reply(Unit),
     /// Something has changed.
     Look,
@@ -211,8 +212,14 @@ impl Actor for DeskActor {
             DeskMsg::Command(link, unit) => self.desk.command(link, unit.0, self.begun.elapsed()),
             DeskMsg::Garbage(bytes) => self.desk.garbage(bytes),
             DeskMsg::Station(session) => {
-                self.desk.station(session.is_some());
-                self.station = session;
+                self.desk.station(true);
+                self.station = Some(session);
+            }
+            DeskMsg::StationGone(session) => {
+                if self.station.as_ref().is_some_and(|s| s.same_channel(&session)) {
+                    self.desk.station(false);
+                    self.station = None;
+                }
             }
             DeskMsg::Reply(unit) => {
                 if let Ok(Reply {

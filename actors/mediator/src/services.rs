@@ -6,7 +6,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -80,8 +80,9 @@ pub struct Seen {
     ports: [Mutex<Option<Port>>; STREAMS],
     /// What each actor says of itself.
     states: Mutex<BTreeMap<String, String>>,
-    /// Where doors are.
-    bound: Mutex<BTreeMap<String, SocketAddr>>,
+    /// Where doors are, and which opening of them it is.
+    bound: Mutex<BTreeMap<String, (u64, SocketAddr)>>,
+    openings: AtomicU64,
     pub links: Mutex<BTreeSet<Link>>,
     pub blocked: AtomicBool,
     /// Notifications that came, that came again, and packets that were none of the station's.
@@ -109,9 +110,18 @@ impl Seen {
         self.ports.get(stream)?.lock().clone()
     }
 
-    pub fn set_port(&self, stream: usize, port: Option<Port>) {
+    pub(crate) fn set_port(&self, stream: usize, port: Port) {
         if let Some(place) = self.ports.get(stream) {
-            *place.lock() = port;
+            *place.lock() = Some(port);
+        }
+    }
+
+    /// Takes a port away, unless another is in its place by now.
+    pub(crate) fn clear_port(&self, stream: usize, port: &Port) {
+        if let Some(mut place) = self.ports.get(stream).map(Mutex::lock)
+            && place.as_ref().is_some_and(|p| p.is(port))
+        {
+            *place = None;
         }
     }
 
@@ -124,34 +134,31 @@ impl Seen {
         self.states.lock().clone()
     }
 
-    pub fn bind(&self, who: &str, at: Option<SocketAddr>) {
-        let mut bound = self.bound.lock();
-        match at {
-            Some(at) => drop(bound.insert(who.to_owned(), at)),
-            None => drop(bound.remove(who)),
-        }
-    }
-
     pub fn bound(&self) -> BTreeMap<String, SocketAddr> {
-        self.bound.lock().clone()
+        self.bound.lock().iter().map(|(who, (_, at))| (who.clone(), *at)).collect()
     }
 }
 
-/// What is said on the board for as long as this lives.
+/// A door is on the board for as long as this lives; one that was opened anew stays.
 pub struct Bound {
     board: Board,
     who: String,
+    opening: u64,
 }
 
 impl Bound {
     pub fn new(board: &Board, who: &str, at: SocketAddr) -> Self {
-        board.bind(who, Some(at));
-        Self { board: board.clone(), who: who.to_owned() }
+        let opening = board.openings.fetch_add(1, Relaxed);
+        board.bound.lock().insert(who.to_owned(), (opening, at));
+        Self { board: board.clone(), who: who.to_owned(), opening }
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        self.board.bind(&self.who, None);
+        let mut bound = self.board.bound.lock();
+        if bound.get(&self.who).is_some_and(|(opening, _)| *opening == self.opening) {
+            bound.remove(&self.who);
+        }
     }
 }

@@ -55,11 +55,13 @@ impl client::Handler for Known {
 }
 
 /// The desk has a station for as long as this lives.
-struct Session(Mailbox<DeskMsg>);
+struct Session(Mailbox<DeskMsg>, mpsc::WeakSender<Vec<u8>>);
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _ = self.0.tell(DeskMsg::Station(None));
+        if let Some(session) = self.1.upgrade() {
+            let _ = self.0.tell(DeskMsg::StationGone(session));
+        }
     }
 }
 
@@ -121,8 +123,8 @@ pub async fn serve(services: Services, turn: Arc<AtomicUsize>) -> Result<(), Str
     let desk = desk(&services)?;
     let (commands, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
     let gone = |_| "the desk is gone".to_owned();
-    desk.send(DeskMsg::Station(Some(commands))).await.map_err(gone)?;
-    let _session = Session(desk.clone());
+    let _session = Session(desk.clone(), commands.downgrade());
+    desk.send(DeskMsg::Station(commands)).await.map_err(gone)?;
     services.board.say(NAME, format!("logged in at {at}"));
     services.audit.write(Entry::new(
         &settings.user,
@@ -134,7 +136,7 @@ pub async fn serve(services: Services, turn: Arc<AtomicUsize>) -> Result<(), Str
     loop {
         tokio::select! {
             command = waiting.recv() => {
-                // A desk that is gone ends the session; the new one wants its own.
+                // A desk that has given the session up, or is gone, ends it; another one follows.
                 let Some(command) = command else { return Ok(()) };
                 let line = format!("command {}\n", hex::encode(command));
                 channel.data(line.as_bytes()).await.map_err(text)?;

@@ -28,11 +28,18 @@ pub fn name(stream: usize) -> String {
 }
 
 /// The port is on the board for as long as this lives.
-struct Shown(Board, usize);
+struct Shown(Board, usize, Port);
+
+impl Shown {
+    fn new(board: &Board, stream: usize, port: &Port) -> Self {
+        board.set_port(stream, port.clone());
+        Self(board.clone(), stream, port.clone())
+    }
+}
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.0.set_port(self.1, None);
+        self.0.clear_port(self.1, &self.2);
     }
 }
 
@@ -50,8 +57,7 @@ pub async fn serve(services: Services, number: usize) -> Result<(), String> {
     let _bound = Bound::new(&services.board, &name, local);
     let over_x25 = settings.link == settings::Link::X25;
     let port = Port::new(Layout { data: over_x25.then(|| settings.slots.map(usize::from)) });
-    services.board.set_port(number, Some(port.clone()));
-    let _shown = Shown(services.board.clone(), number);
+    let _shown = Shown::new(&services.board, number, &port);
     services.board.say(&name, format!("{} at {local}, the other side at {peer}", stream.mode));
     let (frames_out, frames_in) = frames();
     let mut line = services.lines.spawn(port.clone().run(socket, peer, frames_out, |_| {}));

@@ -87,8 +87,9 @@ impl Tap {
         queue.try_send(Content { of, at, packet }).is_ok()
     }
 
-    fn listen(&self, queue: Option<mpsc::Sender<Content>>) {
-        *self.0.queue.lock() = queue;
+    fn listen(&self, queue: mpsc::Sender<Content>) -> Listening {
+        *self.0.queue.lock() = Some(queue.clone());
+        Listening(self.clone(), queue)
     }
 
     fn number(&self, liid: &str, cin: Option<u32>, of: fn(&mut Numbers) -> &mut u32) -> u32 {
@@ -214,12 +215,15 @@ fn connector(settings: &Settings) -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Content is taken for as long as this lives.
-struct Listening(Tap);
+/// Content is taken for as long as this lives, or by whoever listens since.
+struct Listening(Tap, mpsc::Sender<Content>);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.listen(None);
+        let mut queue = self.0.0.queue.lock();
+        if queue.as_ref().is_some_and(|q| q.same_channel(&self.1)) {
+            *queue = None;
+        }
     }
 }
 
@@ -240,8 +244,7 @@ pub async fn serve(services: Services) -> Result<(), String> {
     services.board.say(NAME, format!("connected with {at}"));
     services.audit.write(Entry::new("", "agency", "handover connected", json!({ "at": at })));
     let (queue, mut content) = mpsc::channel(WAITING);
-    services.tap.listen(Some(queue));
-    let _listening = Listening(services.tap.clone());
+    let _listening = services.tap.listen(queue);
     let (mut read, write) = tokio::io::split(stream);
     let mut out = Out { services: &services, settings: &settings, write };
     if services.tap.is_new() {
