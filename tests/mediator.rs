@@ -9,7 +9,7 @@ use support::{
     browser::Browser,
     calls::{calls, end, until},
     mediator::{ControlPoint, connect, connect_by_two, is_logged_in, mediator, row},
-    phones::{free_port, heard},
+    phones::{free_port, free_tcp_port, heard},
     sorm::{door_of, estate, linear, phone, verified, written},
     wireshark,
 };
@@ -86,7 +86,7 @@ fn a_control_point_over_tcp_misses_nothing() {
     let radius = free_port();
     let node = estate(radius, "");
     let mut mediator = mediator(&node, radius, "");
-    let ports = [free_port(), free_port()];
+    let ports = [free_tcp_port(), free_tcp_port()];
     for line in [
         "sorm/set link tcp".to_owned(),
         format!("sorm/set tcp_port1 {}", ports[0]),
@@ -169,7 +169,7 @@ fn an_agency_elsewhere_gets_events_and_content() {
     let mut mediator = mediator(&node, radius, "");
     let dir = tempfile::tempdir().expect("a directory");
     let files = agency::certificate(dir.path());
-    let (points, to) = ([free_port(), free_port()], free_port());
+    let (points, to) = ([free_tcp_port(), free_tcp_port()], free_tcp_port());
     for line in [
         "sorm/set link tcp".to_owned(),
         format!("sorm/set tcp_port1 {}", points[0]),

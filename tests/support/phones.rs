@@ -24,6 +24,19 @@ pub fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port()
 }
 
+/// A port for TCP that nobody has now, below those that the system gives to connections: whoever listens there later finds it
+/// free, and nobody who calls too early is connected with itself.
+pub fn free_tcp_port() -> u16 {
+    use std::{
+        net::TcpListener,
+        sync::atomic::{AtomicU16, Ordering::Relaxed},
+    };
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 11_000 + (std::process::id() % 100) as u16 * 8;
+    let ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Relaxed) % 800);
+    ports.take(800).find(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok()).expect("a port")
+}
+
 /// A port whose successor is free too: baresip takes that one for TLS.
 fn free_pair() -> u16 {
     use std::{
