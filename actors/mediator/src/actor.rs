@@ -169,7 +169,8 @@ impl DeskActor {
             me.telling[at] = false;
             // What was not taken out would be sent again by the next desk: that is better than never.
             told.map_err(ExitReason::error)?;
-            me.audit(POINT, "delivered", json!({ "channel": at + 1, "before": before }));
+            // Delivered, or deleted: what was deleted has an entry of its own.
+            me.audit(POINT, "kept no longer", json!({ "channel": at + 1, "before": before }));
             me.tell_gone(channel, cx);
             Ok(())
         });
