@@ -353,23 +353,7 @@ fn every_torture_of_rfc_4475_gets_the_answer_it_asks_for() {
 fn a_phone_registers_over_tls_and_calls_come_to_it_on_its_connection() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = |name: &str| dir.path().join(name).display().to_string();
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-keyout", &file("key.pem"), "-out", &file("cert.pem")])
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.expect("openssl runs; ops/test installs it").success());
+    support::certificate(dir.path(), "127.0.0.1", &["subjectAltName=IP:127.0.0.1"]);
     let doors = format!(
         "[sip]\nlisten = \"127.0.0.1:0\"\ntls = \"127.0.0.1:0\"\ncertificate = \"{}\"\nkey = \"{}\"\n\
          [media]\nfirst_port = 62100\nlast_port = 62199\n",

@@ -16,28 +16,11 @@ use tokio_rustls::rustls::{
 
 /// A certificate for localhost and its key.
 pub fn certificate(dir: &Path) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (dir.join("agency.pem"), dir.join("agency.key"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .expect("openssl runs; ops/test installs it");
-    assert!(made.status.success(), "{made:?}");
-    (certificate, key)
+    super::certificate(
+        dir,
+        "localhost",
+        &["subjectAltName=DNS:localhost", "basicConstraints=critical,CA:FALSE"],
+    )
 }
 
 /// PDUs in a stream, each as it is.

@@ -355,6 +355,28 @@ fn launch(
     panic!("the node does not start: {}", std::fs::read_to_string(dir.join("log")).unwrap_or_default());
 }
 
+/// A certificate that signs itself, and its key.
+pub fn certificate(dir: &Path, name: &str, extensions: &[&str]) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    openssl.args(["-subj", &format!("/CN={name}"), "-keyout"]).arg(&key).arg("-out").arg(&certificate);
+    openssl.args(extensions.iter().flat_map(|e| ["-addext", e]));
+    let made = openssl.output().expect("openssl runs; ops/test installs it");
+    assert!(made.status.success(), "{made:?}");
+    (certificate, key)
+}
+
 fn answer(output: std::process::Output) -> Answer {
     Answer {
         status: output.status.code().unwrap_or(-1),

@@ -61,28 +61,10 @@ impl Peer {
 
     /// Calls at a rate; whether all of them went without a retransmission.
     fn calls(&self, rate: u32, calls: u32, directory: &Path) -> bool {
-        let (local, here) = (["-i", "127.0.0.1", "-nostdin", "-p"], directory.join("stat.csv"));
-        let quiet = |c: &mut Command| {
-            c.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        };
+        let here = directory.join("stat.csv");
         let _ = fs::remove_file(&here);
-        let mut uac = Command::new("sipp");
-        uac.args([
-            "-sn",
-            "uac",
-            "-aa",
-            "-s",
-            "4000",
-            "-d",
-            "1000",
-            "-r",
-            &rate.to_string(),
-            "-m",
-            &calls.to_string(),
-        ]);
-        uac.args(["-trace_stat", "-fd", "1", "-timeout", "120s", "-stf"]).arg(&here);
-        uac.args(local).arg(self.caller.to_string()).arg(format!("127.0.0.1:{}", self.port));
-        quiet(&mut uac);
+        let mut uac = makes_calls(rate, calls, self.caller, self.port, directory);
+        uac.args(["-trace_stat", "-fd", "1", "-stf"]).arg(&here);
         let ended = uac.status().expect("it runs");
         let text = fs::read_to_string(&here).unwrap_or_default();
         let mut lines = text.lines();
@@ -142,6 +124,33 @@ pub fn trunks(node: &Node, directory: &Path, caller: u16, callee: u16) {
         &trunk("in", caller),
         &trunk("out", callee),
     ]);
+}
+
+/// SIPp that makes calls of a second each; more may be asked of it.
+pub fn makes_calls(rate: u32, calls: u32, caller: u16, port: u16, directory: &Path) -> Command {
+    let mut uac = Command::new("sipp");
+    uac.arg(format!("127.0.0.1:{port}"));
+    uac.args([
+        "-sn",
+        "uac",
+        "-aa",
+        "-s",
+        "4000",
+        "-d",
+        "1000",
+        "-timeout",
+        "120s",
+        "-i",
+        "127.0.0.1",
+        "-nostdin",
+    ]);
+    uac.args(
+        [("-p", u32::from(caller)), ("-r", rate), ("-m", calls)]
+            .map(|(name, n)| [name.to_owned(), n.to_string()])
+            .concat(),
+    );
+    uac.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    uac
 }
 
 /// SIPp that takes calls.

@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     hint::black_box,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -142,34 +142,8 @@ pub fn set_up(directory: &Path, objects: Option<u16>) -> [f64; 2] {
     let mut times = Vec::new();
     // The first calls make threads, tables and ports.
     for calls in [RATE * 2, RATE * 15] {
-        let _ = std::fs::remove_file(directory.join("rtt.csv"));
-        let mut uac = Command::new("sipp");
-        uac.args([
-            "-sn",
-            "uac",
-            "-aa",
-            "-s",
-            "4000",
-            "-d",
-            "1000",
-            "-nostdin",
-            "-i",
-            "127.0.0.1",
-            "-trace_rtt",
-        ]);
-        uac.args([
-            "-rtt_freq",
-            "1",
-            "-timeout",
-            "120s",
-            "-r",
-            &RATE.to_string(),
-            "-m",
-            &calls.to_string(),
-            "-p",
-        ]);
-        uac.arg(caller.to_string()).arg(format!("127.0.0.1:{port}"));
-        uac.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut uac = sip::makes_calls(RATE, calls, caller, port, directory);
+        uac.args(["-trace_rtt", "-rtt_freq", "1"]);
         assert!(uac.status().expect("ops/bench installs it").success(), "every call goes");
         let found = std::fs::read_dir(directory).expect("read").flatten().map(|e| e.path());
         let files: Vec<_> = found.filter(|p| p.to_string_lossy().ends_with("_rtt.csv")).collect();

@@ -5,7 +5,6 @@ pub mod pdu;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -168,10 +167,7 @@ fn party(party: &Party) -> serde_json::Value {
 
 /// An event for the agency: what it is, and its contents, which `docs/sorm.md` describes. Nothing for answers to tests.
 fn iri(unit: &[u8], settings: &Settings) -> Option<(String, Option<u32>, IriType, Vec<u8>)> {
-    let hex = unit.iter().fold(String::new(), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    });
+    let hex = hex::encode(unit);
     if let Ok(Event::Call { call, object, attribute, event, .. }) = Event::read(unit) {
         let kind = match event.said {
             Said::Number => IriType::Begin,
@@ -280,7 +276,10 @@ pub async fn serve(services: Services) -> Result<(), String> {
                 told(next).await?;
                 continue;
             }
-            // What is before it has arrived when it is answered.
+            deadline = Instant::now();
+        }
+        // Behind events at once, otherwise in its time. What is before it has arrived when it is answered.
+        if asked.is_none() && !keep_alive.is_zero() && deadline <= Instant::now() {
             asks = asks.wrapping_add(1);
             out.tri(Payload::KeepAlive, asks).await?;
             (asked, deadline) = (Some((asks, next)), Instant::now() + keep_alive);
@@ -306,13 +305,8 @@ pub async fn serve(services: Services) -> Result<(), String> {
                     }
                 }
             }
-            () = sleep_until(deadline), if !keep_alive.is_zero() => {
-                if asked.is_some() {
-                    return Err(format!("{at} does not answer keep-alives"));
-                }
-                asks = asks.wrapping_add(1);
-                out.tri(Payload::KeepAlive, asks).await?;
-                (asked, deadline) = (Some((asks, next)), Instant::now() + keep_alive);
+            () = sleep_until(deadline), if !keep_alive.is_zero() => if asked.is_some() {
+                return Err(format!("{at} does not answer keep-alives"));
             }
         }
     }

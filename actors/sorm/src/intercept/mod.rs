@@ -276,7 +276,7 @@ impl Intercept {
             let used = used.chain(world.others.channels.iter().copied());
             used.into_iter().any(|c| Some(c) == pair.a || Some(c) == pair.b)
         };
-        let mixed = self.claims().mixed + world.others.mixed;
+        let mixed = self.mixed() + world.others.mixed;
         let room = |p: &Pair| !is_mixed(*p) || media.mixed.is_none_or(|most| mixed < usize::from(most));
         let free = found.pairs.iter().find(|p| room(p) && !in_use(p, &self.kept)).copied();
         let may = open.priority == Priority::High || by == Operation::BY_COMMAND_7;
@@ -459,12 +459,17 @@ impl Intercept {
         }
     }
 
+    /// Channels it has both parties in.
+    fn mixed(&self) -> usize {
+        self.kept.open.iter().filter(|o| is_mixed(o.channels)).count()
+    }
+
     /// What it uses at its mediator.
     pub fn claims(&self) -> Claims {
         Claims {
             channels: self.kept.open.iter().flat_map(|o| [o.channels.a, o.channels.b]).flatten().collect(),
             calls: self.kept.open.iter().map(|o| o.number).collect(),
-            mixed: self.kept.open.iter().filter(|o| is_mixed(o.channels)).count(),
+            mixed: self.mixed(),
             ordinary: self
                 .kept
                 .open
