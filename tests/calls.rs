@@ -113,6 +113,8 @@ fn a_phone_transfers_after_asking() {
     let mut alice = SoftPhone::linphone(at, "100", "Geheim77");
     until("registered", || node.rows("domain/voip.test/sip/user/registered").len() == 3);
     alice.types("call sip:101@voip.test");
+    // The phone takes no order before it says so itself.
+    alice.says("for call 1 (audio)");
     until("the first call", || states(&node) == ["talking"]);
     alice.types("pause 1");
     until("held", || states(&node) == ["held"]);
@@ -141,6 +143,7 @@ fn three_phones_confer_and_each_hears_the_others() {
     let mut alice = SoftPhone::linphone(at, "100", "Geheim77");
     until("registered", || node.rows("domain/voip.test/sip/user/registered").len() == 4);
     alice.types("call sip:*71%23@voip.test");
+    alice.says("for call 1 (audio)");
     until("the conference", || states(&node) == ["conference"]);
     alice.types("pause");
     alice.says("is now paused");
