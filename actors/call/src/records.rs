@@ -17,7 +17,7 @@ use crate::{
 
 /// Between two commits: who comes meanwhile goes with the next, so that many calls cost few commits. After silence the first
 /// record is written at once.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Events between two snapshots.
 const SNAPSHOT: u64 = 5_000;
 
@@ -86,8 +86,7 @@ impl Records {
                 self.ending.push(key(cdr));
             }
             let kind: &'static str = event.into();
-            let body = serde_json::to_value(event).map_err(ExitReason::error)?;
-            bodies.push(NewEvent { kind: kind.to_owned(), body });
+            bodies.push(NewEvent::new(kind, event).map_err(ExitReason::error)?);
         }
         let batch = Batch {
             stream: NAME.into(),

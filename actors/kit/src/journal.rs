@@ -26,10 +26,17 @@ impl Origin {
 }
 
 /// An event to append: its kind is what the browser shows and filters by.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
     pub kind: String,
-    pub body: serde_json::Value,
+    /// JSON, as it is written.
+    pub body: String,
+}
+
+impl NewEvent {
+    pub fn new(kind: impl Into<String>, body: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self { kind: kind.into(), body: serde_json::to_string(body)? })
+    }
 }
 
 /// Events of one stream that are appended together or not at all.
@@ -167,8 +174,15 @@ impl Journal for MemoryJournal {
             let (stream, expected) = (batch.stream, batch.expected);
             return futures::future::ready(Err(JournalError::Conflict { stream, expected, found })).boxed();
         }
+        let read = |e: NewEvent| serde_json::from_str(&e.body).map(|body| (e.kind, body));
+        let events: Result<Vec<(String, serde_json::Value)>, _> =
+            batch.events.into_iter().map(read).collect();
+        let events = match events {
+            Ok(events) => events,
+            Err(e) => return futures::future::ready(Err(JournalError::Other(e.to_string()))).boxed(),
+        };
         let mut version = found;
-        for event in batch.events {
+        for (kind, body) in events {
             version += 1;
             m.seq += 1;
             let seq = m.seq;
@@ -178,8 +192,8 @@ impl Journal for MemoryJournal {
                 version,
                 at: batch.at,
                 origin: batch.origin.clone(),
-                kind: event.kind,
-                body: event.body,
+                kind,
+                body,
             });
         }
         m.versions.insert(batch.stream, version);

@@ -153,8 +153,7 @@ impl<B: Book> Actor for Ledger<B> {
         }
         let mut bodies = Vec::with_capacity(events.len());
         for event in &events {
-            let body = serde_json::to_value(event).map_err(ExitReason::error)?;
-            bodies.push(NewEvent { kind: event.name().to_owned(), body });
+            bodies.push(NewEvent::new(event.name(), event).map_err(ExitReason::error)?);
         }
         let batch = Batch {
             stream: self.stream.clone(),

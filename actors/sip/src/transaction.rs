@@ -163,9 +163,10 @@ pub struct Transactions {
     next: Id,
     /// Part of every branch: an answer from somebody who never saw the request does not fit.
     salt: u64,
-    server: HashMap<Id, Server>,
+    server: foldhash::HashMap<Id, Server>,
+    /// What others choose; the hash is one that they cannot foresee.
     keys: HashMap<Box<str>, Id>,
-    client: HashMap<ClientKey, Client>,
+    client: foldhash::HashMap<ClientKey, Client>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     out: Vec<Output>,
 }
@@ -178,9 +179,9 @@ impl Transactions {
         Self {
             next: 1,
             salt,
-            server: HashMap::new(),
+            server: foldhash::HashMap::default(),
             keys: HashMap::new(),
-            client: HashMap::new(),
+            client: foldhash::HashMap::default(),
             timers: BinaryHeap::new(),
             out: Vec::new(),
         }

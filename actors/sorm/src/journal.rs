@@ -25,8 +25,8 @@ impl SealedJournal {
     }
 }
 
-fn seal(vault: &dyn Vault, stream: &str, value: &Value) -> Result<Value, JournalError> {
-    let sealed = vault.seal(stream, &Secret::new(value.to_string()));
+fn seal(vault: &dyn Vault, stream: &str, json: String) -> Result<Value, JournalError> {
+    let sealed = vault.seal(stream, &Secret::new(json));
     sealed.map(|s| Value::String(s.0)).map_err(|e| JournalError::Other(e.to_string()))
 }
 
@@ -41,8 +41,8 @@ fn open(vault: &dyn Vault, stream: &str, version: u64, value: Value) -> Result<V
 impl Journal for SealedJournal {
     fn append(&self, mut batch: Batch) -> BoxFuture<'static, Result<u64, JournalError>> {
         for event in &mut batch.events {
-            match seal(&*self.vault, &batch.stream, &event.body) {
-                Ok(body) => *event = NewEvent { kind: KIND.into(), body },
+            match seal(&*self.vault, &batch.stream, std::mem::take(&mut event.body)) {
+                Ok(body) => *event = NewEvent { kind: KIND.into(), body: body.to_string() },
                 Err(e) => return futures::future::ready(Err(e)).boxed(),
             }
         }
@@ -73,7 +73,7 @@ impl Journal for SealedJournal {
         stream: &str,
         snapshot: Snapshot,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
-        match seal(&*self.vault, stream, &snapshot.state) {
+        match seal(&*self.vault, stream, snapshot.state.to_string()) {
             Ok(state) => self.inner.save_snapshot(stream, Snapshot { version: snapshot.version, state }),
             Err(e) => futures::future::ready(Err(e)).boxed(),
         }
@@ -112,7 +112,7 @@ mod tests {
             expected: 0,
             at: DateTime::UNIX_EPOCH,
             origin: Origin::system(),
-            events: vec![NewEvent { kind: "ObjectPut".into(), body: body.clone() }],
+            events: vec![NewEvent { kind: "ObjectPut".into(), body: body.to_string() }],
         };
         assert_eq!(block_on(journal.append(batch)).expect("kept"), 1);
         block_on(journal.save_snapshot("s", Snapshot { version: 1, state: body.clone() })).expect("kept");

@@ -326,7 +326,7 @@ fn append(
             batch.origin.who,
             batch.origin.from,
             event.kind,
-            event.body.to_string()
+            event.body
         ])?;
     }
     *events += batch.events.len() as u64;
@@ -425,7 +425,7 @@ mod tests {
     use super::*;
 
     fn batch(expected: u64) -> Batch {
-        let event = NewEvent { kind: "Said".into(), body: serde_json::json!(expected) };
+        let event = NewEvent { kind: "Said".into(), body: expected.to_string() };
         Batch {
             stream: "s".into(),
             expected,

@@ -16,7 +16,7 @@ fn batch(stream: &str, expected: u64, numbers: &[u64]) -> Batch {
         origin: Origin { who: "admin".into(), from: "test".into() },
         events: numbers
             .iter()
-            .map(|n| NewEvent { kind: "Added".into(), body: serde_json::json!({ "Added": n }) })
+            .map(|n| NewEvent { kind: "Added".into(), body: serde_json::json!({ "Added": n }).to_string() })
             .collect(),
     }
 }

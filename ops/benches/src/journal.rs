@@ -28,7 +28,7 @@ pub fn hypha(directory: &Path, writers: u64) -> f64 {
                     expected: i,
                     at: chrono::DateTime::UNIX_EPOCH,
                     origin: Origin::system(),
-                    events: vec![NewEvent { kind: "PropertySet".into(), body: body(i) }],
+                    events: vec![NewEvent { kind: "PropertySet".into(), body: body(i).to_string() }],
                 };
                 journal.append(batch).await.expect("appended");
             }

@@ -1,11 +1,8 @@
 //! The supervisor as an actor.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use futures::future::LocalBoxFuture;
 use strum::IntoStaticStr;
 use tokio::{sync::oneshot, time::Instant};
@@ -81,7 +78,7 @@ impl Supervisor {
             core: Core::new(spec.strategy, spec.intensity, first),
             specs: spec.children.iter().map(|c| (c.address.clone(), c.clone())).collect(),
             running: BTreeMap::new(),
-            asked: HashMap::new(),
+            asked: HashMap::default(),
             next_token: 1,
             origin: Instant::now(),
             booted: Some(booted),

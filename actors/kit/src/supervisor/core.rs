@@ -1,11 +1,9 @@
 //! The supervisor's thinking, without runtime: which child to start or stop next. Follows `supervisor.erl` of
 //! Erlang/OTP 25; where this text says "as OTP", that file is meant.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
+use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::{Address, ExitReason, Pid, Restart};
@@ -230,7 +228,7 @@ impl Core {
             strategy,
             intensity,
             children: Children::default(),
-            by_pid: HashMap::new(),
+            by_pid: HashMap::default(),
             recent: VecDeque::new(),
             inbox: VecDeque::new(),
             plan: VecDeque::new(),

@@ -9,7 +9,7 @@ mod tests;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::BinaryHeap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use call::{Cause, Ladder, LegEvent, LegId};
 use chrono::{DateTime, Utc};
+use foldhash::HashMap;
 use kit::Address;
 
 pub use command::{Offers, Way};
@@ -107,10 +108,10 @@ impl Agent {
     pub fn new(salt: u64, locals: Locals) -> Self {
         Self {
             transactions: Transactions::new(salt),
-            legs: HashMap::new(),
-            by_call: HashMap::new(),
-            purposes: HashMap::new(),
-            invites: HashMap::new(),
+            legs: HashMap::default(),
+            by_call: HashMap::default(),
+            purposes: HashMap::default(),
+            invites: HashMap::default(),
             alarms: BinaryHeap::new(),
             locals,
             salt,

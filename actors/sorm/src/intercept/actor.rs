@@ -195,8 +195,7 @@ impl Interception {
         let mut bodies = Vec::with_capacity(events.len());
         for event in &events {
             let kind: &'static str = event.into();
-            let body = serde_json::to_value(event).map_err(|_| unsayable())?;
-            bodies.push(NewEvent { kind: kind.to_owned(), body });
+            bodies.push(NewEvent::new(kind, event).map_err(|_| unsayable())?);
         }
         let batch = Batch {
             stream: self.stream.clone(),

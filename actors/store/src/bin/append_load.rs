@@ -26,8 +26,10 @@ async fn write(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut version = journal.read(&stream, 0).await?.last().map_or(0, |e| e.version);
     loop {
-        let body =
-            |n: u64| NewEvent { kind: "Load".into(), body: serde_json::json!({ "round": round, "n": n }) };
+        let body = |n: u64| NewEvent {
+            kind: "Load".into(),
+            body: serde_json::json!({ "round": round, "n": n }).to_string(),
+        };
         let batch = Batch {
             stream: stream.clone(),
             expected: version,
