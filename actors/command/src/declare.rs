@@ -69,6 +69,8 @@ pub struct Command {
     pub args: Vec<Param>,
     pub options: Vec<Param>,
     pub flags: Vec<(&'static str, Text)>,
+    /// What stands behind this option, to the end of the line, is the command's input as it is, whatever signs are in it.
+    pub raw: Option<(&'static str, Text)>,
     /// Whether it changes anything; readers may not run it then.
     pub changes: bool,
     /// Only for system administrators, even to look.
@@ -90,6 +92,7 @@ impl Command {
             args: Vec::new(),
             options: Vec::new(),
             flags: Vec::new(),
+            raw: None,
             changes: false,
             system: false,
             question: None,
@@ -116,6 +119,12 @@ impl Command {
         self.question = Some(Arc::new(question));
         let help = Text { en: "do not ask", ru: "не спрашивать подтверждения" };
         self.flags.push(("--force", help));
+        self
+    }
+
+    /// `--name ANYTHING`, to the end of the line: the command's input, where it does not come on standard input.
+    pub fn raw(mut self, name: &'static str, en: &'static str, ru: &'static str) -> Self {
+        self.raw = Some((name, Text { en, ru }));
         self
     }
 

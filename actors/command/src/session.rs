@@ -141,6 +141,10 @@ impl Session {
         confirmed: bool,
     ) -> (Answer, Outcome) {
         let began = self.clock.now();
+        let (line, input) = match self.raw_part(line) {
+            Some((line, raw)) => (line, Some(raw.as_bytes().to_vec())),
+            None => (line, input),
+        };
         let wants_json = line.split_whitespace().any(|w| w == "--json");
         let (command, call, json) = match self.parse(line, input) {
             Ok(Parsed::Quiet) => return (Ok(Output::default()), Outcome::Quiet),
@@ -174,6 +178,16 @@ impl Session {
                 (Err(e), said)
             }
         }
+    }
+
+    /// A line whose command takes the rest of it as it is: what stands before, and that rest.
+    fn raw_part<'l>(&self, line: &'l str) -> Option<(&'l str, &'l str)> {
+        let words = words::split(line);
+        let place = self.tree.walk(&absolute(&self.cwd, &words.first()?.text), &self.caller).ok()?;
+        let (name, _) = place.directory.command.as_ref()?.raw?;
+        let at = words.iter().find(|w| w.text == name)?.start;
+        let raw = line[at + name.len()..].trim();
+        (!raw.is_empty()).then_some((&line[..at], raw))
     }
 
     fn trailer(&self, began: DateTime<Utc>) -> String {
@@ -351,7 +365,10 @@ fn explain(command: &Command, lang: Lang) -> String {
     for o in &command.options {
         out.push_str(&format!("  {:<24} {}{}\n", o.name, o.help.get(lang), bounds(&o.kind)));
     }
-    for (flag, text) in command.flags.iter().copied().chain([("--json", JSON_HELP), ("--help", HELP_HELP)]) {
+    let own = command.flags.iter().copied().chain(command.raw);
+    let common = [("--json", JSON_HELP), ("--help", HELP_HELP)];
+    let common = common.into_iter().filter(|(flag, _)| command.raw.is_none_or(|(name, _)| name != *flag));
+    for (flag, text) in own.chain(common) {
         out.push_str(&format!("  {flag:<24} {}\n", text.get(lang)));
     }
     out

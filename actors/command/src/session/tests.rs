@@ -31,6 +31,12 @@ fn tree() -> Arc<Tree> {
         .arg("word", Kind::Text, "any", "любые")
         .many()
         .option("--times", Kind::Number(1, 3), "how often", "сколько раз"),
+        Command::change("keep", "keeps what comes", "сохранить", |c| async move {
+            let came = c.input.as_deref().map(|b| String::from_utf8_lossy(b).into_owned());
+            Ok(Output::text(format!("{} {came:?}", c.opt("--id").unwrap_or_default())))
+        })
+        .option("--id", Kind::Text, "its name", "имя")
+        .raw("--json", "anything", "что угодно"),
     ]);
     assert_eq!(added, Ok(()));
     Arc::new(tree)
@@ -121,6 +127,14 @@ async fn answers_come_as_json_too() {
     assert_eq!(rows, serde_json::json!([{ "name": "voip.local", "state": "active" }]));
     let (text, status) = say(&mut s, "domain/lst --json").await;
     assert!(status == 2 && text.contains("\"error\""));
+}
+
+#[tokio::test]
+async fn what_is_behind_a_raw_option_comes_as_it_is() {
+    let mut s = session("ecss-system-admin");
+    let (text, status) = say(&mut s, r#"keep --id a --json {"b": "c \"d\"", 'e'"#).await;
+    assert!(status == 0 && text.starts_with(r#"a Some("{\"b\": \"c \\\"d\\\"\", 'e'")"#), "{text}");
+    assert!(say(&mut s, "keep --id a").await.0.starts_with("a None"));
 }
 
 #[test]
