@@ -458,9 +458,9 @@ fn messages_of_a_call_under_control_are_those_of_any_other() {
     until("it was told of", || told(&radius.events()).len() == 3);
     assert!(told(&radius.events()).iter().all(|(.., channel)| *channel == Some(1)));
     // FreeRADIUS's log has every call that SIPp makes, whether there is a channel for it or not.
-    let called = Sipp::built_in("uas", callee, node.sip(), &["-m", "10"]);
+    // Without a number of calls after which it ends: it counts the node's OPTIONS among them.
+    let _called = Sipp::built_in("uas", callee, node.sip(), &[]);
     Sipp::built_in("uac", caller, node.sip(), &["-m", "10", "-r", "10", "-s", "4000", "-d", "500"]).ends();
-    called.ends();
     until("all are told of", || told(&radius.events()).len() == 3 + 10 * 3);
     in_order(&radius.events());
     let records = radius.records();
