@@ -7,6 +7,8 @@
 //! ├ domain-family   licence, domains, bridges
 //! ├ sip             registrations, call records, (not in replays) the endpoint, calls
 //! ├ sorm            interception: stations, what mediators are told, (not in replays) their door
+//! ├ ivr             scripts, and those being run
+//! ├ speech          recognisers, transcription, the auto-attendant (not in replays)
 //! ├ cocon           the SSH front (not in replays)
 //! ├ web             the web admin (not in replays)
 //! ├ metrics         keeps histograms current (not in replays)
@@ -36,6 +38,18 @@ pub struct Parts {
     /// Where files of call records and recordings go.
     pub files: Option<PathBuf>,
     pub sorm: Interception,
+    pub voice: Voice,
+}
+
+/// How scripts are heard, and hear.
+#[derive(Default)]
+pub struct Voice {
+    /// None where nobody speaks.
+    pub prompts: Option<speech::synthesis::Prompts>,
+    /// Where files of prompts are.
+    pub files: PathBuf,
+    /// Whether any speech is recognised, beside names and phrases.
+    pub whisper: bool,
 }
 
 /// What interception has of its own.
@@ -62,6 +76,8 @@ pub struct Assembly {
     services: Services,
     sorm: sorm::intercept::Services,
     sorm_journal: Option<kit::ChildSpec>,
+    speech: speech::Speech,
+    ivr: ivr::Services,
     root: SupervisorSpec,
 }
 
@@ -73,6 +89,8 @@ pub enum BootError {
     Declare(#[from] command::DeclareError),
     #[error(transparent)]
     Licence(#[from] domain::licence::LicenceError),
+    #[error(transparent)]
+    Speech(#[from] speech::SpeechError),
     #[error(transparent)]
     Door(#[from] access::DoorError),
     #[error("the node does not start: {0}")]
@@ -93,6 +111,7 @@ impl Assembly {
             media,
             files,
             sorm: interception,
+            voice,
         } = parts;
         let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
         let vendor_key =
@@ -116,6 +135,16 @@ impl Assembly {
         domain::commands::register(&mut tree, &services)?;
         let health = sip::TrunksHealth::default();
         sip::register(&mut tree, &node, &estate, &health)?;
+        let speech = speech::Speech::new(voice.whisper);
+        let ivr = ivr::Services {
+            node: node.clone(),
+            estate: estate.clone(),
+            speech: speech.clone(),
+            prompts: voice.prompts,
+            files: voice.files,
+            library: Arc::default(),
+        };
+        ivr::commands::register(&mut tree, &ivr)?;
         let stations = sorm::stations::Stations::default();
         let calls = call::Services {
             node: node.clone(),
@@ -124,6 +153,7 @@ impl Assembly {
             media,
             vault: services.vault.clone(),
             witness: Arc::new(sorm::stations::Watch { stations: stations.clone(), node: node.clone() }),
+            applications: Arc::new(ivr.clone()),
             files,
         };
         call::commands::register(&mut tree, &calls, &journal)?;
@@ -156,6 +186,8 @@ impl Assembly {
             services,
             sorm,
             sorm_journal: interception.watcher,
+            speech,
+            ivr,
             root,
         };
         Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
@@ -198,6 +230,15 @@ impl Assembly {
     pub fn with_sorm(mut self, front: Option<&sorm::Front>) -> Result<Self, BootError> {
         let child = sorm::child(&self.sorm, self.sorm_journal.take(), front)?;
         Ok(self.child(child))
+    }
+
+    /// Scripts, and (not in replays) what hears and is heard in them.
+    pub fn with_speech(self, settings: Option<&speech::Settings>) -> Result<Self, BootError> {
+        let journal = self.services.journal.clone();
+        let scripts = ivr::child(&self.ivr, journal.clone())?;
+        let heard = settings.map(|s| speech::child(&self.node, &self.estate, journal, &self.speech, s));
+        let heard = heard.transpose()?;
+        Ok(heard.into_iter().fold(self.child(scripts), Self::child))
     }
 
     /// What interception's actors share, for control points of replays.

@@ -68,6 +68,31 @@ key_file = ""
 # Label of that key on the hardware token ([token] module and pin_file), instead of the file; the first start makes it.
 key_token = ""
 
+[speech]
+# Transcription over HTTP (curl … /trans/vtt -T file.wav), and the auto-attendant; empty: none. Loopback until you choose
+# otherwise: then both ask for the token.
+asr = "127.0.0.1:9000"
+attendant = "127.0.0.1:9010"
+# File with that bearer token; empty is speech.token in the data directory, made at the first start.
+token_file = ""
+# Threads of each recogniser; 0 is one for each core.
+threads = 1
+# Directory of an acoustic model for 8000 Hz as Sphinx has it; empty: the program's own, for Russian.
+acoustic = ""
+# Weights of Whisper in ggml's format, as ops/speech-weights makes them; empty: names and phrases are recognised, other
+# speech is not.
+whisper = ""
+# The attendant's phone book, XML with DirectoryEntry elements: a file, or http://…; empty: none.
+phone_book = ""
+# Seconds between two readings of it.
+phone_book_seconds = 300
+# Pieces of speech the attendant keeps to be listened to; the oldest go.
+records = 1000
+# Who speaks texts of IVR scripts: festival, espeak-ng, espeak-ng:VOICE, or http://… (text in, WAV out); empty: nobody.
+synthesis = ""
+# Directory of prompts that scripts play from files; empty is prompts/ in the data directory.
+prompts = ""
+
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
 listen = "127.0.0.1:8080"
@@ -112,6 +137,7 @@ pub struct Config {
     pub sip: SipConfig,
     pub media: MediaConfig,
     pub sorm: SormConfig,
+    pub speech: SpeechConfig,
     pub web: WebConfig,
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
@@ -187,6 +213,23 @@ pub struct SormConfig {
     pub two_persons: bool,
     pub key_file: PathBuf,
     pub key_token: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpeechConfig {
+    #[serde(with = "perhaps")]
+    pub asr: Option<SocketAddr>,
+    #[serde(with = "perhaps")]
+    pub attendant: Option<SocketAddr>,
+    pub token_file: PathBuf,
+    pub threads: usize,
+    pub acoustic: PathBuf,
+    pub whisper: PathBuf,
+    pub phone_book: String,
+    pub phone_book_seconds: u64,
+    pub records: usize,
+    pub synthesis: String,
+    pub prompts: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -334,6 +377,19 @@ impl Default for Config {
                 two_persons: true,
                 key_file: PathBuf::new(),
                 key_token: String::new(),
+            },
+            speech: SpeechConfig {
+                asr: Some(SocketAddr::from(([127, 0, 0, 1], 9000))),
+                attendant: Some(SocketAddr::from(([127, 0, 0, 1], 9010))),
+                token_file: PathBuf::new(),
+                threads: 1,
+                acoustic: PathBuf::new(),
+                whisper: PathBuf::new(),
+                phone_book: String::new(),
+                phone_book_seconds: 300,
+                records: 1000,
+                synthesis: String::new(),
+                prompts: PathBuf::new(),
             },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },

@@ -80,6 +80,35 @@ enum What {
     /// Make, sign and check licences.
     #[command(subcommand)]
     Licence(licence::Licence),
+    /// Look into what is recognised and how.
+    #[command(subcommand)]
+    Speech(Speech),
+}
+
+#[derive(Subcommand)]
+enum Speech {
+    /// How words are said: for each line of standard input its likeliest reading, or all of them, one a line.
+    Readings {
+        /// All readings, with their words, as a .dic file has them.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Reads words by rule.
+fn speech(Speech::Readings { all }: Speech) -> Result<(), Box<dyn std::error::Error>> {
+    let mut dictionary = speech::dictionary::Dictionary::default();
+    for word in std::io::stdin().lines() {
+        let word = word?;
+        match all {
+            true => drop(dictionary.add(word.trim())),
+            false => {
+                println!("{}", speech::phones::readings(word.trim()).first().cloned().unwrap_or_default())
+            }
+        }
+    }
+    print!("{}", dictionary.written());
+    Ok(())
 }
 
 #[derive(Subcommand)]
@@ -131,6 +160,7 @@ fn main() -> ExitCode {
         },
         What::Licence(what) => licence::run(what),
         What::Audit(what) => audit(what),
+        What::Speech(what) => speech(what),
         What::Config { ask: Some(file), .. } => {
             ask::ask(&file, &mut std::io::stdin().lock(), &mut std::io::stdout()).map_err(Into::into)
         }

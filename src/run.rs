@@ -11,10 +11,11 @@ use command::Grants;
 use kit::{Address, ExitReason, Node, Secret, crash::CrashLog, ledger, log::LogRing, token::Token};
 use sd_notify::NotifyState;
 use sorm::audit::Audit;
+use speech::synthesis::Prompts;
 use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
-    boot::{Assembly, House, Interception, Parts, end_of},
+    boot::{Assembly, House, Interception, Parts, Voice, end_of},
     config::{Config, MediaConfig, SipConfig, TokenConfig},
     log, mediator,
     metrics::Metrics,
@@ -107,7 +108,9 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
         media: Arc::new(media(&config.media)?),
         files: Some(data.to_owned()),
         sorm: interception(config, data, node)?,
+        voice: voice(config, data)?,
     };
+    let speech = speech(config, data)?;
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
         .with_domains()?
@@ -115,7 +118,8 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
         .with_sorm(Some(&sorm::Front {
             listen: config.sorm.listen,
             key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
-        }))?;
+        }))?
+        .with_speech(Some(&speech))?;
     Ok(assembly.into_house())
 }
 
@@ -262,17 +266,50 @@ fn media(config: &MediaConfig) -> Result<media::Plane, media::PlaneError> {
     })
 }
 
+/// How scripts are heard.
+fn voice(config: &Config, data: &Path) -> Result<Voice, Error> {
+    let speech = &config.speech;
+    let engine = ::speech::synthesis::by_name(&speech.synthesis);
+    if engine.is_none() && !speech.synthesis.is_empty() {
+        return Err(format!("[speech] synthesis = \"{}\" is nobody who speaks", speech.synthesis).into());
+    }
+    let prompts = engine.map(|e| Prompts::new(e, &data.join("speech/prompts"))).transpose()?;
+    let files = given(&speech.prompts).unwrap_or_else(|| data.join("prompts"));
+    Ok(Voice { prompts, files, whisper: given(&speech.whisper).is_some() })
+}
+
+fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
+    let speech = &config.speech;
+    Ok(::speech::Settings {
+        acoustic: given(&speech.acoustic),
+        whisper: given(&speech.whisper),
+        threads: match speech.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n.min(64),
+        },
+        asr: speech.asr.map(::speech::Door::new),
+        attendant: speech.attendant.map(::speech::Door::new),
+        book: Some(speech.phone_book.clone()).filter(|b| !b.is_empty()),
+        book_every: Duration::from_secs(speech.phone_book_seconds.max(1)),
+        records: speech.records,
+        data: data.to_owned(),
+        token: bearer_token(&speech.token_file, &data.join("speech.token"))?,
+    })
+}
+
 /// What `/metrics` asks for; the first start makes it.
 fn metrics_token(config: &Config, data: &Path) -> Result<Secret<String>, Error> {
-    let file = match config.metrics.token_file.as_os_str().is_empty() {
-        true => data.join("metrics.token"),
-        false => config.metrics.token_file.clone(),
-    };
+    bearer_token(&config.metrics.token_file, &data.join("metrics.token"))
+}
+
+/// What a door asks strangers for; the first start makes it.
+fn bearer_token(wanted: &Path, own: &Path) -> Result<Secret<String>, Error> {
+    let file = given(wanted).unwrap_or_else(|| own.to_owned());
     if !file.exists() {
         write_secret(&file, access::random_password().expose())?;
     }
     let token = std::fs::read_to_string(&file)
-        .map_err(|e| format!("cannot read the token of /metrics from {}: {e}", file.display()))?;
+        .map_err(|e| format!("cannot read a token from {}: {e}", file.display()))?;
     match token.trim() {
         "" => Err(format!("{} is empty; remove it for a new token", file.display()).into()),
         token => Ok(Secret::new(token.to_owned())),

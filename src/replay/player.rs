@@ -14,7 +14,7 @@ use super::{
     report::{Played, Run},
     script::{Point, Script, Step},
 };
-use crate::boot::{Assembly, Interception, Parts, end_of};
+use crate::boot::{Assembly, Interception, Parts, Voice, end_of};
 
 /// The node's address on the virtual network.
 const NODE: ([u8; 4], u16) = ([10, 0, 0, 1], 5060);
@@ -60,6 +60,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
             two_persons: false,
             watcher: None,
         },
+        voice: Voice::default(),
     };
     let network = sip::net::Network::default();
     let (local, nowhere) = (SocketAddr::from(NODE), std::path::PathBuf::new());
@@ -75,7 +76,8 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
     let assembly = Assembly::new(parts)?
         .with_domains()?
         .with_sip(Some(listen), sip::Offer::default())?
-        .with_sorm(None)?;
+        .with_sorm(None)?
+        .with_speech(None)?;
     // Each phone is a host of its own.
     let hosts = std::cell::Cell::new(0u8);
     let open = move |at: Option<SocketAddr>| {

@@ -194,6 +194,12 @@ impl Drop for SoftPhone {
 
 /// Writes a tone to a WAV file.
 pub fn tone(path: &Path, frequency: f32, seconds: u32) {
+    let sample = |n: u32| (n as f32 * frequency * std::f32::consts::TAU / 8000.0).sin() * 8000.0;
+    write(path, (0..seconds * 8000).map(|n| sample(n) as i16));
+}
+
+/// A WAV file, 8000 Hz.
+pub fn write(path: &Path, samples: impl IntoIterator<Item = i16>) {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: 8000,
@@ -201,10 +207,7 @@ pub fn tone(path: &Path, frequency: f32, seconds: u32) {
         sample_format: hound::SampleFormat::Int,
     };
     let mut writer = hound::WavWriter::create(path, spec).expect("a file");
-    for n in 0..seconds * 8000 {
-        let sample = (n as f32 * frequency * std::f32::consts::TAU / 8000.0).sin() * 8000.0;
-        writer.write_sample(sample as i16).expect("written");
-    }
+    samples.into_iter().for_each(|s| writer.write_sample(s).expect("written"));
     writer.finalize().expect("written");
 }
 

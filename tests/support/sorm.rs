@@ -27,6 +27,11 @@ use super::{
 
 /// Lines for the configuration and a licence that grants interception.
 pub fn licence() -> (String, Vec<u8>) {
+    licence_for("sorm")
+}
+
+/// The same for any switch of the licence.
+pub fn licence_for(switch: &str) -> (String, Vec<u8>) {
     let dir = tempfile::tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let hypha = |arguments: &[&str]| {
@@ -36,7 +41,7 @@ pub fn licence() -> (String, Vec<u8>) {
     };
     let vendor = String::from_utf8(hypha(&["licence", "keygen", &at("vendor.pem")])).expect("text");
     let terms = String::from_utf8(hypha(&["licence", "terms"])).expect("text");
-    let terms = terms.replace("sorm = false", "sorm = true");
+    let terms = terms.replace(&format!("{switch} = false"), &format!("{switch} = true"));
     std::fs::write(at("terms.toml"), terms).expect("written");
     let licence = hypha(&["licence", "issue", "--key", &at("vendor.pem"), "--terms", &at("terms.toml")]);
     (vendor, licence)

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use strum::IntoStaticStr;
 
 use crate::{
-    Board, Incoming, Ladder, LegCommand, LegEvent, LegId, MediaEvent, MediaPlane,
+    AppEvent, AppWish, Applications, Board, Incoming, Ladder, LegCommand, LegEvent, LegId, MediaEvent,
+    MediaPlane,
     core::{Adopt, Call, Effect, Event, HandTo, Timer, World},
     leg::{SIGNALLING, SignalMsg},
     media::{MediaSession, Sink},
@@ -34,6 +35,7 @@ pub struct Services {
     pub media: Arc<dyn MediaPlane>,
     pub vault: Arc<dyn Vault>,
     pub witness: Arc<dyn Witness>,
+    pub applications: Arc<dyn Applications>,
     /// Where files go: call records in `cdr`, recordings in `recordings`; nowhere in a node that keeps nothing.
     pub files: Option<std::path::PathBuf>,
 }
@@ -70,6 +72,10 @@ pub enum CallMsg {
     /// He gives a member of a meeting the word, takes it, or sends it away.
     Word(LegId, bool),
     Dismiss(LegId),
+    /// Its application wants something.
+    App(AppWish),
+    /// Its application is no more.
+    AppGone,
     LastWords,
 }
 
@@ -90,7 +96,9 @@ impl std::fmt::Debug for CallMsg {
             Self::Record(file) => write!(f, "{label}({file:?})"),
             Self::Word(leg, speaks) => write!(f, "{label}({leg}, {speaks})"),
             Self::Dismiss(leg) => write!(f, "{label}({leg})"),
-            Self::End | Self::LastWords => f.write_str(label),
+            // A number that is dialled is in the ladder; a trace of messages is for anybody.
+            Self::App(wish) => write!(f, "{label}({})", <&'static str>::from(wish)),
+            Self::End | Self::AppGone | Self::LastWords => f.write_str(label),
         }
     }
 }
@@ -106,6 +114,8 @@ pub(crate) struct CallActor {
     /// Ended connections, written once the last message has been seen.
     ended: Vec<RecordEvent>,
     name: Address,
+    /// Where its application is.
+    application: Option<Address>,
     done: bool,
 }
 
@@ -127,6 +137,7 @@ pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> R
             todo: VecDeque::new(),
             ended: Vec::new(),
             name: start.address,
+            application: None,
             done: false,
         };
         async move { Ok(actor) }
@@ -155,6 +166,7 @@ impl CallActor {
             media: media.as_mut(),
             vault: &*self.services.vault,
             witness: &*self.services.witness,
+            applications: &*self.services.applications,
         };
         let effects = with(&mut self.call.lock(), &mut world);
         media.flush();
@@ -189,6 +201,31 @@ impl CallActor {
                 Effect::HandOver { to, by, adopt } => self.hand_over(&to, by, adopt, cx)?,
                 Effect::SetService { domain, alias, service, active, number } => {
                     self.set_service(&domain, alias, service, active, number, cx);
+                }
+                Effect::Application(begin) => {
+                    let started = self.services.applications.start(*begin);
+                    cx.wait(started, |me, started, cx| {
+                        match started {
+                            Ok(name) => {
+                                cx.monitor(&name, |_| CallMsg::AppGone);
+                                me.application = Some(name);
+                            }
+                            Err(e) => {
+                                tracing::error!(error = %e, "an application did not start");
+                                let _ = cx.mailbox().tell(CallMsg::AppGone);
+                            }
+                        }
+                        me.carry_out(cx)
+                    });
+                    return Ok(());
+                }
+                Effect::Tell(event) => {
+                    // One that has gone, or does not keep up, is told of by its end.
+                    if let Some(app) = &self.application
+                        && let Ok(app) = cx.lookup::<AppEvent>(app)
+                    {
+                        let _ = app.tell(event);
+                    }
                 }
                 Effect::Done => {
                     self.done = true;
@@ -355,6 +392,12 @@ impl Actor for CallActor {
                 self.step(cx, |call, world| call.handle(Event::Word { leg, speaks }, world))
             }
             CallMsg::Dismiss(leg) => self.step(cx, |call, world| call.handle(Event::Dismiss(leg), world)),
+            CallMsg::App(wish) => {
+                let label: &'static str = (&wish).into();
+                self.note("script", "call", label, cx);
+                self.step(cx, |call, world| call.handle(Event::App(wish), world))
+            }
+            CallMsg::AppGone => self.step(cx, |call, world| call.handle(Event::AppGone, world)),
             CallMsg::End => self.step(cx, |call, world| call.handle(Event::Shutdown, world)),
             CallMsg::LastWords => self.last_words(cx),
         }

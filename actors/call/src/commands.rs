@@ -150,7 +150,8 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             "seconds until cfnr forwards",
             "секунд до переадресации cfnr",
         )
-        .option("--limit", Kind::Number(1, 1000), "calls at once of ml", "одновременных вызовов ml"),
+        .option("--limit", Kind::Number(1, 1000), "calls at once of ml", "одновременных вызовов ml")
+        .option("--script", Kind::Text, "the script of personal-ivr", "сценарий услуги personal-ivr"),
         Command::change(
             "domain/{domain}/ss/{service}/deactivate",
             "deactivates a supplementary service for numbers",
@@ -393,7 +394,7 @@ async fn set(s: &Services, call: &Call, active: bool) -> Result<Output, CommandE
     };
     let service = Service::from_str(&name.replace('-', "_")).map_err(|_| unknown())?;
     let addresses = call.range("address")?;
-    let options: Vec<(String, String)> = ["--number", "--timeout", "--limit"]
+    let options: Vec<(String, String)> = ["--number", "--timeout", "--limit", "--script"]
         .iter()
         .filter_map(|o| Some((o.trim_start_matches('-').to_owned(), call.opt(o)?.to_owned())))
         .collect();

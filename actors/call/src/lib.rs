@@ -5,6 +5,7 @@
 //! [`media::MediaSession`] at once; packets flow elsewhere.
 
 mod actor;
+pub mod application;
 pub mod board;
 mod cause;
 pub mod commands;
@@ -21,6 +22,7 @@ mod tree;
 pub mod witness;
 
 pub use actor::{CallMsg, Services, start};
+pub use application::{AppEvent, AppWish, Applications, Feed, NoApplications};
 pub use board::Board;
 pub use cause::Cause;
 pub use ladder::{Ladder, Line};

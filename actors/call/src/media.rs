@@ -104,6 +104,8 @@ pub enum Sink {
     /// RTP in A-law: all together to the first address, or, where there is a second, the party apart to the first and all
     /// others to the second.
     Rtp { to: SocketAddr, others: Option<SocketAddr> },
+    /// What the party apart says, to somebody in this process.
+    Feed(crate::application::Feed),
 }
 
 /// Opens sessions.

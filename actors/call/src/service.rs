@@ -38,6 +38,8 @@ pub enum Service {
     Cfos,
     /// Taking over a call that rings elsewhere (перехват).
     Pickup,
+    /// A script answers in place of the subscriber (персональный IVR).
+    PersonalIvr,
 }
 
 impl Service {

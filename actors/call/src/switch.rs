@@ -26,6 +26,8 @@ pub enum SwitchError {
     Licence(Service),
     #[error("{0} wants --number")]
     Number(Service),
+    #[error("{0} wants --script")]
+    Script(Service),
     #[error("there is no domain {0}")]
     NoDomain(String),
     #[error("{0}")]
@@ -39,13 +41,19 @@ pub async fn switch(node: &Node, estate: &Estate, wanted: Switch, origin: Origin
     if active && !picture.allows(service.name(), node.clock().now()) {
         return Err(SwitchError::Licence(service));
     }
-    let has_number = |a: &String| {
+    let has = |what: &str, a: &String| {
         let known = picture.domains.get(&domain).and_then(|d| d.services.get(a)?.get(service.name()));
-        known.is_some_and(|k| k.options.contains_key("number"))
+        known.is_some_and(|k| k.options.contains_key(what))
     };
-    let given = options.iter().any(|(n, v)| n == "number" && !v.is_empty());
-    if active && service.wants_number() && !given && !addresses.iter().all(has_number) {
+    let missing = |what: &str| {
+        let given = options.iter().any(|(n, v)| n == what && !v.is_empty());
+        active && !given && !addresses.iter().all(|a| has(what, a))
+    };
+    if service.wants_number() && missing("number") {
         return Err(SwitchError::Number(service));
+    }
+    if service == Service::PersonalIvr && missing("script") {
+        return Err(SwitchError::Script(service));
     }
     let ledger = Address::new(format!("domain/{domain}"))
         .ok()

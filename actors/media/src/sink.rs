@@ -126,6 +126,7 @@ fn own(to: SocketAddr) -> IpAddr {
 pub(crate) enum Sink {
     File { number: u64, recorder: Sender<Page> },
     Rtp { socket: UdpSocket, streams: Vec<Stream> },
+    Feed(call::Feed),
 }
 
 impl Sink {
@@ -137,6 +138,7 @@ impl Sink {
                 recorder.try_send(Page::Open(number, path)).map_err(full)?;
                 Ok(Self::File { number, recorder: recorder.clone() })
             }
+            media::Sink::Feed(feed) => Ok(Self::Feed(feed)),
             media::Sink::Rtp { to, others } => {
                 let socket = UdpSocket::bind(SocketAddr::new(own(to), 0))?;
                 socket.set_nonblocking(true)?;
@@ -152,6 +154,11 @@ impl Sink {
                 if recorder.try_send(Page::Frames(*number, frames)).is_err() {
                     tracing::error!("the disk does not keep up with the recordings");
                 }
+            }
+            Self::Feed(feed) => {
+                let [left, _] = *frames;
+                // What somebody who does not keep up misses is lost.
+                let _ = feed.0.try_send(Box::new(left));
             }
             Self::Rtp { socket, streams } => {
                 let packets: Vec<(SocketAddr, Vec<u8>)> = match streams.as_mut_slice() {

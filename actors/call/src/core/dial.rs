@@ -128,6 +128,9 @@ impl Call {
         if has(Service::Dnd).is_some() {
             return self.failed(dial, Cause::BUSY, None, world);
         }
+        if let Some(script) = has(Service::PersonalIvr).and_then(|s| s.options.get("script").cloned()) {
+            return self.serve(dial, domain, alias, script, world);
+        }
         if from.restricted || has(Service::Clip).is_none() {
             from = Party { restricted: true, ..Party::default() };
         }
@@ -216,6 +219,7 @@ impl Call {
             let (cause, status) = dial.failure.unwrap_or((Cause::UNAVAILABLE, None));
             return self.failed(dial, cause, status, world);
         }
+        let patience = self.patience(dial.waiting).map_or(patience, |p| p.min(patience));
         self.out.push(Effect::After(patience, Timer::NoAnswer(dial.number)));
         if self.view_state != "conference" {
             self.view_state = "ringing";
@@ -304,6 +308,12 @@ impl Call {
             self.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
             self.view_state = if self.chair.is_some() { "conference" } else { "talking" };
             return self.reconnect(world);
+        }
+        if self.with_app(dial.waiting) {
+            // Its application says how it goes on.
+            self.view_state = "application";
+            world.media.hear(dial.waiting, Source::Silence);
+            return self.tell_app(AppEvent::Failed(cause));
         }
         match self.legs.get(&dial.waiting).map(|l| l.state) {
             Some(State::Calling) if self.announce(dial.waiting, cause, status, world) => {}

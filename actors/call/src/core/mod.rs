@@ -4,6 +4,7 @@
 //! the origin; a transfer is another one for the party that stays. Everybody who has been connected is in `legs` as
 //! `Talking`, and [`Call::reconnect`] says who hears whom.
 
+mod app;
 mod dial;
 mod enter;
 mod talk;
@@ -32,6 +33,7 @@ use strum::IntoStaticStr;
 
 use crate::{
     Board, Cause, Incoming, LegCommand, LegEvent, LegId, MediaEvent, Party, Refer, Target,
+    application::{AppEvent, AppWish, Begin},
     board::{CallView, Held, LegView, Meeting},
     leg::{Origin, Outgoing},
     media::{Change, MediaPart, MediaSession, Quality, Sink, Source, Tone, Wish},
@@ -73,6 +75,7 @@ pub struct World<'w> {
     /// Opens passwords of meetings.
     pub vault: &'w dyn Vault,
     pub witness: &'w dyn Witness,
+    pub applications: &'w dyn crate::application::Applications,
 }
 
 impl World<'_> {
@@ -149,6 +152,10 @@ pub enum Event {
     },
     /// A member of a meeting is sent away.
     Dismiss(LegId),
+    /// The application wants something.
+    App(AppWish),
+    /// It is no more.
+    AppGone,
 }
 
 #[derive(Debug, IntoStaticStr)]
@@ -170,6 +177,10 @@ pub enum Effect {
         active: bool,
         number: Option<String>,
     },
+    /// Starts an application; [`Event::AppGone`] says that it did not start.
+    Application(Box<Begin>),
+    /// For the application.
+    Tell(AppEvent),
     /// For the ladder.
     Note(String),
     Done,
@@ -269,6 +280,8 @@ pub struct Call {
     /// Who hears why its call failed, and what is said to it then.
     announcing: Option<(LegId, Cause, u16)>,
     recording: Option<PathBuf>,
+    /// Who talks to an application.
+    app: Option<app::App>,
     /// Who listens in; nobody is shown them.
     taps: BTreeSet<u64>,
     began: DateTime<Utc>,
@@ -300,6 +313,7 @@ impl Call {
             meeting: None,
             announcing: None,
             recording: None,
+            app: None,
             taps: BTreeSet::new(),
             began: now,
             view_state: "routing",
@@ -344,6 +358,8 @@ impl Call {
                     self.leave(leg, Cause::NORMAL, world);
                 }
                 Event::Dismiss(_) => {}
+                Event::App(wish) => self.app_wish(wish, world),
+                Event::AppGone => self.app_gone(world),
             }
         }
         std::mem::take(&mut self.out)
@@ -357,6 +373,12 @@ impl Call {
                 }
             }
             MediaEvent::Key(key) => self.key(id, key, 100, true, world),
+            MediaEvent::Played if self.with_app(id) => {
+                if self.app.as_mut().is_some_and(|a| std::mem::take(&mut a.playing)) {
+                    world.media.hear(id, Source::Silence);
+                    self.tell_app(AppEvent::Played);
+                }
+            }
             MediaEvent::Played => self.announced(id, world),
             MediaEvent::Silent => {
                 self.note(format!("nothing is heard from {id} any more"));
@@ -500,6 +522,9 @@ impl Call {
     }
 
     fn forget(&mut self, id: LegId, world: &mut World<'_>) -> Option<Leg> {
+        if self.app.take_if(|a| a.leg == id).is_some() {
+            self.tell_app(AppEvent::Ended);
+        }
         world.media.close(id);
         self.legs.remove(&id)
     }

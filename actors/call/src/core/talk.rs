@@ -156,6 +156,7 @@ impl Call {
                 self.release(by, Cause::NORMAL, None, world);
             }
         }
+        self.app_done(waiting, world);
         self.tell(dial.number, &dial.trail, Phase::Answered, world);
         let (cdr, trail) = (dial.cdr, dial.trail);
         self.connections.push(Connection { cdr, trail, legs: (waiting, id), _bridges: dial.bridges });
@@ -201,6 +202,8 @@ impl Call {
                 _ if *holds => Source::Silence,
                 ([], Some(_)) => Source::Tone(Tone::Confirm),
                 (_, Some(_)) => Source::Mix,
+                // What an application plays goes on.
+                ([], None) if self.with_app(*id) => continue,
                 _ if waits == Some(*id) => Source::Music,
                 ([(o, false)], None) => Source::Leg(*o),
                 ([(_, true)], None) => Source::Music,
@@ -215,6 +218,9 @@ impl Call {
     pub(super) fn key(&mut self, from: LegId, key: char, millis: u32, in_media: bool, world: &mut World<'_>) {
         if self.meeting.is_some() {
             return self.meeting_key(from, key, world);
+        }
+        if self.with_app(from) {
+            return self.tell_app(AppEvent::Key(key));
         }
         let others: Vec<LegId> = self
             .legs
@@ -321,7 +327,7 @@ impl Call {
 
     /// A call of one party, that is no conference and dials nobody, is over.
     pub(super) fn end_if_alone(&mut self, cause: Cause, by: &str, world: &mut World<'_>) {
-        let alone = self.legs.len() <= 1 && self.chair.is_none() && self.dial.is_none();
+        let alone = self.legs.len() <= 1 && self.chair.is_none() && self.dial.is_none() && self.app.is_none();
         if alone || self.legs.is_empty() {
             self.finish(cause, by, world);
         }

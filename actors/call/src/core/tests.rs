@@ -28,6 +28,19 @@ impl Vault for Closed {
     }
 }
 
+/// A domain's only script is `menu`.
+struct Scripts;
+
+impl crate::Applications for Scripts {
+    fn has(&self, _: &str, script: &str) -> bool {
+        script == "menu"
+    }
+
+    fn start(&self, _: Begin) -> futures::future::BoxFuture<'static, Result<Address, String>> {
+        Box::pin(async { Err("nothing runs here".into()) })
+    }
+}
+
 /// Whom each leg hears.
 #[derive(Default)]
 struct FakeMedia(BTreeMap<LegId, Source>);
@@ -170,7 +183,16 @@ impl Play {
         let now = DateTime::UNIX_EPOCH + TimeDelta::seconds(self.seconds);
         let (board, vault) = (&self.board, &Closed);
         let witness = &crate::witness::Nobody;
-        let mut world = World { now, picture: &self.picture, board, media: &mut self.media, vault, witness };
+        let applications = &Scripts;
+        let mut world = World {
+            now,
+            picture: &self.picture,
+            board,
+            media: &mut self.media,
+            vault,
+            witness,
+            applications,
+        };
         self.effects.extend(with(&mut self.call, &mut world));
     }
 
@@ -404,4 +426,69 @@ proptest! {
             prop_assert_eq!(p.board.on_line("d", iface), 0, "{}", iface);
         }
     }
+}
+
+/// 101 is answered by a script, and 100 calls it.
+fn with_script() -> Play {
+    let mut picture = two();
+    serve(&mut picture, "101", Service::PersonalIvr, &[("script", "menu")]);
+    Play::new(picture, "101")
+}
+
+#[test]
+fn a_script_answers_is_heard_and_connects_its_caller() {
+    use crate::AppWish;
+    let mut p = with_script();
+    assert!(p.called().is_empty() && p.told(A) == ["Answer"], "{:?}", p.told(A));
+    let begins = |e: &Effect| matches!(e, Effect::Application(b) if b.script == "menu" && b.called == "101" && b.leg == A);
+    assert!(p.effects.iter().any(begins));
+    let wish = |p: &mut Play, wish| p.step(|c, w| c.handle(Event::App(wish), w));
+    let told = |p: &Play| {
+        p.effects
+            .iter()
+            .filter_map(|e| if let Effect::Tell(e) = e { Some(e.clone()) } else { None })
+            .collect::<Vec<_>>()
+    };
+    let path: PathBuf = "menu.wav".into();
+    wish(&mut p, AppWish::Play(path.clone()));
+    assert_eq!(p.media.0[&A], Source::File { path, repeat: false });
+    p.step(|c, w| c.handle(Event::Media(A, MediaEvent::Key('1')), w));
+    p.step(|c, w| c.handle(Event::Media(A, MediaEvent::Played), w));
+    p.step(|c, w| c.handle(Event::Media(A, MediaEvent::Played), w));
+    assert_eq!(told(&p), [AppEvent::Key('1'), AppEvent::Played], "once");
+    // Busy: the script goes on, and the caller with it.
+    let dial = || AppWish::Dial { number: "102".into(), patience: Duration::from_secs(5) };
+    wish(&mut p, dial());
+    let (c, _) = p.called()[0].clone();
+    assert!(p.effects.iter().any(|e| matches!(e, Effect::After(t, Timer::NoAnswer(_)) if t.as_secs() == 5)));
+    p.leg(c, LegEvent::Released { cause: Cause::BUSY, status: Some(486) });
+    assert_eq!(told(&p).last(), Some(&AppEvent::Failed(Cause::BUSY)));
+    assert!(!p.over());
+    wish(&mut p, dial());
+    let (c, _) = p.called()[1].clone();
+    p.answers(c);
+    assert_eq!(told(&p).last(), Some(&AppEvent::Connected));
+    assert_eq!((&p.media.0[&A], &p.media.0[&c]), (&Source::Leg(c), &Source::Leg(A)));
+    p.leg(c, LegEvent::Released { cause: Cause::NORMAL, status: None });
+    assert!(p.over(), "nobody is left to talk to");
+    let records: Vec<_> = p.ended().iter().map(|c| (c.service.as_str(), c.answered.is_some())).collect();
+    assert_eq!(records, [("ivr", false), ("ivr", true), ("ivr", true)]);
+}
+
+#[test]
+fn a_caller_that_leaves_ends_its_script_and_a_script_that_crashes_ends_its_call() {
+    let mut p = with_script();
+    p.leg(A, LegEvent::Released { cause: Cause::NORMAL, status: None });
+    assert!(p.over() && p.effects.iter().any(|e| matches!(e, Effect::Tell(AppEvent::Ended))));
+    assert_eq!(p.ended().len(), 1);
+
+    let mut p = with_script();
+    p.step(|c, w| c.handle(Event::AppGone, w));
+    assert!(p.over());
+    assert_eq!(p.told(A), ["Answer", "release 41"]);
+
+    let mut picture = two();
+    serve(&mut picture, "101", Service::PersonalIvr, &[("script", "gone")]);
+    let p = Play::new(picture, "101");
+    assert_eq!(p.told(A), ["release 27"], "there is no such script");
 }

@@ -1,0 +1,16 @@
+//! `ivr`: scripts that answer calls. Uses `call` and `speech`.
+//!
+//! A call that reaches a number with a personal IVR starts a script ([`call::Applications`]); [`run::Run`] is the script being
+//! run, without IO, and the actor around it plays, listens, asks and dials.
+
+mod actor;
+pub mod commands;
+pub mod condition;
+pub mod library;
+pub mod run;
+pub mod script;
+mod tree;
+pub mod vars;
+
+pub use actor::Services;
+pub use tree::child;

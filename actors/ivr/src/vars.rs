@@ -1,0 +1,77 @@
+//! Variables of a script: names in any case, values texts; `%NAME%` stands for a value, and for itself where there is none.
+
+use std::collections::BTreeMap;
+
+/// Variables of one script at most, and letters of a value.
+const MANY: usize = 1_000;
+const LONGEST: usize = 10_000;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vars(BTreeMap<String, String>);
+
+impl Vars {
+    pub fn set(&mut self, name: &str, value: &str) {
+        let name = name.trim().to_uppercase();
+        if name.is_empty() || (self.0.len() >= MANY && !self.0.contains_key(&name)) {
+            return;
+        }
+        self.0.insert(name, value.chars().take(LONGEST).collect());
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(&name.trim().to_uppercase()).map(String::as_str)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+    }
+
+    /// A text with its variables' values; what they say is taken as it is.
+    pub fn fill(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            out.push_str(&rest[..at]);
+            let after = &rest[at + 1..];
+            let name = after.find('%').map(|end| &after[..end]);
+            match name.and_then(|n| Some((n, self.get(n)?))) {
+                Some((name, value)) => {
+                    out.push_str(value);
+                    rest = &after[name.len() + 1..];
+                }
+                None => {
+                    out.push('%');
+                    rest = after;
+                }
+            }
+        }
+        out.push_str(rest);
+        out.truncate(out.char_indices().nth(LONGEST).map_or(out.len(), |(at, _)| at));
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_stand_for_names_and_unknown_names_for_themselves() {
+        let mut vars = Vars::default();
+        vars.set("cgpn", "100");
+        vars.set("Odd", "%CGPN%");
+        assert_eq!(vars.fill("/%CGPN%/prompt/%ALARM%.wav 100%"), "/100/prompt/%ALARM%.wav 100%");
+        assert_eq!(vars.fill("%odd%"), "%CGPN%", "a value is not looked into");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_filled(text in "[%A-Z ]{0,40}", value in "\\PC{0,10}") {
+            let mut vars = Vars::default();
+            vars.set("A", &value);
+            vars.fill(&text);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The auto-attendant (автосекретарь): a name is said, its number found.
+
+pub mod book;
+pub mod listening;
+pub mod records;
+pub mod search;
+pub mod state;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use self::{
+    book::Book,
+    search::Found,
+    state::{Table, Taught},
+};
+use crate::{
+    grammar::Grammar,
+    pool::Pool,
+    recogniser::{Heard, RecogniserError, Task},
+};
+
+/// Below this a name of the book is not what was said.
+const SURE: f32 = 0.5;
+/// How much worse than any other known name one of the book may explain what was said.
+const WORSE: f32 = 0.06;
+
+/// What the attendant listens for now, and what it looks into.
+pub struct Picture {
+    pub book: Book,
+    pub aliases: search::Aliases,
+    /// None where the book is empty.
+    task: Option<Task>,
+    /// Any known name, of the book or not.
+    names: Task,
+}
+
+/// The auto-attendant, as its service and scripts use it; clones share it.
+#[derive(Clone)]
+pub struct Clerk {
+    pub closed: Pool,
+    /// Any speech: it tells what was said where no name of the book was.
+    pub open: Option<Pool>,
+    pub taught: Arc<ArcSwap<Taught>>,
+    pub book: Arc<ArcSwap<Book>>,
+    picture: Arc<ArcSwap<Picture>>,
+}
+
+/// What one piece of speech came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What was said, as far as it was understood.
+    pub recognised: String,
+    pub found: Option<Found>,
+    pub confidence: f32,
+}
+
+impl Clerk {
+    pub fn new(closed: Pool, open: Option<Pool>) -> Self {
+        let taught: Arc<ArcSwap<Taught>> = Arc::default();
+        let (aliases, names) = (taught.load().aliases(), names(&taught.load()));
+        let picture = Picture { book: Book::default(), aliases, task: None, names };
+        let picture = Arc::new(ArcSwap::from_pointee(picture));
+        Self { closed, open, taught, book: Arc::default(), picture }
+    }
+
+    pub fn picture(&self) -> Arc<Picture> {
+        self.picture.load_full()
+    }
+
+    /// Listens for the book and the names as they are now. Who is being listened to is heard to the end with what was.
+    pub fn rebuild(&self) {
+        let (book, taught) = ((**self.book.load()).clone(), self.taught.load());
+        let aliases = taught.aliases();
+        let names = names(&taught);
+        let task = listening::grammar(&book, &aliases).map(|g| Task::whole(g, names.dictionary.clone()));
+        self.picture.store(Arc::new(Picture { book, aliases, task, names }));
+    }
+
+    /// Hears one piece of speech. `before` is what was understood of the pieces before it.
+    pub async fn hear(&self, samples: Vec<f32>, before: &str) -> Result<Answer, RecogniserError> {
+        let picture = self.picture();
+        let closed = match &picture.task {
+            Some(task) => self.closed.hear(task.clone(), samples.clone()).await?,
+            None => Heard::default(),
+        };
+        let confidence = closed.hypotheses.first().map_or(0.0, |h| h.confidence);
+        // What else may have been said: any speech where that can be recognised, else any name that is known.
+        let other = match self.open.as_ref().filter(|o| o.threads() > 0) {
+            Some(open) if confidence < SURE => {
+                let task = Task::whole(Grammar::Open, picture.names.dictionary.clone());
+                open.hear(task, samples).await?
+            }
+            Some(_) => Heard::default(),
+            None => self.closed.hear(picture.names.clone(), samples).await?,
+        };
+        let in_book = match closed.score.zip(other.score) {
+            Some((book, any)) => book >= any - WORSE,
+            None => confidence >= SURE,
+        };
+        let mut heard: Vec<String> = match in_book {
+            true => closed.hypotheses.iter().map(|h| h.text.clone()).collect(),
+            false => vec![other.text().to_owned()],
+        };
+        let recognised = heard.first().cloned().unwrap_or_default();
+        if !before.is_empty() && !recognised.is_empty() {
+            heard.push(format!("{before} {recognised}"));
+        }
+        heard.retain(|h| !h.is_empty());
+        let found = search::search(&heard, &picture.book, &picture.aliases);
+        Ok(Answer { recognised, found, confidence })
+    }
+}
+
+/// All names that are known, one after another.
+fn names(taught: &Taught) -> Task {
+    let rows = |table| taught.rows(table).map(|(_, row)| row.name.clone());
+    let first = rows(Table::FullNames).chain(rows(Table::Aliases)).collect();
+    let last = rows(Table::Words).collect();
+    Task::whole(Grammar::Names { first, last }, Arc::new(taught.dictionary()))
+}

@@ -1,0 +1,187 @@
+//! What a recogniser listens for: phrases, or a grammar as JSGF has it.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use crate::phones;
+
+/// Phrases of a grammar at most.
+pub const PHRASES: usize = 50_000;
+/// Bytes of a JSGF text at most.
+const BYTES: usize = 16 << 20;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grammar {
+    /// Any speech.
+    Open,
+    /// One of these, whole.
+    Phrases(Vec<String>),
+    /// Any words of these, in any order: `words` says how many at most.
+    Loop { of: Vec<String>, words: usize },
+    /// One of `first`, one of `last`, in either order, or one of either alone.
+    Names { first: Vec<String>, last: Vec<String> },
+    /// A grammar of the operator's, its first public rule.
+    Jsgf(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GrammarError {
+    #[error("nothing to listen for")]
+    Empty,
+    #[error("this recogniser knows closed grammars only")]
+    Open,
+    #[error("more than {PHRASES} phrases")]
+    Many,
+    #[error("a grammar longer than {BYTES} bytes")]
+    Long,
+    #[error("\"{0}\" is no JSGF: {1}")]
+    Jsgf(String, &'static str),
+}
+
+/// Words of a phrase as dictionaries have them: small letters; digits are said.
+pub fn words(phrase: &str) -> Vec<String> {
+    let said = crate::numbers::said(phrase);
+    said.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '+'))
+        .filter(|w| w.chars().any(char::is_alphanumeric))
+        .map(phones::normal)
+        .collect()
+}
+
+/// A phrase as a recogniser returns it.
+pub fn normal(phrase: &str) -> String {
+    words(phrase).join(" ")
+}
+
+impl Grammar {
+    pub fn phrases(all: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self::Phrases(all.into_iter().map(|p| normal(p.as_ref())).filter(|p| !p.is_empty()).collect())
+    }
+
+    /// As JSGF.
+    pub fn jsgf(&self) -> Result<String, GrammarError> {
+        const HEAD: &str = "#JSGF V1.0 UTF-8;\ngrammar hypha;\n";
+        let alternatives = |all: &[String]| -> Result<String, GrammarError> {
+            let all: BTreeSet<String> = all.iter().map(|p| normal(p)).filter(|p| !p.is_empty()).collect();
+            match all.len() {
+                0 => Err(GrammarError::Empty),
+                n if n > PHRASES => Err(GrammarError::Many),
+                _ => Ok(all.into_iter().collect::<Vec<_>>().join(" | ")),
+            }
+        };
+        match self {
+            Self::Open => Err(GrammarError::Open),
+            Self::Phrases(all) => Ok(format!("{HEAD}public <said> = {};\n", alternatives(all)?)),
+            Self::Loop { of, words } => {
+                let mut text = format!("{HEAD}<word> = {};\npublic <said> = <word>", alternatives(of)?);
+                for _ in 1..*words {
+                    text.push_str(" [ <word>");
+                }
+                text.push_str(&" ]".repeat(words.saturating_sub(1)));
+                text.push_str(";\n");
+                Ok(text)
+            }
+            Self::Names { first, last } => {
+                let mut text = HEAD.to_owned();
+                // Writing to memory does not fail.
+                let _ = write!(
+                    text,
+                    "<first> = {};\n<last> = {};\npublic <said> = <first> [ <last> ] | <last> [ <first> ];\n",
+                    alternatives(first)?,
+                    alternatives(last)?
+                );
+                Ok(text)
+            }
+            Self::Jsgf(text) => {
+                let begin = || text.chars().take(20).collect::<String>();
+                if text.len() > BYTES {
+                    return Err(GrammarError::Long);
+                }
+                if !text.trim_start_matches('\u{feff}').trim_start().starts_with("#JSGF") {
+                    return Err(GrammarError::Jsgf(begin(), "it begins with #JSGF"));
+                }
+                if text.contains('\0') || !text.contains("public") {
+                    return Err(GrammarError::Jsgf(begin(), "it has a public rule"));
+                }
+                Ok(text.clone())
+            }
+        }
+    }
+
+    /// Words that must have readings. Those of a JSGF text are what is left of it without its signs.
+    pub fn vocabulary(&self) -> BTreeSet<String> {
+        match self {
+            Self::Open => BTreeSet::new(),
+            Self::Phrases(all) | Self::Loop { of: all, .. } => all.iter().flat_map(|p| words(p)).collect(),
+            Self::Names { first, last } => first.iter().chain(last).flat_map(|p| words(p)).collect(),
+            Self::Jsgf(text) => jsgf_words(text),
+        }
+    }
+}
+
+/// Words of a JSGF text: not rules' names, tags, weights, nor remarks.
+fn jsgf_words(text: &str) -> BTreeSet<String> {
+    let body = text.split_once(';').map_or("", |(_, rest)| rest);
+    let mut out = BTreeSet::new();
+    let mut rest = body;
+    while let Some(c) = rest.chars().next() {
+        let skip = |until: &str| rest.find(until).map_or("", |at| &rest[at + until.len()..]);
+        rest = match c {
+            '<' => skip(">"),
+            '{' => skip("}"),
+            '/' if rest.starts_with("//") => skip("\n"),
+            '/' if rest.starts_with("/*") => skip("*/"),
+            '/' => rest[1..].find('/').map_or("", |at| &rest[at + 2..]),
+            c if c.is_alphabetic() => {
+                let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '-')).unwrap_or(rest.len());
+                let word = &rest[..end];
+                if !matches!(word, "public" | "grammar" | "import") {
+                    out.insert(word.to_lowercase());
+                }
+                &rest[end..]
+            }
+            c => &rest[c.len_utf8()..],
+        };
+    }
+    // The grammar's own name.
+    if let Some(name) = body.split_once("grammar").and_then(|(_, r)| r.split(';').next()) {
+        out.remove(name.trim());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn phrases_become_jsgf() {
+        let grammar = Grammar::phrases(["Да", "Отдел продаж!", "да"]);
+        let text = grammar.jsgf().expect("a grammar");
+        assert!(text.ends_with("public <said> = да | отдел продаж;\n"), "{text}");
+        assert_eq!(grammar.vocabulary().into_iter().collect::<Vec<_>>(), ["да", "отдел", "продаж"]);
+        assert_eq!(Grammar::phrases([""]).jsgf(), Err(GrammarError::Empty));
+    }
+
+    #[test]
+    fn words_of_an_operators_grammar_are_found() {
+        let text = "#JSGF V1.0 UTF-8;\ngrammar menu;\n// да, конечно\npublic <menu> = /10/ отдел <what> {x} | нет;\n\
+                    <what> = продаж | кадров;\n";
+        let words: Vec<String> = Grammar::Jsgf(text.into()).vocabulary().into_iter().collect();
+        assert_eq!(words, ["кадров", "нет", "отдел", "продаж"]);
+        assert!(Grammar::Jsgf("public <a> = да;".into()).jsgf().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_jsgf_is_looked_through(text in "\\PC{0,80}") {
+            Grammar::Jsgf(format!("#JSGF;{text}")).vocabulary();
+        }
+
+        #[test]
+        fn any_phrase_has_words_that_stay(text in "\\PC{0,40}") {
+            let once = normal(&text);
+            prop_assert_eq!(normal(&once), once);
+        }
+    }
+}

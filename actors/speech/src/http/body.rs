@@ -1,0 +1,65 @@
+//! Bodies of requests: into a file that goes by itself, bounded in size and time.
+
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    time::Duration,
+};
+
+use actix_web::{HttpRequest, web::Payload};
+use futures::StreamExt;
+
+use super::Refusal;
+
+/// How long nothing may come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who may ask: anybody where the door is on loopback, else who shows the token.
+#[derive(Clone)]
+pub struct Guard {
+    pub open: bool,
+    pub token: kit::Secret<String>,
+}
+
+impl Guard {
+    pub fn check(&self, request: &HttpRequest) -> Result<(), Refusal> {
+        if self.open {
+            return Ok(());
+        }
+        let shown = request.headers().get("Authorization").and_then(|v| v.to_str().ok());
+        let shown = shown.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
+        let right = subtle::ConstantTimeEq::ct_eq(shown.trim().as_bytes(), self.token.expose().as_bytes());
+        if bool::from(right) { Ok(()) } else { Err(Refusal::Token) }
+    }
+}
+
+/// The body in a file without a name, read from its beginning.
+pub async fn spooled(mut payload: Payload, limit: u64) -> Result<(File, u64), Refusal> {
+    let internal = |e: std::io::Error| Refusal::Internal(e.to_string());
+    let mut file = tempfile::tempfile().map_err(internal)?;
+    let mut length = 0;
+    loop {
+        let next = tokio::time::timeout(PATIENCE, payload.next()).await;
+        let Some(piece) = next.map_err(|_| Refusal::Slow(PATIENCE.as_secs()))? else { break };
+        let piece = piece.map_err(|e| Refusal::Body(e.to_string()))?;
+        length += piece.len() as u64;
+        if length > limit {
+            return Err(Refusal::Large(limit));
+        }
+        // To the page cache, a piece at a time: a disk that stands still stands still for all.
+        file.write_all(&piece).map_err(internal)?;
+    }
+    if length == 0 {
+        return Err(Refusal::Body("a file is wanted: curl … -T file.wav".into()));
+    }
+    file.seek(SeekFrom::Start(0)).map_err(internal)?;
+    Ok((file, length))
+}
+
+/// A label of a header, in UTF-8.
+pub fn label(request: &HttpRequest, name: &str) -> Option<String> {
+    let value = request.headers().get(name)?.as_bytes();
+    let text = String::from_utf8_lossy(value);
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).take(100).collect();
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,66 @@
+//! The services over HTTP: transcription, the auto-attendant.
+
+pub mod attendant;
+pub mod body;
+pub mod server;
+pub mod trans;
+
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+
+use crate::{audio::AudioError, recogniser::RecogniserError};
+
+/// Why a request is refused; its text says what would help.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("the licence does not grant speech recognition")]
+    Licence,
+    #[error("a token is wanted: Authorization: Bearer …")]
+    Token,
+    #[error("{0}")]
+    Body(String),
+    #[error("larger than {0} bytes")]
+    Large(u64),
+    #[error("nothing came for {0} s")]
+    Slow(u64),
+    #[error("{0} requests are being worked on; try again")]
+    Busy(usize),
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    #[error(transparent)]
+    Recogniser(#[from] RecogniserError),
+    #[error("{0}")]
+    Unknown(String),
+    #[error("{0}")]
+    Exists(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ResponseError for Refusal {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Licence => StatusCode::FORBIDDEN,
+            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Large(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Audio(AudioError::Format(_) | AudioError::Rate(_) | AudioError::Channels(_)) => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
+            Self::Audio(AudioError::Truncated) | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::Recogniser(RecogniserError::Grammar(_)) => StatusCode::BAD_REQUEST,
+            Self::Recogniser(RecogniserError::Long(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Busy(_) | Self::Recogniser(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Exists(_) => StatusCode::CONFLICT,
+            Self::Audio(AudioError::Io(_)) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header(("Retry-After", "5"));
+        }
+        response.content_type(server::TEXT).body(format!("{self}\n"))
+    }
+}

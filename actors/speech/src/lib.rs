@@ -1,0 +1,23 @@
+//! Speech: recognisers behind one trait, transcription, the auto-attendant (автосекретарь), synthesis.
+//!
+//! What is heard goes in as samples of 16000 Hz, words with times and confidences come out.
+
+pub mod audio;
+pub mod clerk;
+pub mod dictionary;
+pub mod grammar;
+pub mod http;
+mod importer;
+pub mod numbers;
+pub mod phones;
+pub mod pool;
+pub mod recogniser;
+pub mod sphinx;
+pub mod synthesis;
+pub mod transcribe;
+mod tree;
+pub mod vad;
+pub mod whisper;
+
+pub use http::server::Door;
+pub use tree::{Settings, Speech, SpeechError, child, unpack};

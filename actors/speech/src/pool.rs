@@ -1,0 +1,316 @@
+//! Threads where engines work, each under an actor `speech/<ENGINE>/<N>`. A listener is given to the thread that has the
+//! fewest; what waits is bounded, and more is refused at once.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason};
+use parking_lot::Mutex;
+use strum::IntoStaticStr;
+use tokio::sync::mpsc;
+
+use crate::recogniser::{Engine, Heard, Recogniser, RecogniserError, Task};
+
+/// Pieces of speech that wait for one thread.
+const WAITING: usize = 2_048;
+/// Listeners of one thread.
+const LISTENERS: usize = 128;
+
+/// What a listener tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// The text so far.
+    Partial(String),
+    Heard(Result<Heard, RecogniserError>),
+}
+
+enum Job {
+    Open(u64, Task, mpsc::UnboundedSender<Update>),
+    Feed(u64, Vec<f32>),
+    Finish(u64),
+    Close(u64),
+}
+
+/// One thread, as its users see it.
+struct Worker {
+    number: usize,
+    jobs: Sender<Job>,
+    listeners: Arc<AtomicUsize>,
+}
+
+type Workers = Arc<Mutex<Vec<Worker>>>;
+type Make = Arc<dyn Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync>;
+
+/// All threads of one engine; clones share them.
+#[derive(Clone)]
+pub struct Pool {
+    name: &'static str,
+    workers: Workers,
+    next: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub utterances: AtomicU64,
+    pub refused: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+/// Somebody being listened to. It ends unheard when it is dropped.
+pub struct Ear {
+    id: u64,
+    jobs: Sender<Job>,
+    pub updates: mpsc::UnboundedReceiver<Update>,
+    done: bool,
+}
+
+fn refused<T>(e: &TrySendError<T>) -> RecogniserError {
+    match e {
+        TrySendError::Full(_) => RecogniserError::Overloaded,
+        TrySendError::Disconnected(_) => RecogniserError::Stopped,
+    }
+}
+
+impl Ear {
+    pub fn feed(&mut self, samples: Vec<f32>) -> Result<(), RecogniserError> {
+        self.jobs.try_send(Job::Feed(self.id, samples)).map_err(|e| refused(&e))
+    }
+
+    /// The utterance is over; what was heard comes as an [`Update::Heard`].
+    pub fn finish(&mut self) -> Result<(), RecogniserError> {
+        self.done = true;
+        self.jobs.try_send(Job::Finish(self.id)).map_err(|e| refused(&e))
+    }
+
+    /// Waits for what was heard.
+    pub async fn heard(&mut self) -> Result<Heard, RecogniserError> {
+        loop {
+            match self.updates.recv().await {
+                Some(Update::Partial(_)) => {}
+                Some(Update::Heard(heard)) => return heard,
+                None => return Err(RecogniserError::Stopped),
+            }
+        }
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        if !self.done {
+            // A thread that is too busy to be told forgets the listener when it speaks to nobody.
+            let _ = self.jobs.try_send(Job::Close(self.id));
+        }
+    }
+}
+
+impl Pool {
+    pub fn new(name: &'static str) -> Self {
+        Self { name, workers: Workers::default(), next: Arc::default(), counts: Arc::default() }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Threads at work.
+    pub fn threads(&self) -> usize {
+        self.workers.lock().len()
+    }
+
+    /// Listeners on all threads.
+    pub fn listeners(&self) -> usize {
+        self.workers.lock().iter().map(|w| w.listeners.load(Relaxed)).sum()
+    }
+
+    /// A new listener.
+    pub fn listen(&self, task: Task) -> Result<Ear, RecogniserError> {
+        let opened = self.open(task);
+        if matches!(opened, Err(RecogniserError::Overloaded)) {
+            self.counts.refused.fetch_add(1, Relaxed);
+        }
+        opened
+    }
+
+    fn open(&self, task: Task) -> Result<Ear, RecogniserError> {
+        let jobs = {
+            let workers = self.workers.lock();
+            let idlest = workers.iter().min_by_key(|w| w.listeners.load(Relaxed) + w.jobs.len());
+            let idlest = idlest.ok_or(RecogniserError::Stopped)?;
+            if idlest.listeners.load(Relaxed) >= LISTENERS {
+                return Err(RecogniserError::Overloaded);
+            }
+            idlest.jobs.clone()
+        };
+        let id = self.next.fetch_add(1, Relaxed);
+        let (told, updates) = mpsc::unbounded_channel();
+        jobs.try_send(Job::Open(id, task, told)).map_err(|e| refused(&e))?;
+        Ok(Ear { id, jobs, updates, done: false })
+    }
+
+    /// Recognises a whole utterance.
+    pub async fn hear(&self, task: Task, samples: Vec<f32>) -> Result<Heard, RecogniserError> {
+        let mut ear = self.listen(task)?;
+        ear.feed(samples)?;
+        ear.finish()?;
+        ear.heard().await
+    }
+
+    /// The actor around one thread: `make` makes its engine, there.
+    pub fn child(
+        &self,
+        number: usize,
+        make: impl Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync + 'static,
+    ) -> Result<ChildSpec, AddressError> {
+        let (pool, make): (_, Make) = (self.clone(), Arc::new(make));
+        Ok(ChildSpec::worker(Address::new(format!("speech/{}/{number}", self.name))?, move |_| {
+            let (pool, make) = (pool.clone(), make.clone());
+            async move { Thread::start(pool, number, make).await }
+        }))
+    }
+}
+
+/// The actor. It ends with its thread, and the thread with it.
+struct Thread {
+    pool: Pool,
+    number: usize,
+    engine: &'static str,
+    listeners: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    ended: Option<tokio::sync::oneshot::Receiver<String>>,
+}
+
+#[derive(Debug, IntoStaticStr)]
+enum ThreadMsg {}
+
+impl Thread {
+    async fn start(pool: Pool, number: usize, make: Make) -> Result<Self, ExitReason> {
+        let (jobs, todo) = bounded(WAITING);
+        let (ready, made) = tokio::sync::oneshot::channel();
+        let (over, ended) = tokio::sync::oneshot::channel();
+        let (listeners, stop): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
+        let (l, s, counts) = (listeners.clone(), stop.clone(), pool.counts.clone());
+        thread::Builder::new()
+            .name(format!("{}-{number}", pool.name))
+            .spawn(move || {
+                let mut engine = match make() {
+                    Ok(engine) => {
+                        let _ = ready.send(Ok(engine.name()));
+                        engine
+                    }
+                    Err(e) => {
+                        let _ = ready.send(Err(e));
+                        return;
+                    }
+                };
+                let worked = catch_unwind(AssertUnwindSafe(|| work(&mut *engine, &todo, &l, &s, &counts)));
+                l.store(0, Relaxed);
+                let text = |p: Box<dyn std::any::Any + Send>| {
+                    p.downcast_ref::<&str>().map(|s| (*s).to_owned()).unwrap_or_else(|| "a panic".into())
+                };
+                let _ = over.send(worked.map_or_else(text, |()| "stopped".to_owned()));
+            })
+            .map_err(ExitReason::error)?;
+        let engine = made
+            .await
+            .map_err(|_| ExitReason::Error("its thread has ended".into()))?
+            .map_err(|e| ExitReason::Error(e.to_string()))?;
+        pool.workers.lock().push(Worker { number, jobs, listeners: listeners.clone() });
+        Ok(Self { pool, number, engine, listeners, stop, ended: Some(ended) })
+    }
+}
+
+/// What a thread does.
+fn work(
+    engine: &mut dyn Engine,
+    todo: &Receiver<Job>,
+    listeners: &AtomicUsize,
+    stop: &AtomicBool,
+    counts: &Counts,
+) {
+    let mut all: HashMap<u64, (Box<dyn Recogniser>, mpsc::UnboundedSender<Update>)> = HashMap::new();
+    while let Ok(job) = todo.recv() {
+        if stop.load(Relaxed) {
+            return;
+        }
+        match job {
+            Job::Open(id, task, told) => match engine.open(&task) {
+                Ok(recogniser) => drop(all.insert(id, (recogniser, told))),
+                Err(e) => {
+                    counts.failed.fetch_add(1, Relaxed);
+                    let _ = told.send(Update::Heard(Err(e)));
+                }
+            },
+            Job::Feed(id, samples) => {
+                let Some((recogniser, told)) = all.get_mut(&id) else { continue };
+                let gone = match recogniser.feed(&samples) {
+                    Ok(None) => told.is_closed(),
+                    Ok(Some(text)) => told.send(Update::Partial(text)).is_err(),
+                    Err(e) => {
+                        counts.failed.fetch_add(1, Relaxed);
+                        let _ = told.send(Update::Heard(Err(e)));
+                        true
+                    }
+                };
+                if gone {
+                    all.remove(&id);
+                }
+            }
+            Job::Finish(id) => {
+                let Some((mut recogniser, told)) = all.remove(&id) else { continue };
+                let heard = recogniser.finish();
+                let count = if heard.is_ok() { &counts.utterances } else { &counts.failed };
+                count.fetch_add(1, Relaxed);
+                let _ = told.send(Update::Heard(heard));
+            }
+            Job::Close(id) => drop(all.remove(&id)),
+        }
+        listeners.store(all.len(), Relaxed);
+    }
+}
+
+impl Actor for Thread {
+    type Msg = ThreadMsg;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        if let Some(ended) = self.ended.take() {
+            cx.spawn(ended, |_, why, _| {
+                Err(ExitReason::Error(why.unwrap_or_else(|_| "its thread has ended".into())))
+            });
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, msg: ThreadMsg, _: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        match msg {}
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::json!({ "engine": self.engine, "listeners": self.listeners.load(Relaxed) })
+    }
+}
+
+impl Drop for Thread {
+    /// However it ends, its listeners are told, by losing their thread.
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        let mut workers = self.pool.workers.lock();
+        if let Some(at) = workers.iter().position(|w| w.number == self.number) {
+            let worker = workers.swap_remove(at);
+            // It looks up from an empty queue.
+            let _ = worker.jobs.try_send(Job::Close(u64::MAX));
+        }
+    }
+}

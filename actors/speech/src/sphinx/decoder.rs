@@ -1,0 +1,302 @@
+//! One decoder of libpocketsphinx, owned: the only unsafe code of the family.
+
+use std::{
+    collections::HashSet,
+    ffi::{CStr, CString, NulError, c_char, c_int},
+    path::Path,
+    ptr::{NonNull, null, null_mut},
+    sync::Once,
+};
+
+use super::ffi;
+use crate::{
+    phones::PHONES,
+    recogniser::{Hypothesis, RecogniserError, Word},
+};
+
+/// Frames a second.
+const FRAMES: f32 = 100.0;
+/// Hypotheses of one utterance at most.
+const BEST: usize = 5;
+/// Words of the loop of single phones begin so; no Russian word does.
+const PHONE: &str = "_";
+
+pub(super) struct Decoder {
+    ps: NonNull<ffi::ps_decoder_t>,
+    known: HashSet<String>,
+    /// What the search `said` listens for: the hash of its grammar.
+    pub listens_for: Option<u64>,
+    /// Whether it looks far before it gives a way up.
+    pub thorough: bool,
+}
+
+// SAFETY: the library keeps no state of a thread, and a decoder is used by one thread at a time.
+unsafe impl Send for Decoder {}
+
+/// What one pass over an utterance found.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    pub text: String,
+    pub score: i32,
+    pub frames: i32,
+    pub words: Vec<Word>,
+}
+
+fn nul(_: NulError) -> RecogniserError {
+    RecogniserError::Grammar("a text with a zero byte".into())
+}
+
+/// A text of the library's, copied.
+///
+/// # Safety
+/// `text` is null or points to a string that ends with zero.
+unsafe fn copied(text: *const c_char) -> String {
+    match text.is_null() {
+        true => String::new(),
+        // SAFETY: as the caller promised.
+        false => unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned(),
+    }
+}
+
+impl Decoder {
+    /// Loads the acoustic model in this directory.
+    pub fn open(model: &Path, thorough: bool) -> Result<Self, RecogniserError> {
+        static QUIET: Once = Once::new();
+        // SAFETY: null means that nothing is logged.
+        QUIET.call_once(|| {
+            unsafe { ffi::err_set_logfp(null_mut()) };
+        });
+        let bad = |why: String| RecogniserError::Model(format!("{}: {why}", model.display()));
+        for file in ["mdef", "means", "variances", "transition_matrices", "feat.params"] {
+            if !model.join(file).is_file() {
+                return Err(bad(format!("no {file}")));
+            }
+        }
+        let path = model.to_str().ok_or_else(|| bad("a path that is no UTF-8".into()))?;
+        let hmm = CString::new(path).map_err(nul)?;
+        // Narrower beams lose names that begin alike; wider ones take too long where any name may follow any other.
+        let (beam, ends) = if thorough { (c"1e-200", c"1e-150") } else { (c"1e-110", c"1e-85") };
+        let config = [
+            c"-hmm",
+            &hmm,
+            c"-samprate",
+            c"8000",
+            c"-beam",
+            beam,
+            c"-wbeam",
+            ends,
+            c"-pbeam",
+            ends,
+            c"-remove_noise",
+            c"no",
+            c"-remove_silence",
+            c"no",
+            c"-bestpath",
+            c"no",
+            c"-fsgusefiller",
+            c"yes",
+            c"-lw",
+            c"1.0",
+        ];
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = config.map(CStr::as_ptr);
+        // SAFETY: pairs of strings that live until the call returns, and a null behind them.
+        let config = unsafe {
+            ffi::cmd_ln_init(
+                null_mut(),
+                ffi::ps_args(),
+                1,
+                a,
+                b,
+                c,
+                d,
+                e,
+                f,
+                g,
+                h,
+                i,
+                j,
+                k,
+                l,
+                m,
+                n,
+                o,
+                p,
+                q,
+                r,
+                s,
+                t,
+                null::<c_char>(),
+            )
+        };
+        if config.is_null() {
+            return Err(bad("the library does not take our settings".into()));
+        }
+        // SAFETY: a configuration that was just made; the decoder keeps its own reference.
+        let ps = unsafe {
+            let ps = ffi::ps_init(config);
+            ffi::cmd_ln_free_r(config);
+            ps
+        };
+        let ps = NonNull::new(ps).ok_or_else(|| bad("no model that the library takes".into()))?;
+        let mut decoder = Self { ps, known: HashSet::new(), listens_for: None, thorough };
+        // The loop of phones says how well anything at all explains what was heard.
+        for phone in PHONES {
+            decoder.add(&format!("{PHONE}{phone}"), phone)?;
+        }
+        let all: Vec<String> = PHONES.iter().map(|p| format!("{PHONE}{p}")).collect();
+        let text = format!("#JSGF V1.0 UTF-8;\ngrammar phones;\npublic <all> = ( {} )+;\n", all.join(" | "));
+        decoder.search(c"phones", &text)?;
+        Ok(decoder)
+    }
+
+    fn add(&mut self, word: &str, phones: &str) -> Result<(), RecogniserError> {
+        if self.known.contains(word) {
+            return Ok(());
+        }
+        let (w, p) = (CString::new(word).map_err(nul)?, CString::new(phones).map_err(nul)?);
+        // SAFETY: two strings, which the library copies.
+        let added = unsafe { ffi::ps_add_word(self.ps.as_ptr(), w.as_ptr(), p.as_ptr(), 0) };
+        if added < 0 {
+            return Err(RecogniserError::Model(format!(
+                "the model does not know the phones of {word}: {phones}"
+            )));
+        }
+        self.known.insert(word.to_owned());
+        Ok(())
+    }
+
+    /// Teaches it how a word is said.
+    pub fn learn(&mut self, word: &str, readings: &[String]) -> Result<(), RecogniserError> {
+        for (n, reading) in readings.iter().enumerate() {
+            match n {
+                0 => self.add(word, reading)?,
+                n => self.add(&format!("{word}({})", n + 1), reading)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn search(&mut self, name: &CStr, jsgf: &str) -> Result<(), RecogniserError> {
+        let text = CString::new(jsgf).map_err(nul)?;
+        // SAFETY: two strings, which the library copies.
+        let set = unsafe { ffi::ps_set_jsgf_string(self.ps.as_ptr(), name.as_ptr(), text.as_ptr()) };
+        if set < 0 {
+            return Err(RecogniserError::Grammar("the grammar cannot be used".into()));
+        }
+        Ok(())
+    }
+
+    /// What `said` listens for from now on.
+    pub fn listen_for(&mut self, jsgf: &str, hash: u64) -> Result<(), RecogniserError> {
+        self.listens_for = None;
+        self.search(c"said", jsgf)?;
+        self.listens_for = Some(hash);
+        Ok(())
+    }
+
+    fn use_search(&mut self, name: &CStr) -> Result<(), RecogniserError> {
+        // SAFETY: a string the library looks up.
+        match unsafe { ffi::ps_set_search(self.ps.as_ptr(), name.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(RecogniserError::Stopped),
+        }
+    }
+
+    fn done(code: c_int) -> Result<(), RecogniserError> {
+        if code < 0 { Err(RecogniserError::Stopped) } else { Ok(()) }
+    }
+
+    /// An utterance that comes in pieces begins.
+    pub fn start(&mut self) -> Result<(), RecogniserError> {
+        self.use_search(c"said")?;
+        // SAFETY: a decoder of ours.
+        Self::done(unsafe { ffi::ps_start_utt(self.ps.as_ptr()) })
+    }
+
+    pub fn feed(&mut self, samples: &[i16]) -> Result<String, RecogniserError> {
+        // SAFETY: a decoder of ours, and samples that live until the call returns.
+        unsafe {
+            Self::done(ffi::ps_process_raw(self.ps.as_ptr(), samples.as_ptr(), samples.len(), 0, 0))?;
+            let mut score = 0;
+            Ok(copied(ffi::ps_get_hyp(self.ps.as_ptr(), &mut score)))
+        }
+    }
+
+    /// The utterance that came in pieces is over.
+    pub fn end(&mut self) -> Result<(), RecogniserError> {
+        // SAFETY: a decoder of ours.
+        Self::done(unsafe { ffi::ps_end_utt(self.ps.as_ptr()) })
+    }
+
+    fn pass(&mut self, search: &CStr, samples: &[i16]) -> Result<Pass, RecogniserError> {
+        self.use_search(search)?;
+        let ps = self.ps.as_ptr();
+        // SAFETY: a decoder of ours, and samples that live until the call returns.
+        unsafe {
+            Self::done(ffi::ps_start_utt(ps))?;
+            let processed = ffi::ps_process_raw(ps, samples.as_ptr(), samples.len(), 0, 1);
+            Self::done(ffi::ps_end_utt(ps))?;
+            Self::done(processed)?;
+            let mut pass = Pass::default();
+            pass.text = copied(ffi::ps_get_hyp(ps, &mut pass.score));
+            Ok(pass)
+        }
+    }
+
+    /// The whole utterance at once, as [`Decoder::listen_for`] said.
+    pub fn whole(&mut self, samples: &[i16]) -> Result<(Pass, Vec<Hypothesis>), RecogniserError> {
+        let mut pass = self.pass(c"said", samples)?;
+        let mut others = Vec::new();
+        // SAFETY: iterators over the decoder's last result, each used until it says that it is over.
+        unsafe {
+            let mut seg = ffi::ps_seg_iter(self.ps.as_ptr());
+            while !seg.is_null() {
+                let word = copied(ffi::ps_seg_word(seg));
+                let (mut first, mut last) = (0, 0);
+                ffi::ps_seg_frames(seg, &mut first, &mut last);
+                pass.frames = pass.frames.max(last + 1);
+                // Silences stand in brackets; `word(2)` is a word's second reading.
+                let text = word.split('(').next().unwrap_or_default();
+                if !word.starts_with(['<', '[', '(']) && !text.is_empty() {
+                    let (start, frames) = (first as f32 / FRAMES, (last - first + 1) as f32);
+                    pass.words.push(Word {
+                        text: text.to_owned(),
+                        start,
+                        duration: frames / FRAMES,
+                        confidence: 0.0,
+                    });
+                }
+                seg = ffi::ps_seg_next(seg);
+            }
+            let mut nbest = ffi::ps_nbest(self.ps.as_ptr());
+            while !nbest.is_null() {
+                let mut score = 0;
+                let text = copied(ffi::ps_nbest_hyp(nbest, &mut score));
+                if !text.is_empty()
+                    && text != pass.text
+                    && !others.iter().any(|h: &Hypothesis| h.text == text)
+                {
+                    others.push(Hypothesis { text, confidence: 0.0 });
+                }
+                if others.len() >= BEST {
+                    ffi::ps_nbest_free(nbest);
+                    break;
+                }
+                nbest = ffi::ps_nbest_next(nbest);
+            }
+        }
+        Ok((pass, others))
+    }
+
+    /// How well any phones at all explain the utterance: a score.
+    pub fn anything(&mut self, samples: &[i16]) -> Result<i32, RecogniserError> {
+        Ok(self.pass(c"phones", samples)?.score)
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        // SAFETY: a decoder of ours, not used any more.
+        unsafe { ffi::ps_free(self.ps.as_ptr()) };
+    }
+}

@@ -1,0 +1,207 @@
+//! PocketSphinx: closed grammars, with partial results, words' times and a confidence.
+
+mod decoder;
+mod ffi;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use self::decoder::Decoder;
+use crate::{
+    audio::{Rate, to_i16},
+    grammar::Grammar,
+    recogniser::{Engine, Heard, Hypothesis, LONGEST, RATE, Recogniser, RecogniserError, Task},
+};
+
+/// Samples a second that acoustic models of telephone speech know.
+const TELEPHONE: u32 = 8000;
+/// Decoders that are kept for the next utterance.
+const IDLE: usize = 16;
+/// Samples of less than this are not looked at: 100 ms.
+const SHORTEST: usize = TELEPHONE as usize / 10;
+
+/// Where an acoustic model is, and how it is used.
+pub struct Sphinx {
+    model: PathBuf,
+    idle: Arc<Mutex<Vec<Decoder>>>,
+}
+
+impl Sphinx {
+    /// Looks at the model once, so that a bad one is told of at once.
+    pub fn new(model: &Path) -> Result<Self, RecogniserError> {
+        let first = Decoder::open(model, true)?;
+        Ok(Self { model: model.to_owned(), idle: Arc::new(Mutex::new(vec![first])) })
+    }
+
+    fn decoder(&self, task: &Task) -> Result<Decoder, RecogniserError> {
+        let jsgf = task.grammar.jsgf().map_err(|e| RecogniserError::Grammar(e.to_string()))?;
+        let mut hasher = DefaultHasher::new();
+        jsgf.hash(&mut hasher);
+        Arc::as_ptr(&task.dictionary).hash(&mut hasher);
+        let hash = hasher.finish();
+        let known = {
+            let mut idle = self.idle.lock();
+            let same = idle.iter().position(|d| d.listens_for == Some(hash));
+            same.map(|at| idle.swap_remove(at))
+        };
+        if let Some(decoder) = known {
+            return Ok(decoder);
+        }
+        // A fresh one: words that another dictionary taught it would stay.
+        let thorough = !loose(&task.grammar);
+        let fresh = {
+            let mut idle = self.idle.lock();
+            let fresh = idle.iter().position(|d| d.listens_for.is_none() && d.thorough == thorough);
+            fresh.map(|at| idle.swap_remove(at))
+        };
+        let mut decoder = fresh.map_or_else(|| Decoder::open(&self.model, thorough), Ok)?;
+        let mut unread = Vec::new();
+        for word in task.grammar.vocabulary() {
+            let readings = task.dictionary.readings(&word);
+            match readings.is_empty() {
+                true => unread.push(word),
+                false => decoder.learn(&word, &readings)?,
+            }
+        }
+        let jsgf = match (&*task.grammar, unread.is_empty()) {
+            (_, true) => jsgf,
+            (Grammar::Jsgf(_), false) => {
+                return Err(RecogniserError::Grammar(format!(
+                    "nobody knows how to say {}",
+                    unread.join(", ")
+                )));
+            }
+            // Phrases with such words cannot be said; the others can.
+            (other, false) => {
+                let sayable = |p: &String| !crate::grammar::words(p).iter().any(|w| unread.contains(w));
+                let keep = |all: &[String]| all.iter().filter(|p| sayable(p)).cloned().collect::<Vec<_>>();
+                let rest = match other {
+                    Grammar::Phrases(all) => Grammar::Phrases(keep(all)),
+                    Grammar::Loop { of, words } => Grammar::Loop { of: keep(of), words: *words },
+                    Grammar::Names { first, last } => Grammar::Names { first: keep(first), last: keep(last) },
+                    other => other.clone(),
+                };
+                rest.jsgf().map_err(|e| RecogniserError::Grammar(e.to_string()))?
+            }
+        };
+        decoder.listen_for(&jsgf, hash)?;
+        Ok(decoder)
+    }
+}
+
+impl Engine for Sphinx {
+    fn name(&self) -> &'static str {
+        "pocketsphinx"
+    }
+
+    fn open(&mut self, task: &Task) -> Result<Box<dyn Recogniser>, RecogniserError> {
+        let mut decoder = self.decoder(task)?;
+        if task.partial {
+            decoder.start()?;
+        }
+        Ok(Box::new(Listener {
+            decoder: Some(decoder),
+            live: task.partial,
+            sure: !loose(&task.grammar),
+            rate: Rate::new(RATE, TELEPHONE).map_err(|e| RecogniserError::Model(e.to_string()))?,
+            idle: self.idle.clone(),
+            samples: Vec::new(),
+            last: String::new(),
+        }))
+    }
+}
+
+/// Whether any word may follow any other.
+fn loose(grammar: &Grammar) -> bool {
+    matches!(grammar, Grammar::Names { .. } | Grammar::Loop { .. })
+}
+
+struct Listener {
+    decoder: Option<Decoder>,
+    /// An utterance is under way in the decoder.
+    live: bool,
+    /// Whether the answer says how sure it is.
+    sure: bool,
+    idle: Arc<Mutex<Vec<Decoder>>>,
+    rate: Rate,
+    samples: Vec<i16>,
+    last: String,
+}
+
+/// How sure a score makes us, by how much better the words explain what was heard than any phones do.
+fn confidence(score: i32, anything: i32, frames: i32) -> f32 {
+    let better = (score - anything) as f32 / frames.max(1) as f32;
+    1.0 / (1.0 + (-(better - CERTAIN.0) / CERTAIN.1).exp())
+}
+
+/// The difference a frame at which words are as likely wrong as right, and how fast that changes.
+const CERTAIN: (f32, f32) = (-0.25, 0.1);
+
+impl Recogniser for Listener {
+    fn feed(&mut self, samples: &[f32]) -> Result<Option<String>, RecogniserError> {
+        let samples = self.rate.push(samples).map_err(|e| RecogniserError::Model(e.to_string()))?;
+        if self.samples.len() + samples.len() > (LONGEST * TELEPHONE) as usize {
+            return Err(RecogniserError::Long(LONGEST));
+        }
+        if samples.is_empty() {
+            return Ok(None);
+        }
+        let samples = to_i16(&samples);
+        self.samples.extend_from_slice(&samples);
+        if !self.live {
+            return Ok(None);
+        }
+        let decoder = self.decoder.as_mut().ok_or(RecogniserError::Stopped)?;
+        let text = decoder.feed(&samples)?;
+        Ok((text != self.last).then(|| {
+            self.last.clone_from(&text);
+            text
+        }))
+    }
+
+    fn finish(&mut self) -> Result<Heard, RecogniserError> {
+        let decoder = self.decoder.as_mut().ok_or(RecogniserError::Stopped)?;
+        if std::mem::take(&mut self.live) {
+            decoder.end()?;
+        }
+        let rest = self.rate.finish().map_err(|e| RecogniserError::Model(e.to_string()))?;
+        self.samples.extend(to_i16(&rest));
+        if self.samples.len() < SHORTEST {
+            return Ok(Heard::default());
+        }
+        // Once more as a whole: its loudness is known only now.
+        let (pass, others) = decoder.whole(&self.samples)?;
+        if pass.text.is_empty() {
+            return Ok(Heard::default());
+        }
+        let sure = match self.sure {
+            true => confidence(pass.score, decoder.anything(&self.samples)?, pass.frames),
+            false => 0.0,
+        };
+        let words =
+            pass.words.into_iter().map(|w| crate::recogniser::Word { confidence: sure, ..w }).collect();
+        let first = Hypothesis { text: pass.text, confidence: sure };
+        let score = Some(pass.score as f32 / pass.frames.max(1) as f32);
+        Ok(Heard { hypotheses: std::iter::once(first).chain(others).collect(), words, score })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some(mut decoder) = self.decoder.take() else { return };
+        // One whose utterance cannot be ended is of no more use.
+        if self.live && decoder.end().is_err() {
+            return;
+        }
+        let mut idle = self.idle.lock();
+        if idle.len() >= IDLE {
+            idle.remove(0);
+        }
+        idle.push(decoder);
+    }
+}

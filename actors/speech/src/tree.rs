@@ -1,0 +1,162 @@
+//! The family's place in the tree. Its children stand alone: who misses a recogniser for a moment is told so.
+//!
+//! ```text
+//! speech                  one_for_one
+//! ├ speech/attendant      what operators have taught
+//! ├ speech/pocketsphinx/N closed grammars, a thread each
+//! ├ speech/whisper/N      any speech, a thread each
+//! ├ speech/book           reads the phone book, and listens for it
+//! ├ speech/asr            transcription over HTTP
+//! └ speech/clerk          the auto-attendant over HTTP
+//! ```
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use domain::Estate;
+use kit::{Address, AddressError, ChildSpec, Node, Secret, Strategy, SupervisorSpec, journal::Journal};
+use parking_lot::Mutex;
+
+use crate::{
+    clerk::{Clerk, records::Records, state},
+    http::{attendant, attendant::Attendant, body::Guard, server, server::Door, trans, trans::Trans},
+    importer,
+    pool::Pool,
+    recogniser::{Engine, RecogniserError},
+    sphinx::Sphinx,
+    whisper::Whisper,
+};
+
+/// What the operator has chosen.
+#[derive(Clone)]
+pub struct Settings {
+    /// Directory of an acoustic model for 8000 Hz; none: the program's own.
+    pub acoustic: Option<PathBuf>,
+    /// Weights of Whisper in ggml's format; none: only closed grammars are recognised.
+    pub whisper: Option<PathBuf>,
+    /// Threads of each engine.
+    pub threads: usize,
+    pub asr: Option<Door>,
+    pub attendant: Option<Door>,
+    /// Where the phone book is: a file, or `http://…`; none: there is no book.
+    pub book: Option<String>,
+    /// Between two readings of it.
+    pub book_every: Duration,
+    /// Pieces of speech that are kept.
+    pub records: usize,
+    /// Where models and records are.
+    pub data: PathBuf,
+    /// What strangers show at doors that are not on loopback.
+    pub token: Secret<String>,
+}
+
+/// What other families use of this one.
+#[derive(Clone)]
+pub struct Speech {
+    pub clerk: Clerk,
+    pub closed: Pool,
+    pub open: Option<Pool>,
+    pub jobs: trans::Jobs,
+}
+
+impl Speech {
+    pub fn new(with_whisper: bool) -> Self {
+        let closed = Pool::new("pocketsphinx");
+        let open = with_whisper.then(|| Pool::new("whisper"));
+        Self { clerk: Clerk::new(closed.clone(), open.clone()), closed, open, jobs: trans::Jobs::default() }
+    }
+}
+
+/// The program's own acoustic model (`ops/voices/train`).
+const MODEL: &[(&str, &[u8])] = &[
+    ("feat.params", include_bytes!("../../../fixtures/speech/ru-8k/feat.params")),
+    ("mdef", include_bytes!("../../../fixtures/speech/ru-8k/mdef")),
+    ("means", include_bytes!("../../../fixtures/speech/ru-8k/means")),
+    ("mixture_weights", include_bytes!("../../../fixtures/speech/ru-8k/mixture_weights")),
+    ("noisedict", include_bytes!("../../../fixtures/speech/ru-8k/noisedict")),
+    ("transition_matrices", include_bytes!("../../../fixtures/speech/ru-8k/transition_matrices")),
+    ("variances", include_bytes!("../../../fixtures/speech/ru-8k/variances")),
+];
+
+/// Writes the program's own model where the library can read it.
+pub fn unpack(data: &std::path::Path) -> std::io::Result<PathBuf> {
+    let directory = data.join("speech/ru-8k");
+    std::fs::create_dir_all(&directory)?;
+    for (name, bytes) in MODEL {
+        let path = directory.join(name);
+        if std::fs::read(&path).ok().as_deref() != Some(*bytes) {
+            let new = directory.join(format!("{name}.new"));
+            std::fs::write(&new, bytes)?;
+            std::fs::rename(new, path)?;
+        }
+    }
+    Ok(directory)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpeechError {
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("speech cannot use {0}: {1}")]
+    Io(PathBuf, std::io::Error),
+}
+
+/// The family as a child of the node's root.
+pub fn child(
+    node: &Node,
+    estate: &Estate,
+    journal: Arc<dyn Journal>,
+    speech: &Speech,
+    settings: &Settings,
+) -> Result<ChildSpec, SpeechError> {
+    let io = |e| SpeechError::Io(settings.data.clone(), e);
+    let model = match &settings.acoustic {
+        Some(model) => model.clone(),
+        None => unpack(&settings.data).map_err(io)?,
+    };
+    let records = Records::open(&settings.data.join("speech/records"), settings.records).map_err(io)?;
+    let licensed = {
+        let (estate, node) = (estate.clone(), node.clone());
+        Arc::new(move || estate.picture().terms(node.clock().now()).asr)
+    };
+    let guard = |door: &Door| Guard { open: door.listen.ip().is_loopback(), token: settings.token.clone() };
+    let mut family = SupervisorSpec::new(Address::new("speech")?, Strategy::OneForOne)
+        .child(state::child(journal, speech.clerk.taught.clone())?);
+    for n in 0..settings.threads.max(1) {
+        let model = model.clone();
+        let make = move || Ok(Box::new(Sphinx::new(&model)?) as Box<dyn Engine>);
+        family = family.child(speech.closed.child(n, make)?);
+    }
+    if let (Some(weights), Some(pool)) = (&settings.whisper, &speech.open) {
+        // The weights are read once; each thread has a state of its own.
+        let first: Arc<Mutex<Option<Whisper>>> = Arc::default();
+        for n in 0..settings.threads.max(1) {
+            let (weights, first) = (weights.clone(), first.clone());
+            let make = move || -> Result<Box<dyn Engine>, RecogniserError> {
+                let mut first = first.lock();
+                if first.is_none() {
+                    *first = Some(Whisper::new(&weights)?);
+                }
+                let known = first.as_ref().ok_or(RecogniserError::Stopped)?;
+                Ok(Box::new(known.another()?))
+            };
+            family = family.child(pool.child(n, make)?);
+        }
+    }
+    family = family.child(importer::child(speech.clerk.clone(), settings.book.clone(), settings.book_every)?);
+    if let Some(door) = &settings.asr {
+        let trans = Trans {
+            open: speech.open.clone(),
+            closed: speech.closed.clone(),
+            dictionary: Arc::default(),
+            guard: guard(door),
+            licensed: licensed.clone(),
+            jobs: speech.jobs.clone(),
+        };
+        family = family.child(server::child("speech/asr", door, trans::routes(trans))?);
+    }
+    if let Some(door) = &settings.attendant {
+        let clerk = Attendant::new(node.clone(), speech.clerk.clone(), records, guard(door), licensed);
+        family = family.child(server::child("speech/clerk", door, attendant::routes(clerk))?);
+    }
+    Ok(family.into_child())
+}

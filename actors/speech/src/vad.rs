@@ -1,0 +1,197 @@
+//! Where somebody speaks: a stream cut into utterances at its pauses.
+
+use earshot::Detector;
+
+use crate::recogniser::RATE;
+
+/// Samples the detector looks at together: 16 ms.
+const FRAME: usize = 256;
+/// How likely speech must be.
+const SPEECH: f32 = 0.5;
+
+/// When an utterance begins and ends, in frames of 16 ms.
+#[derive(Debug, Clone, Copy)]
+pub struct Pauses {
+    /// Speech for so long is no click.
+    pub begins: u32,
+    /// Silence for so long ends it.
+    pub ends: u32,
+    /// Longest utterance; it is cut then, at its quietest of late.
+    pub longest: u32,
+    /// What is kept before the first and behind the last frame of speech.
+    pub around: u32,
+}
+
+impl Pauses {
+    /// For a recording: words belong together over short pauses.
+    pub const RECORDING: Self = Self { begins: 4, ends: 40, longest: 1500, around: 16 };
+    /// For a dialogue: who has said something waits for an answer.
+    pub const DIALOGUE: Self = Self { begins: 5, ends: 38, longest: 900, around: 16 };
+}
+
+/// Speech without its pauses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Utterance {
+    /// Seconds from the beginning of the stream.
+    pub start: f64,
+    /// At [`RATE`].
+    pub samples: Vec<f32>,
+}
+
+/// One stream.
+pub struct Cutter {
+    detector: Detector,
+    pauses: Pauses,
+    waiting: Vec<f32>,
+    /// What may yet belong to an utterance: before it begins, the last frames; then all of it.
+    kept: Vec<f32>,
+    /// Frames of the stream before what is kept.
+    before: u64,
+    frames: u64,
+    speech: u32,
+    silence: u32,
+    speaking: bool,
+}
+
+impl Cutter {
+    pub fn new(pauses: Pauses) -> Self {
+        Self {
+            detector: Detector::default(),
+            pauses,
+            waiting: Vec::new(),
+            kept: Vec::new(),
+            before: 0,
+            frames: 0,
+            speech: 0,
+            silence: 0,
+            speaking: false,
+        }
+    }
+
+    /// Whether somebody is speaking now.
+    pub fn speaking(&self) -> bool {
+        self.speaking
+    }
+
+    /// Before this, seconds from the beginning, no utterance begins any more.
+    pub fn begins(&self) -> f64 {
+        self.before as f64 * FRAME as f64 / f64::from(RATE)
+    }
+
+    /// Takes samples; utterances that have ended.
+    pub fn push(&mut self, samples: &[f32]) -> Vec<Utterance> {
+        self.waiting.extend_from_slice(samples);
+        let mut out = Vec::new();
+        let mut at = 0;
+        while self.waiting.len() - at >= FRAME {
+            let frame: Vec<f32> = self.waiting[at..at + FRAME].to_vec();
+            at += FRAME;
+            out.extend(self.frame(&frame));
+        }
+        self.waiting.drain(..at);
+        out
+    }
+
+    /// The stream has ended.
+    pub fn finish(&mut self) -> Option<Utterance> {
+        if !self.waiting.is_empty() {
+            let mut frame = std::mem::take(&mut self.waiting);
+            frame.resize(FRAME, 0.0);
+            if let Some(last) = self.frame(&frame) {
+                return Some(last);
+            }
+        }
+        self.speaking.then(|| self.cut())
+    }
+
+    fn frame(&mut self, frame: &[f32]) -> Option<Utterance> {
+        let clean: Vec<f32> =
+            frame.iter().map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }).collect();
+        let spoken = self.detector.predict_f32(&clean) >= SPEECH;
+        self.frames += 1;
+        self.kept.extend_from_slice(&clean);
+        (self.speech, self.silence) = match spoken {
+            true => (self.speech + 1, 0),
+            // A frame or two of doubt do not begin the count anew.
+            false => (self.speech.saturating_sub(1), self.silence + 1),
+        };
+        if !self.speaking {
+            if self.speech >= self.pauses.begins {
+                self.speaking = true;
+                self.silence = 0;
+            } else {
+                let keep = (self.pauses.around + self.pauses.begins + self.speech) as usize * FRAME;
+                let over = self.kept.len().saturating_sub(keep) / FRAME * FRAME;
+                self.kept.drain(..over);
+                self.before += (over / FRAME) as u64;
+            }
+            return None;
+        }
+        let long = self.kept.len() / FRAME >= self.pauses.longest as usize;
+        (self.silence >= self.pauses.ends || long).then(|| self.cut())
+    }
+
+    fn cut(&mut self) -> Utterance {
+        let quiet = self.silence.saturating_sub(self.pauses.around) as usize * FRAME;
+        let mut samples = std::mem::take(&mut self.kept);
+        let start = self.before as f64 * FRAME as f64 / f64::from(RATE);
+        self.before = self.frames;
+        samples.truncate(samples.len().saturating_sub(quiet));
+        (self.speaking, self.speech, self.silence) = (false, 0, 0);
+        Utterance { start, samples }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Something like a voice: a buzz with formants that come and go.
+    fn voice(seconds: f32) -> Vec<f32> {
+        let count = (seconds * RATE as f32) as usize;
+        let mut phase = 0.0_f32;
+        (0..count)
+            .map(|n| {
+                let t = n as f32 / RATE as f32;
+                phase = (phase + (120.0 + 20.0 * (t * 5.0).sin()) / RATE as f32).fract();
+                let harmonics: f32 = (1..20)
+                    .map(|h| {
+                        let f = 120.0 * h as f32;
+                        let gain = 1.0 / (1.0 + ((f - 600.0 - 300.0 * (t * 9.0).sin()) / 200.0).powi(2))
+                            + 0.6 / (1.0 + ((f - 1400.0) / 250.0).powi(2));
+                        gain * (std::f32::consts::TAU * phase * h as f32).sin()
+                    })
+                    .sum();
+                0.15 * harmonics * (0.6 + 0.4 * (t * 22.0).sin())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn silence_has_no_utterances() {
+        let mut cutter = Cutter::new(Pauses::RECORDING);
+        assert!(cutter.push(&vec![0.0; 160_000]).is_empty());
+        assert_eq!(cutter.finish(), None);
+    }
+
+    #[test]
+    fn an_endless_sound_is_cut_and_keeps_all_its_samples() {
+        let pauses = Pauses { longest: 100, ..Pauses::RECORDING };
+        let mut cutter = Cutter::new(pauses);
+        let sound = voice(6.0);
+        let mut all = cutter.push(&sound);
+        all.extend(cutter.finish());
+        assert!(all.iter().all(|u| u.samples.len() <= 101 * FRAME));
+        for pair in all.windows(2) {
+            let end = pair[0].start + pair[0].samples.len() as f64 / f64::from(RATE);
+            assert!(pair[1].start >= end - 0.02, "utterances do not overlap");
+        }
+    }
+
+    #[test]
+    fn samples_that_are_no_numbers_do_no_harm() {
+        let mut cutter = Cutter::new(Pauses::DIALOGUE);
+        cutter.push(&[f32::NAN, f32::INFINITY, -5.0].repeat(1000));
+        cutter.finish();
+    }
+}

@@ -1,0 +1,39 @@
+//! What outsiders give to speech and to scripts: sound, dictionaries, grammars, phone books, scripts, conditions.
+#![no_main]
+
+use std::io::Cursor;
+
+use ivr::{condition::Condition, script::Script, vars::Vars};
+use libfuzzer_sys::fuzz_target;
+use speech::{
+    audio,
+    clerk::{
+        book::Book,
+        search::{Aliases, search},
+    },
+    dictionary::Dictionary,
+    grammar::{self, Grammar},
+    numbers, phones,
+};
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(samples) = audio::mono(Cursor::new(data.to_vec()), 8000, 10) {
+        assert!(samples.len() <= 81_000);
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(dictionary) = Dictionary::parse(text.as_bytes()) {
+        assert!(Dictionary::parse(dictionary.written().as_bytes()).is_ok());
+    }
+    Grammar::Jsgf(text.to_owned()).vocabulary();
+    assert!(phones::readings(text).len() <= phones::READINGS);
+    assert_eq!(grammar::normal(&grammar::normal(text)), grammar::normal(text));
+    numbers::written(&numbers::said(text));
+    if let Ok(book) = Book::from_xml(text) {
+        search(&[text.to_owned()], &book, &Aliases::default());
+    }
+    let _ = Script::parse(text);
+    if let Ok(condition) = Condition::parse(text) {
+        condition.holds(&Vars::default());
+    }
+    Vars::default().fill(text);
+});
