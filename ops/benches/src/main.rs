@@ -6,6 +6,7 @@ mod journal;
 mod routing;
 mod sip;
 mod sorm;
+mod speech;
 
 use std::process::{Command, Stdio};
 
@@ -26,6 +27,7 @@ fn main() {
         ("journal", journal_table),
         ("sip", sip_table),
         ("sorm", sorm_table),
+        ("speech", speech_table),
     ];
     let unknown = words.iter().find(|w| !parts.iter().any(|(name, _)| name == *w));
     if let Some(unknown) = unknown {
@@ -158,6 +160,33 @@ fn journal_table() {
     for writers in [1, 16, 256] {
         let ours = best(true, || journal::hypha(fresh().path(), writers));
         println!("| writers at a time: {writers} | {} | {} | {:.2} |", shown(ours), shown(bare), ours / bare);
+    }
+    println!();
+}
+
+fn speech_table() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let model = ::speech::unpack(directory.path()).expect("unpacked");
+    let names = speech::names(3_000);
+    let voices = speech::say(directory.path(), &names);
+    println!(
+        "| names in the grammar, voice never trained on | right | processor s a second of sound | streams a core | the engine's own program: right | ratio of time |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for size in [30, 300, 3_000] {
+        for voice in &voices {
+            let ours = speech::ours(&model, voice, &names, size);
+            let peer = speech::program(&model, directory.path(), voice, &names, size);
+            println!(
+                "| {size}, {} | {:.0} % | {:.3} | {:.0} | {:.0} % | {:.2} |",
+                voice.name,
+                ours.right * 100.0,
+                ours.factor,
+                1.0 / ours.factor,
+                peer.right * 100.0,
+                ours.factor / peer.factor
+            );
+        }
     }
     println!();
 }

@@ -1,0 +1,161 @@
+//! Recognition of names by voices that the acoustic model was not trained on: espeak-ng's plain Russian, and RHVoice's anna and
+//! aleksandr where RHVoice is installed. Beside it the engine's own program, on the same model, grammar and files.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Instant,
+};
+
+use speech::{
+    audio,
+    clerk::state::{Table, Taught},
+    dictionary::Dictionary,
+    grammar::Grammar,
+    recogniser::{Engine, RATE, Task},
+    sphinx::Sphinx,
+};
+
+/// Names that each voice says.
+const SAID: usize = 40;
+
+/// A voice, and what it has said.
+pub struct Voice {
+    pub name: &'static str,
+    files: Vec<PathBuf>,
+}
+
+/// Random names, without one that comes twice; the same ones each time.
+pub fn names(count: usize) -> Vec<String> {
+    let taught = Taught::default();
+    let rows = |table| taught.rows(table).map(|(_, row)| row.name.clone()).collect::<Vec<_>>();
+    let (first, last) = (rows(Table::FullNames), rows(Table::Words));
+    let mut state = 20_261_125_u64;
+    let mut draw = move |from: &[String]| {
+        // Knuth's MMIX generator: whoever runs this hears the same names.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        from[(state >> 33) as usize % from.len()].clone()
+    };
+    let (mut seen, mut out) = (BTreeSet::new(), Vec::new());
+    while out.len() < count {
+        let name = format!("{} {}", draw(&first), draw(&last));
+        if seen.insert(name.clone()) {
+            out.push(name);
+        }
+    }
+    out
+}
+
+fn run(command: &mut Command) {
+    let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(done.is_ok_and(|s| s.success()), "{command:?}");
+}
+
+/// Has the voices say the first names, as a telephone hears them.
+pub fn say(directory: &Path, names: &[String]) -> Vec<Voice> {
+    let rhvoice = Command::new("RHVoice-test").arg("--version").output().is_ok();
+    let voices: &[&'static str] = if rhvoice { &["espeak-ng", "anna", "aleksandr"] } else { &["espeak-ng"] };
+    let one = |voice: &'static str| {
+        let file = |(n, name): (usize, &String)| {
+            let (raw, file) = (directory.join("raw.wav"), directory.join(format!("{voice}_{n:02}.wav")));
+            match voice {
+                "espeak-ng" => run(Command::new("espeak-ng").args(["-v", "ru", "-w"]).arg(&raw).arg(name)),
+                voice => {
+                    let text = directory.join("text");
+                    fs::write(&text, name).expect("written");
+                    let input = fs::File::open(&text).expect("opened");
+                    run(Command::new("RHVoice-test").args(["-p", voice, "-o"]).arg(&raw).stdin(input));
+                }
+            }
+            let shape = ["-r", "8000", "-c", "1", "-b", "16"];
+            run(Command::new("sox")
+                .arg(&raw)
+                .args(shape)
+                .arg(&file)
+                .args(["norm", "-6", "pad", "0.3", "0.3"]));
+            file
+        };
+        Voice { name: voice, files: names.iter().take(SAID).enumerate().map(file).collect() }
+    };
+    voices.iter().map(|v| one(v)).collect()
+}
+
+/// What one run showed.
+pub struct Seen {
+    /// Of all names said, those that were understood.
+    pub right: f64,
+    /// Processor seconds for a second of sound, on one thread.
+    pub factor: f64,
+}
+
+pub fn ours(model: &Path, voice: &Voice, names: &[String], size: usize) -> Seen {
+    let mut engine = Sphinx::new(model).expect("the program's own model");
+    let task = Task::whole(Grammar::phrases(&names[..size]), Arc::new(Dictionary::default()));
+    // Making the grammar is no part of hearing.
+    drop(engine.open(&task).expect("a listener"));
+    let said = voice.files.iter().take(size).zip(names);
+    let (mut right, mut count, mut seconds, mut spent) = (0, 0, 0.0, 0.0);
+    for (file, name) in said {
+        let file = fs::File::open(file).expect("opened");
+        let samples = audio::mono(file, RATE, 60).expect("read");
+        let samples: Vec<f32> = samples.iter().map(|s| f32::from(*s) / 32_768.0).collect();
+        let began = Instant::now();
+        let mut listener = engine.open(&task).expect("a listener");
+        listener.feed(&samples).expect("taken");
+        let heard = listener.finish().expect("heard");
+        spent += began.elapsed().as_secs_f64();
+        seconds += samples.len() as f64 / f64::from(RATE);
+        right += usize::from(heard.text() == speech::grammar::normal(name));
+        count += 1;
+    }
+    Seen { right: right as f64 / count as f64, factor: spent / seconds }
+}
+
+/// The engine's own program; its start is measured apart and taken off.
+pub fn program(model: &Path, directory: &Path, voice: &Voice, names: &[String], size: usize) -> Seen {
+    let grammar = Grammar::phrases(&names[..size]);
+    let mut dictionary = Dictionary::default();
+    grammar.vocabulary().iter().for_each(|word| drop(dictionary.add(word)));
+    fs::write(directory.join("peer.jsgf"), grammar.jsgf().expect("a grammar")).expect("written");
+    fs::write(directory.join("peer.dic"), dictionary.written()).expect("written");
+    let files: Vec<&PathBuf> = voice.files.iter().take(size).collect();
+    let stem = |file: &PathBuf| file.file_stem().expect("a name").to_string_lossy().into_owned();
+    let listen = |files: &[&PathBuf]| {
+        let list: String = files.iter().map(|f| stem(f) + "\n").collect();
+        fs::write(directory.join("peer.ctl"), list).expect("written");
+        let at = |name: &str| directory.join(name);
+        let mut command = Command::new("pocketsphinx_batch");
+        command.arg("-hmm").arg(model).arg("-jsgf").arg(at("peer.jsgf")).arg("-dict").arg(at("peer.dic"));
+        command.arg("-ctl").arg(at("peer.ctl")).arg("-cepdir").arg(directory).arg("-hyp").arg(at("peer.hyp"));
+        command.args([
+            "-cepext",
+            ".wav",
+            "-adcin",
+            "yes",
+            "-adchdr",
+            "44",
+            "-samprate",
+            "8000",
+            "-lw",
+            "1.0",
+        ]);
+        command.args(["-beam", "1e-200", "-wbeam", "1e-150", "-pbeam", "1e-150", "-bestpath", "no"]);
+        command.args(["-remove_noise", "no", "-remove_silence", "no"]);
+        let began = Instant::now();
+        run(&mut command);
+        began.elapsed().as_secs_f64()
+    };
+    let start = listen(&files[..1]);
+    let spent = listen(&files) - start;
+    let said = fs::read_to_string(directory.join("peer.hyp")).expect("its answers");
+    let right = said.lines().zip(names).filter(|(line, name)| {
+        let text = line.split(" (").next().unwrap_or_default();
+        text.trim() == speech::grammar::normal(name)
+    });
+    let length = |f: &&PathBuf| (fs::metadata(f).expect("a file").len() as f64 - 44.0) / 16_000.0;
+    let seconds: f64 = files.iter().skip(1).map(length).sum();
+    Seen { right: right.count() as f64 / files.len() as f64, factor: spent / seconds }
+}
