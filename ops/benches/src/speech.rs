@@ -118,7 +118,9 @@ pub fn ours(model: &Path, voice: &Voice, names: &[String], size: usize) -> Seen 
 pub fn program(model: &Path, directory: &Path, voice: &Voice, names: &[String], size: usize) -> Seen {
     let grammar = Grammar::phrases(&names[..size]);
     let mut dictionary = Dictionary::default();
-    grammar.vocabulary().iter().for_each(|word| drop(dictionary.add(word)));
+    for word in grammar.vocabulary() {
+        dictionary.add(&word);
+    }
     fs::write(directory.join("peer.jsgf"), grammar.jsgf().expect("a grammar")).expect("written");
     fs::write(directory.join("peer.dic"), dictionary.written()).expect("written");
     let files: Vec<&PathBuf> = voice.files.iter().take(size).collect();
