@@ -39,7 +39,8 @@ pub enum GrammarError {
 
 /// Words of a phrase as dictionaries have them: small letters; digits are said.
 pub fn words(phrase: &str) -> Vec<String> {
-    let said = crate::numbers::said(phrase);
+    // Small letters first: some capitals become two signs, of which one is no letter.
+    let said = crate::numbers::said(phrase).to_lowercase();
     said.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '+'))
         .filter(|w| w.chars().any(char::is_alphanumeric))
         .map(phones::normal)
@@ -161,6 +162,8 @@ mod tests {
         assert!(text.ends_with("public <said> = да | отдел продаж;\n"), "{text}");
         assert_eq!(grammar.vocabulary().into_iter().collect::<Vec<_>>(), ["да", "отдел", "продаж"]);
         assert_eq!(Grammar::phrases([""]).jsgf(), Err(GrammarError::Empty));
+        let turkish = normal("<\u{130}z*");
+        assert_eq!(normal(&turkish), turkish, "a capital of two signs");
     }
 
     #[test]
