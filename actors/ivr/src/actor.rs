@@ -270,7 +270,7 @@ impl Listener {
 
     async fn understand(&self, samples: Vec<f32>, piece: u32) -> Event {
         if !self.phrases.is_empty() {
-            let dictionary = Arc::new(self.speech.clerk.taught.load().dictionary());
+            let dictionary = self.speech.clerk.picture().dictionary();
             let task = Task::whole(Grammar::phrases(&self.phrases), dictionary);
             match self.speech.closed.hear(task, samples.clone()).await {
                 Ok(heard) if heard.hypotheses.first().is_some_and(|h| h.confidence >= 0.5) => {

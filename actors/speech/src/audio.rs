@@ -189,6 +189,21 @@ pub fn to_i16(samples: &[f32]) -> Vec<i16> {
     samples.iter().map(|s| (s.clamp(-1.0, 1.0) * 32_767.0) as i16).collect()
 }
 
+/// Writes a WAV file of 8000 Hz, 16 bits, one channel, as calls hear it.
+pub fn write(path: &std::path::Path, samples: &[i16]) -> Result<(), hound::Error> {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec)?;
+    for sample in samples {
+        writer.write_sample(*sample)?;
+    }
+    writer.finalize()
+}
+
 /// One channel of a whole file at a rate; for short files.
 pub fn mono(
     source: impl Read + Send + Sync + 'static,

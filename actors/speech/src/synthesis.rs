@@ -248,18 +248,8 @@ impl Prompts {
         let (directory, path) = (self.directory.clone(), path.to_owned());
         let write = move || -> Result<(), String> {
             let samples = audio::mono(io::Cursor::new(wav), 8000, SECONDS).map_err(|e| e.to_string())?;
-            let spec = hound::WavSpec {
-                channels: 1,
-                sample_rate: 8000,
-                bits_per_sample: 16,
-                sample_format: hound::SampleFormat::Int,
-            };
             let new = path.with_extension("new");
-            let mut writer = hound::WavWriter::create(&new, spec).map_err(|e| e.to_string())?;
-            for sample in samples {
-                writer.write_sample(sample).map_err(|e| e.to_string())?;
-            }
-            writer.finalize().map_err(|e| e.to_string())?;
+            audio::write(&new, &samples).map_err(|e| e.to_string())?;
             std::fs::rename(new, path).map_err(|e| e.to_string())?;
             make_room(&directory).map_err(|e| e.to_string())
         };

@@ -16,6 +16,7 @@ use self::{
     state::{Table, Taught},
 };
 use crate::{
+    dictionary::Dictionary,
     grammar::Grammar,
     pool::Pool,
     recogniser::{Heard, RecogniserError, Task},
@@ -45,6 +46,13 @@ pub struct Clerk {
     pub taught: Arc<ArcSwap<Taught>>,
     pub book: Arc<ArcSwap<Book>>,
     picture: Arc<ArcSwap<Picture>>,
+}
+
+impl Picture {
+    /// How words are said, as operators have told; the same one until they tell more, so that recognisers know it again.
+    pub fn dictionary(&self) -> Arc<Dictionary> {
+        self.names.dictionary.clone()
+    }
 }
 
 /// What one piece of speech came to.
@@ -89,7 +97,7 @@ impl Clerk {
         // What else may have been said: any speech where that can be recognised, else any name that is known.
         let other = match self.open.as_ref().filter(|o| o.threads() > 0) {
             Some(open) if confidence < SURE => {
-                let task = Task::whole(Grammar::Open, picture.names.dictionary.clone());
+                let task = Task::whole(Grammar::Open, picture.dictionary());
                 open.hear(task, samples).await?
             }
             Some(_) => Heard::default(),

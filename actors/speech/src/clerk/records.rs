@@ -54,18 +54,8 @@ impl Records {
         if self.limit == 0 {
             return Ok(());
         }
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate: 8000,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
-        let other = |e: hound::Error| io::Error::other(e.to_string());
-        let mut writer = hound::WavWriter::create(self.path(record.id, "wav"), spec).map_err(other)?;
-        for sample in samples {
-            writer.write_sample(*sample).map_err(other)?;
-        }
-        writer.finalize().map_err(other)?;
+        crate::audio::write(&self.path(record.id, "wav"), samples)
+            .map_err(|e| io::Error::other(e.to_string()))?;
         self.write(record)?;
         let all = self.ids()?;
         for id in all.iter().take(all.len().saturating_sub(self.limit)) {

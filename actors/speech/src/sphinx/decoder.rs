@@ -5,11 +5,12 @@ use std::{
     ffi::{CStr, CString, NulError, c_char, c_int},
     path::Path,
     ptr::{NonNull, null, null_mut},
-    sync::Once,
+    sync::{Arc, Once},
 };
 
 use super::ffi;
 use crate::{
+    dictionary::Dictionary,
     phones::PHONES,
     recogniser::{Hypothesis, RecogniserError, Word},
 };
@@ -24,8 +25,9 @@ const PHONE: &str = "_";
 pub(super) struct Decoder {
     ps: NonNull<ffi::ps_decoder_t>,
     known: HashSet<String>,
-    /// What the search `said` listens for: the hash of its grammar.
-    pub listens_for: Option<u64>,
+    /// What the search `said` listens for: the hash of its grammar, and the dictionary that told how its words are said. It is
+    /// kept alive here, so that another one is never taken for it.
+    pub listens_for: Option<(u64, Arc<Dictionary>)>,
     /// Whether it looks far before it gives a way up.
     pub thorough: bool,
 }
@@ -187,10 +189,15 @@ impl Decoder {
     }
 
     /// What `said` listens for from now on.
-    pub fn listen_for(&mut self, jsgf: &str, hash: u64) -> Result<(), RecogniserError> {
+    pub fn listen_for(
+        &mut self,
+        jsgf: &str,
+        hash: u64,
+        dictionary: &Arc<Dictionary>,
+    ) -> Result<(), RecogniserError> {
         self.listens_for = None;
         self.search(c"said", jsgf)?;
-        self.listens_for = Some(hash);
+        self.listens_for = Some((hash, dictionary.clone()));
         Ok(())
     }
 

@@ -42,11 +42,13 @@ impl Sphinx {
         let jsgf = task.grammar.jsgf().map_err(|e| RecogniserError::Grammar(e.to_string()))?;
         let mut hasher = DefaultHasher::new();
         jsgf.hash(&mut hasher);
-        Arc::as_ptr(&task.dictionary).hash(&mut hasher);
         let hash = hasher.finish();
         let known = {
             let mut idle = self.idle.lock();
-            let same = idle.iter().position(|d| d.listens_for == Some(hash));
+            let same = idle.iter().position(|d| {
+                let of = d.listens_for.as_ref();
+                of.is_some_and(|(grammar, d)| *grammar == hash && Arc::ptr_eq(d, &task.dictionary))
+            });
             same.map(|at| idle.swap_remove(at))
         };
         if let Some(decoder) = known {
@@ -89,7 +91,7 @@ impl Sphinx {
                 rest.jsgf().map_err(|e| RecogniserError::Grammar(e.to_string()))?
             }
         };
-        decoder.listen_for(&jsgf, hash)?;
+        decoder.listen_for(&jsgf, hash, &task.dictionary)?;
         Ok(decoder)
     }
 }
