@@ -8,6 +8,7 @@
 //! ├ sip             registrations, call records, (not in replays) the endpoint, calls
 //! ├ sorm            interception: stations, what mediators are told, (not in replays) their door
 //! ├ ivr             scripts, and those being run
+//! ├ phonebook       names and numbers over HTTP (not in replays)
 //! ├ speech          recognisers, transcription, the auto-attendant (not in replays)
 //! ├ cocon           the SSH front (not in replays)
 //! ├ web             the web admin (not in replays)
@@ -48,8 +49,15 @@ pub struct Voice {
     pub prompts: Option<speech::synthesis::Prompts>,
     /// Where files of prompts are.
     pub files: PathBuf,
-    /// Whether any speech is recognised, beside names and phrases.
-    pub whisper: bool,
+    /// Who recognises any speech, beside names and phrases.
+    pub open: speech::OpenSpeech,
+}
+
+/// The phone book service, and what it reads beside the node's own numbers.
+pub struct PhoneBook {
+    pub door: httpd::Door,
+    pub sources: std::collections::BTreeMap<&'static str, phonebook::Source>,
+    pub guard: httpd::Guard,
 }
 
 /// What interception has of its own.
@@ -135,14 +143,16 @@ impl Assembly {
         domain::commands::register(&mut tree, &services)?;
         let health = sip::TrunksHealth::default();
         sip::register(&mut tree, &node, &estate, &health)?;
-        let speech = speech::Speech::new(voice.whisper);
+        let speech = speech::Speech::new(voice.open);
         let ivr = ivr::Services {
             node: node.clone(),
             estate: estate.clone(),
             speech: speech.clone(),
             prompts: voice.prompts,
             files: voice.files,
+            data: files.clone(),
             library: Arc::default(),
+            mail: Arc::default(),
         };
         ivr::commands::register(&mut tree, &ivr)?;
         let stations = sorm::stations::Stations::default();
@@ -239,6 +249,14 @@ impl Assembly {
         let heard = settings.map(|s| speech::child(&self.node, &self.estate, journal, &self.speech, s));
         let heard = heard.transpose()?;
         Ok(heard.into_iter().fold(self.child(scripts), Self::child))
+    }
+
+    /// The phone book service; before the attendant, who reads it.
+    pub fn with_phone_book(self, book: Option<PhoneBook>) -> Result<Self, BootError> {
+        let Some(PhoneBook { door, mut sources, guard }) = book else { return Ok(self) };
+        sources.insert("ssw", phonebook::Source::Ssw(self.estate.clone()));
+        let child = phonebook::child(&door, phonebook::Service::new(sources, guard))?;
+        Ok(self.child(child))
     }
 
     /// What interception's actors share, for control points of replays.

@@ -70,9 +70,11 @@ key_token = ""
 
 [speech]
 # Transcription over HTTP (curl … /trans/vtt -T file.wav), and the auto-attendant; empty: none. Loopback until you choose
-# otherwise: then both ask for the token.
+# otherwise: then they ask for the token.
 asr = "127.0.0.1:9000"
 attendant = "127.0.0.1:9010"
+# The manager of recognisers over HTTP: their state, instances, new words; empty: none.
+manager = "127.0.0.1:9011"
 # File with that bearer token; empty is speech.token in the data directory, made at the first start.
 token_file = ""
 # Threads of each recogniser; 0 is one for each core.
@@ -82,7 +84,15 @@ acoustic = ""
 # Weights of Whisper in ggml's format, as ops/speech-weights makes them; empty: names and phrases are recognised, other
 # speech is not.
 whisper = ""
-# The attendant's phone book, XML with DirectoryEntry elements: a file, or http://…; empty: none.
+# Another's recogniser of any speech in Whisper's place: kaldi://HOST:PORT (Kaldi's TCP server) or ws://HOST:PORT
+# (vosk-server); empty: none. And the sampling rate it wants.
+remote = ""
+remote_rate = 8000
+# Directory of your own words (.dic, as Sphinx has them) and grammars (.gram, JSGF), read again when they change; empty
+# is speech/words in the data directory.
+words = ""
+# The attendant's phone book, XML with DirectoryEntry elements: a file, or http://…, such as a source of the service below;
+# empty: the node's own numbers from there.
 phone_book = ""
 # Seconds between two readings of it.
 phone_book_seconds = 300
@@ -92,6 +102,26 @@ records = 1000
 synthesis = ""
 # Directory of prompts that scripts play from files; empty is prompts/ in the data directory.
 prompts = ""
+
+[phone_book]
+# The phone book service over HTTP, for phones and the attendant: /ssw is the node's own numbers with their display_name;
+# empty: none. Loopback until you choose otherwise: then it asks for speech.token.
+listen = "127.0.0.1:9990"
+# A database (/sql): mysql://USER@HOST:PORT/DATABASE, the file of its password, and a query for name, number and,
+# where there is a third column, mail; empty: none.
+sql = ""
+sql_password_file = ""
+sql_query = "SELECT name, number FROM phone_book"
+# A directory (/ldap): ldap://HOST:PORT or ldaps://…, who asks and the file of the password, where and what is looked
+# for (RFC 4515), and the attributes of name, number and mail; empty: none.
+ldap = ""
+ldap_bind = ""
+ldap_password_file = ""
+ldap_base = ""
+ldap_filter = "(telephoneNumber=*)"
+ldap_name = "cn"
+ldap_number = "telephoneNumber"
+ldap_mail = "mail"
 
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
@@ -138,6 +168,7 @@ pub struct Config {
     pub media: MediaConfig,
     pub sorm: SormConfig,
     pub speech: SpeechConfig,
+    pub phone_book: PhoneBookConfig,
     pub web: WebConfig,
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
@@ -221,15 +252,37 @@ pub struct SpeechConfig {
     pub asr: Option<SocketAddr>,
     #[serde(with = "perhaps")]
     pub attendant: Option<SocketAddr>,
+    #[serde(with = "perhaps")]
+    pub manager: Option<SocketAddr>,
     pub token_file: PathBuf,
     pub threads: usize,
     pub acoustic: PathBuf,
     pub whisper: PathBuf,
+    pub remote: String,
+    pub remote_rate: u32,
+    pub words: PathBuf,
     pub phone_book: String,
     pub phone_book_seconds: u64,
     pub records: usize,
     pub synthesis: String,
     pub prompts: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhoneBookConfig {
+    #[serde(with = "perhaps")]
+    pub listen: Option<SocketAddr>,
+    pub sql: String,
+    pub sql_password_file: PathBuf,
+    pub sql_query: String,
+    pub ldap: String,
+    pub ldap_bind: String,
+    pub ldap_password_file: PathBuf,
+    pub ldap_base: String,
+    pub ldap_filter: String,
+    pub ldap_name: String,
+    pub ldap_number: String,
+    pub ldap_mail: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -381,15 +434,33 @@ impl Default for Config {
             speech: SpeechConfig {
                 asr: Some(SocketAddr::from(([127, 0, 0, 1], 9000))),
                 attendant: Some(SocketAddr::from(([127, 0, 0, 1], 9010))),
+                manager: Some(SocketAddr::from(([127, 0, 0, 1], 9011))),
                 token_file: PathBuf::new(),
                 threads: 1,
                 acoustic: PathBuf::new(),
                 whisper: PathBuf::new(),
+                remote: String::new(),
+                remote_rate: 8000,
+                words: PathBuf::new(),
                 phone_book: String::new(),
                 phone_book_seconds: 300,
                 records: 1000,
                 synthesis: String::new(),
                 prompts: PathBuf::new(),
+            },
+            phone_book: PhoneBookConfig {
+                listen: Some(SocketAddr::from(([127, 0, 0, 1], 9990))),
+                sql: String::new(),
+                sql_password_file: PathBuf::new(),
+                sql_query: "SELECT name, number FROM phone_book".into(),
+                ldap: String::new(),
+                ldap_bind: String::new(),
+                ldap_password_file: PathBuf::new(),
+                ldap_base: String::new(),
+                ldap_filter: "(telephoneNumber=*)".into(),
+                ldap_name: "cn".into(),
+                ldap_number: "telephoneNumber".into(),
+                ldap_mail: "mail".into(),
             },
             web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             routing: RoutingConfig { imports: PathBuf::new() },

@@ -15,7 +15,7 @@ use speech::synthesis::Prompts;
 use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
-    boot::{Assembly, House, Interception, Parts, Voice, end_of},
+    boot::{Assembly, House, Interception, Parts, PhoneBook, Voice, end_of},
     config::{Config, MediaConfig, SipConfig, TokenConfig},
     log, mediator,
     metrics::Metrics,
@@ -119,6 +119,7 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
             listen: config.sorm.listen,
             key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
         }))?
+        .with_phone_book(phone_book(config, data)?)?
         .with_speech(Some(&speech))?;
     Ok(assembly.into_house())
 }
@@ -143,9 +144,10 @@ async fn open(
         idle: Duration::from_secs(config.cocon.idle_seconds),
         bound,
     };
-    let (web_bound, mut web_listening) = tokio::sync::watch::channel(None);
+    let http = httpd::Door::new(config.web.listen);
+    let mut web_listening = http.bound.subscribe();
     let page = web::Front {
-        listen: config.web.listen,
+        http,
         program: if program == Program::Node { web::Program::Node } else { web::Program::Mediator },
         node: house.node.clone(),
         tree: house.tree.clone(),
@@ -153,7 +155,6 @@ async fn open(
         door: front.door.clone(),
         metrics: metrics.page(&house.node),
         metrics_token: metrics_token(config, data)?,
-        bound: web_bound,
     };
     let mut house = house.child(cocon::child(&front)?).child(web::child(&page)?).child(metrics.child()?);
     if let Some(watchdog) = systemd::watchdog()? {
@@ -275,11 +276,35 @@ fn voice(config: &Config, data: &Path) -> Result<Voice, Error> {
     }
     let prompts = engine.map(|e| Prompts::new(e, &data.join("speech/prompts"))).transpose()?;
     let files = given(&speech.prompts).unwrap_or_else(|| data.join("prompts"));
-    Ok(Voice { prompts, files, whisper: given(&speech.whisper).is_some() })
+    let open = match (speech.remote.is_empty(), given(&speech.whisper)) {
+        (false, _) => ::speech::OpenSpeech::Remote,
+        (true, Some(_)) => ::speech::OpenSpeech::Whisper,
+        (true, None) => ::speech::OpenSpeech::Nobody,
+    };
+    Ok(Voice { prompts, files, open })
 }
 
 fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
     let speech = &config.speech;
+    let token = speech_token(config, data)?;
+    let remote = match speech.remote.as_str() {
+        "" => None,
+        remote if (8000..=48_000).contains(&speech.remote_rate) => {
+            let remote = remote.parse().map_err(|e| format!("[speech] remote: {e}"))?;
+            Some((remote, speech.remote_rate))
+        }
+        _ => return Err("[speech] remote_rate is 8000 to 48000".into()),
+    };
+    let book = match (speech.phone_book.as_str(), config.phone_book.listen) {
+        ("", Some(listen)) => {
+            let from = format!(
+                "http://{listen}/ssw?host=book&user_agent=cisco_search&translit=false&skip_no_disp=true"
+            );
+            Some(::speech::PhoneBook { from, token: Some(token.clone()) })
+        }
+        ("", None) => None,
+        (from, _) => Some(::speech::PhoneBook { from: from.to_owned(), token: None }),
+    };
     Ok(::speech::Settings {
         acoustic: given(&speech.acoustic),
         whisper: given(&speech.whisper),
@@ -289,12 +314,52 @@ fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
         },
         asr: speech.asr.map(::speech::Door::new),
         attendant: speech.attendant.map(::speech::Door::new),
-        book: Some(speech.phone_book.clone()).filter(|b| !b.is_empty()),
+        manager: speech.manager.map(::speech::Door::new),
+        words: given(&speech.words).unwrap_or_else(|| data.join("speech/words")),
+        remote,
+        book,
         book_every: Duration::from_secs(speech.phone_book_seconds.max(1)),
         records: speech.records,
         data: data.to_owned(),
-        token: bearer_token(&speech.token_file, &data.join("speech.token"))?,
+        token,
     })
+}
+
+/// What doors of speech ask strangers for.
+fn speech_token(config: &Config, data: &Path) -> Result<Secret<String>, Error> {
+    bearer_token(&config.speech.token_file, &data.join("speech.token"))
+}
+
+fn phone_book(config: &Config, data: &Path) -> Result<Option<PhoneBook>, Error> {
+    let book = &config.phone_book;
+    let Some(listen) = book.listen else { return Ok(None) };
+    let password = |file: &Path| -> Result<Option<Secret<String>>, Error> {
+        let Some(file) = given(file) else { return Ok(None) };
+        let text = std::fs::read_to_string(&file)
+            .map_err(|e| format!("cannot read a password from {}: {e}", file.display()))?;
+        Ok(Some(Secret::new(text.trim().to_owned())))
+    };
+    let mut sources = std::collections::BTreeMap::new();
+    if !book.sql.is_empty() {
+        let password = password(&book.sql_password_file)?;
+        let sql = phonebook::Sql { url: book.sql.clone(), password, query: book.sql_query.clone() };
+        sources.insert("sql", phonebook::Source::Sql(sql));
+    }
+    if !book.ldap.is_empty() {
+        let ldap = phonebook::Ldap {
+            url: book.ldap.clone(),
+            bind: book.ldap_bind.clone(),
+            password: password(&book.ldap_password_file)?,
+            base: book.ldap_base.clone(),
+            filter: book.ldap_filter.clone(),
+            name: book.ldap_name.clone(),
+            number: book.ldap_number.clone(),
+            mail: book.ldap_mail.clone(),
+        };
+        sources.insert("ldap", phonebook::Source::Ldap(ldap));
+    }
+    let guard = httpd::Guard { open: listen.ip().is_loopback(), token: speech_token(config, data)? };
+    Ok(Some(PhoneBook { door: httpd::Door::new(listen), sources, guard }))
 }
 
 /// What `/metrics` asks for; the first start makes it.

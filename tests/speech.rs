@@ -37,7 +37,7 @@ impl Station {
         let (vendor, licence) = licence_for("asr");
         let book = dir.path().join("book.xml").display().to_string();
         let speech = format!(
-            "[speech]\nasr = \"\"\nattendant = \"127.0.0.1:{at}\"\nphone_book = \"{book}\"\nsynthesis = \"festival\"\n"
+            "[speech]\nasr = \"\"\nmanager = \"\"\nattendant = \"127.0.0.1:{at}\"\nphone_book = \"{book}\"\nsynthesis = \"festival\"\n"
         );
         let configuration = format!("[sip]\nlisten = \"127.0.0.1:0\"\n{}{speech}{vendor}", media_ports());
         let node = Node::start_with(&configuration, &[]);
@@ -234,6 +234,90 @@ fn the_attendants_api_answers_as_printed_and_refuses_what_is_wrong() {
 }
 
 #[test]
+fn recognisers_are_more_fewer_and_rebuilt_with_new_words_while_somebody_is_heard() {
+    let at = free_tcp_port();
+    let (vendor, licence) = licence_for("asr");
+    let clerk = free_tcp_port();
+    let dir = tempfile::tempdir().expect("a directory");
+    let book = dir.path().join("book.xml");
+    std::fs::write(&book, BOOK).expect("written");
+    let speech = format!(
+        "[speech]\nasr = \"\"\nattendant = \"127.0.0.1:{clerk}\"\nmanager = \"127.0.0.1:{at}\"\nphone_book = \"{}\"\n{vendor}",
+        book.display()
+    );
+    let node = Node::start_with(&speech, &[]);
+    license(&node, &licence);
+    let curl = |port: u16, arguments: &[&str]| {
+        let (path, more) = arguments.split_first().expect("a path");
+        let mut command = Command::new("curl");
+        command.args(["-s", "-m", "60", "-w", "\n%{http_code}"]).args(more);
+        let out = command.arg(format!("http://127.0.0.1:{port}{path}")).output().expect("curl runs");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let (body, status) = text.rsplit_once('\n').expect("a status");
+        (status.parse::<u16>().expect("a number"), body.to_owned())
+    };
+    let json = |path: &str, body: &str| curl(at, &[path, "-H", "Content-Type: application/json", "-d", body]);
+    let state =
+        || -> serde_json::Value { serde_json::from_str(&curl(at, &["/api/v1/state"]).1).expect("JSON") };
+    let instances = || {
+        let state = state();
+        let all = state["engines"]["pocketsphinx"]["instances"].as_array().expect("a list").clone();
+        all.iter().map(|i| i["number"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    until("the book is read", || state()["names"] == 4);
+    assert_eq!(instances(), [0]);
+    let (status, body) = json("/api/v1/instances", "{\"engine\":\"pocketsphinx\"}");
+    assert!(status == 201 && body.contains("\"number\":1"), "{status} {body}");
+    assert_eq!(json("/api/v1/instances", "{\"engine\":\"parrot\"}").0, 404);
+    assert_eq!(curl(at, &["/api/v1/instances/pocketsphinx/0", "-X", "DELETE"]).0, 202);
+    until("the first has gone", || instances() == [1]);
+    assert_eq!(curl(at, &["/api/v1/instances/pocketsphinx/1", "-X", "DELETE"]).0, 409, "the last one stays");
+    // Callers speak without a pause, while everything is rebuilt with more words: none is refused.
+    let wav = dir.path().join("said.wav");
+    phones::write(&wav, festival("лосев алексей"));
+    let wav = wav.to_str().expect("text");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..3)
+            .map(|n| {
+                let (over, curl) = (&over, &curl);
+                scope.spawn(move || {
+                    let (mut heard, mut file) = (0, 0);
+                    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        file += 1;
+                        let (status, body) = curl(clerk, &[&format!("/c{n}x{file}.wav"), "-T", wav]);
+                        assert!(status == 200 && body.contains("\"number\":\"102\""), "{status} {body}");
+                        heard += 1;
+                    }
+                    heard
+                })
+            })
+            .collect();
+        for (n, word) in ["абракад+абра", "кракоз+ябра", "тарат+айка"].iter().enumerate()
+        {
+            let (status, body) = json("/api/v1/words", &format!("{{\"words\":[\"{word}\"]}}"));
+            assert!(status == 202 && body.contains("\"added\":1"), "{status} {body}");
+            until("it was rebuilt", || state()["rebuild"]["count"] == n + 1);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(callers.into_iter().map(|c| c.join().expect("no caller is lost")).sum::<usize>() >= 3);
+    });
+    until("only the newest is there", || instances() == [4]);
+    assert_eq!(json("/api/v1/words", "{\"words\":[\"word\"]}").0, 400);
+    assert_eq!(json("/api/v1/words", "{\"words\":[]}").0, 400);
+    // Words and grammars of the operator's files are taken when they change; a wrong file changes nothing.
+    let words = node.data().join("speech/words");
+    std::fs::create_dir_all(&words).expect("made");
+    std::fs::write(words.join("own.dic"), "лосев L O1 S I F\n").expect("written");
+    until("they are read", || node.log().contains("the operator's words and grammars were read"));
+    std::fs::write(words.join("menu.gram"), "no grammar").expect("written");
+    until("it is told", || node.ok("node/actor/info speech/book").contains("menu.gram"));
+    // An engine whose supervisor is killed gets its instances again.
+    node.ok("node/actor/kill speech/pocketsphinx --force");
+    until("it is back", || curl(clerk, &["/z.wav", "-T", wav]).0 == 200);
+}
+
+#[test]
 fn a_script_that_cannot_run_is_refused_with_its_block_and_field() {
     let station = Station::start();
     let import = |json: &str| {
@@ -277,8 +361,9 @@ fn a_recorded_conversation_is_transcribed_with_labels_words_and_times() {
     };
     let (dir, at) = (tempfile::tempdir().expect("a directory"), free_tcp_port());
     let (vendor, licence) = licence_for("asr");
-    let speech =
-        format!("[speech]\nasr = \"127.0.0.1:{at}\"\nattendant = \"\"\nwhisper = \"{weights}\"\n{vendor}");
+    let speech = format!(
+        "[speech]\nasr = \"127.0.0.1:{at}\"\nattendant = \"\"\nmanager = \"\"\nwhisper = \"{weights}\"\n{vendor}"
+    );
     let node = Node::start_with(&speech, &[]);
     license(&node, &licence);
     // Alice on the left, Bob on the right, one after another.

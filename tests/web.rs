@@ -245,3 +245,108 @@ fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
     let right = format!("{{\"user\":\"admin\",\"password\":\"{}\"}}", node.password);
     says(login(&right), "401", "too many failures; wait");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_is_drawn_edited_checked_gone_through_and_kept_in_versions() {
+    let node = Node::start();
+    node.ok("domain/declare voip.test");
+    let manual = include_str!("../fixtures/ivr/simple_auto_attendant5.json").replace('\n', "");
+    node.ok(&format!("domain/voip.test/ivr/script/.import --id clerk --json {manual}"));
+    let browser = Browser::open().await;
+    browser.log_in(&node, "admin", &node.password).await;
+    browser.shows("nav a[href='#ivr']").await;
+    browser.click("nav a[href='#ivr']").await;
+    browser.click("a[href*='clerk']").await;
+    let count = |what: &'static str| {
+        let client = browser.client.clone();
+        async move {
+            let script = "return document.querySelectorAll(arguments[0]).length";
+            client.execute(script, vec![what.into()]).await.expect("a number").as_u64().expect("a number")
+        }
+    };
+    browser.shows("[data-block=ivr_2]").await;
+    let blocks = serde_json::from_str::<serde_json::Value>(&manual).expect("JSON")["actions"]
+        .as_object()
+        .expect("blocks")
+        .len() as u64;
+    assert_eq!(count("svg.ivr .block").await, blocks);
+    assert!(count("svg.ivr .link").await >= blocks - 2, "blocks are linked");
+
+    // A menu's phrases, through their dialogue.
+    let press = |css: &'static str, keys: &'static str| {
+        let client = browser.client.clone();
+        async move {
+            client.find(Locator::Css(css)).await.expect(css).send_keys(keys).await.expect("typed");
+        }
+    };
+    press("[data-block=ivr_2]", "\u{e007}").await;
+    browser.click("button[aria-label='Add ivr']").await;
+    browser.click("[data-phrases='0']").await;
+    press("#phrases", "отдел продаж\u{e007}купить").await;
+    browser.click("#phrases-save").await;
+    browser.reads("[data-phrases='0']", |t| t == "отдел продаж, купить").await;
+    // A new block, and the choice's way to it.
+    browser.click("[data-add=say]").await;
+    browser.shows("[data-block^=say_]").await;
+    let field = browser.shows("#panel [data-field=text]").await;
+    field.send_keys("Отдел продаж.\t").await.expect("typed");
+    press("[data-block=ivr_2]", "\u{e007}").await;
+    let options = "const s = document.querySelector(\"select[aria-label='outcome 1']\"); s.value = [...s.options].map(o => o.value).find(v => v.startsWith('say_')); s.dispatchEvent(new Event('change')); return s.value";
+    browser.shows("select[aria-label='outcome 1']").await;
+    browser.client.execute(options, vec![]).await.expect("chosen");
+
+    // What is wrong is told, with its block chosen.
+    press("[data-block=dial_11]", "\u{e007}").await;
+    let numbers = browser.shows("#panel [data-field=numbers]").await;
+    numbers.clear().await.expect("cleared");
+    numbers.send_keys("\t").await.expect("typed");
+    press("[data-block=ivr_2]", "\u{e007}").await;
+    browser.click("#validate").await;
+    browser.reads("#told", |t| t == "block dial_11, numbers: a text is wanted").await;
+    browser.reads("#panel h3", |t| t.contains("dial_11")).await;
+    let numbers = browser.shows("#panel [data-field=numbers]").await;
+    numbers.send_keys("%EXTENSION%\t").await.expect("typed");
+    browser.click("#validate").await;
+    browser.reads("#told", |t| t == "the script can run").await;
+
+    // Step by step: the phrase leads to the new block; a variable is shown.
+    browser.click("#steps").await;
+    browser.reads("#now", |t| t == "ivr_2").await;
+    let phrase = browser.shows("input[aria-label=phrase]").await;
+    phrase.send_keys("купить\u{e007}").await.expect("typed");
+    browser.reads("#now", |t| t.starts_with("say_")).await;
+    browser.reads("#vars", |t| t.contains("ASR_RECOGNIZED") && t.contains("купить")).await;
+    browser.reads(".log", |t| t.contains("▶ Отдел продаж.")).await;
+
+    // Saved: a version more, and the drawing of the rest as it was.
+    browser.click("#save").await;
+    browser.reads("#told", |t| t == "saved").await;
+    let versions = node.rows("domain/voip.test/ivr/script/versions clerk");
+    assert_eq!(versions.len(), 2, "{versions:?}");
+    let exported = |more: &str| -> serde_json::Value {
+        let text = node.ok(&format!("domain/voip.test/ivr/script/export clerk {more}--json"));
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let (old, new) = (exported("--version 1 "), exported(""));
+    let old: serde_json::Value = old.get("value").cloned().unwrap_or(old);
+    let new: serde_json::Value = new.get("value").cloned().unwrap_or(new);
+    let before: serde_json::Value = serde_json::from_str(&manual).expect("JSON");
+    assert_eq!(old, before, "the first version is what was imported");
+    for block in ["condition_4", "goto_17", "play_18"] {
+        assert_eq!(new["actions"][block], before["actions"][block], "{block}");
+    }
+    let choice = &new["actions"]["ivr_2"]["params"]["ivr"][0];
+    assert_eq!(choice["phrases"], serde_json::json!(["отдел продаж", "купить"]));
+    // A block that is dragged keeps its links, and a new name its script.
+    let drag = "const b = document.querySelector('[data-block=play_18] rect').getBoundingClientRect(); \
+                const at = (t, x, y, to) => to.dispatchEvent(new PointerEvent(t, { bubbles: true, clientX: x, clientY: y })); \
+                const [x, y] = [b.x + b.width / 2, b.y + b.height / 2]; \
+                at('pointerdown', x, y, document.querySelector('[data-block=play_18] rect')); \
+                at('pointermove', x + 720, y + 150, window); at('pointerup', x + 720, y + 150, window); \
+                return document.querySelector('[data-block=play_18]').getAttribute('transform')";
+    let place = "return document.querySelector('[data-block=play_18]').getAttribute('transform')";
+    let was = browser.client.execute(place, vec![]).await.expect("a place");
+    let is = browser.client.execute(drag, vec![]).await.expect("a place");
+    assert_ne!(was, is, "it has moved");
+    browser.close().await;
+}

@@ -64,9 +64,14 @@ impl Node {
             "[sorm]\nlisten = \"127.0.0.1:0\"\ntwo_persons = false\n"
         };
         // Whoever has more to say about SIP says all of it.
-        let speech = if more.contains("[speech]") { "" } else { "[speech]\nasr = \"\"\nattendant = \"\"\n" };
+        let speech = if more.contains("[speech]") {
+            ""
+        } else {
+            "[speech]\nasr = \"\"\nattendant = \"\"\nmanager = \"\"\n"
+        };
+        let book = if more.contains("[phone_book]") { "" } else { "[phone_book]\nlisten = \"\"\n" };
         let sip = if more.contains("[sip]") { "" } else { "[sip]\nlisten = \"127.0.0.1:0\"\n" };
-        std::fs::write(dir.path().join("hypha.toml"), format!("{doors}{sip}{sorm}{speech}{more}"))
+        std::fs::write(dir.path().join("hypha.toml"), format!("{doors}{sip}{sorm}{speech}{book}{more}"))
             .expect("written");
         let environment: Vec<_> =
             environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();

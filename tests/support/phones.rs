@@ -104,6 +104,13 @@ impl SoftPhone {
         Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
     }
 
+    /// A baresip with a lamp for messages, which says a file.
+    pub fn with_lamp(node: SocketAddr, user: &str, password: &str, says: &Path) -> Self {
+        let (transport, more, contacts) = ("udp", ";mwi=yes", String::new());
+        let (says, modules) = (Some(says), "module_app mwi.so\n");
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
+    }
+
     fn of(settings: Baresip<'_>) -> Self {
         let Baresip { node, user, transport, password, more, says, modules, contacts } = settings;
         let (dir, free) = (tempfile::tempdir().expect("a directory"), free_pair());

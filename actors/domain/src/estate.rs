@@ -64,6 +64,15 @@ pub struct Picture {
     pub token: TokenState,
     /// By domain and interface.
     pub registrations: OrdMap<String, OrdMap<String, Arc<Vec<Registration>>>>,
+    /// Of mailboxes, by domain and number.
+    pub messages: OrdMap<String, OrdMap<String, Messages>>,
+}
+
+/// How many messages a mailbox has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Messages {
+    pub new: u32,
+    pub old: u32,
 }
 
 impl Picture {

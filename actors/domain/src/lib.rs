@@ -18,5 +18,5 @@ mod tree;
 
 pub use actor::{DomainBook, DomainsBook, Services};
 pub use decide::{DomainCommand, DomainError, NewUsers};
-pub use estate::{Estate, Picture, Registration, is_elph};
+pub use estate::{Estate, Messages, Picture, Registration, is_elph};
 pub use tree::{child, generations};

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
 use kit::{
     Address, AddressError, ChildSpec,
     journal::{Fold, Journal},
@@ -17,6 +18,8 @@ use crate::script::{Script, ScriptError};
 pub const NAME: &str = "ivr/scripts";
 /// Scripts of a domain at most.
 const MANY: usize = 1_000;
+/// Earlier versions of a script that are kept.
+const VERSIONS: usize = 20;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Library {
@@ -29,13 +32,56 @@ pub struct Kept {
     /// How often it was changed.
     pub version: u64,
     pub json: serde_json::Value,
+    #[serde(default)]
+    pub since: Option<Since>,
+    /// Earlier ones, the oldest first.
+    #[serde(default)]
+    pub earlier: Vec<Version>,
+}
+
+/// When a version came, and by whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Since {
+    pub at: DateTime<Utc>,
+    pub who: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: u64,
+    pub json: serde_json::Value,
+    #[serde(default)]
+    pub since: Option<Since>,
+}
+
+impl Kept {
+    /// The script as it was in a version.
+    pub fn version(&self, version: u64) -> Option<&serde_json::Value> {
+        match version == self.version {
+            true => Some(&self.json),
+            false => self.earlier.iter().find(|v| v.version == version).map(|v| &v.json),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, IntoStaticStr)]
 pub enum LibraryEvent {
-    ScriptImported { domain: String, id: String, json: serde_json::Value },
-    ScriptRemoved { domain: String, id: String },
-    ScriptRenamed { domain: String, id: String, to: String },
+    ScriptImported {
+        domain: String,
+        id: String,
+        json: serde_json::Value,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Since>,
+    },
+    ScriptRemoved {
+        domain: String,
+        id: String,
+    },
+    ScriptRenamed {
+        domain: String,
+        id: String,
+        to: String,
+    },
 }
 
 impl Library {
@@ -53,10 +99,16 @@ impl Fold for Library {
 
     fn apply(&mut self, event: &LibraryEvent) {
         match event {
-            LibraryEvent::ScriptImported { domain, id, json } => {
+            LibraryEvent::ScriptImported { domain, id, json, since } => {
                 let all = self.domains.entry(domain.clone()).or_default();
-                let version = all.get(id).map_or(0, |k| k.version) + 1;
-                all.insert(id.clone(), Kept { version, json: json.clone() });
+                let (mut version, mut earlier) = (1, Vec::new());
+                if let Some(before) = all.remove(id) {
+                    version = before.version + 1;
+                    earlier = before.earlier;
+                    earlier.push(Version { version: before.version, json: before.json, since: before.since });
+                    earlier.drain(..earlier.len().saturating_sub(VERSIONS));
+                }
+                all.insert(id.clone(), Kept { version, json: json.clone(), since: since.clone(), earlier });
             }
             LibraryEvent::ScriptRemoved { domain, id } => {
                 if let Some(all) = self.domains.get_mut(domain) {
@@ -76,7 +128,7 @@ impl Fold for Library {
 
 #[derive(Debug, Clone)]
 pub enum Change {
-    Import { domain: String, id: String, json: serde_json::Value },
+    Import { domain: String, id: String, json: serde_json::Value, since: Option<Since> },
     Remove { domain: String, id: String },
     Rename { domain: String, id: String, to: String },
 }
@@ -118,12 +170,12 @@ impl Book for LibraryBook {
         };
         let event = match change {
             Change::Import { id, .. } if !is_name(&id) => return Err(LibraryError::Name(id)),
-            Change::Import { domain, id, json } => {
+            Change::Import { domain, id, json, since } => {
                 Script::read(json.clone())?;
                 if state.get(&domain, &id).is_none() && state.scripts(&domain).count() >= MANY {
                     return Err(LibraryError::Many);
                 }
-                LibraryEvent::ScriptImported { domain, id, json }
+                LibraryEvent::ScriptImported { domain, id, json, since }
             }
             Change::Remove { domain, id } => {
                 known(&domain, &id)?;
@@ -158,4 +210,30 @@ pub fn child(journal: Arc<dyn Journal>, published: Arc<ArcSwap<Library>>) -> Res
         let journal = journal.clone();
         async move { Ledger::restore_named(book, journal, &start).await }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_versions_are_kept_up_to_a_number() {
+        let mut library = Library::default();
+        for n in 0..VERSIONS as u64 + 5 {
+            library.apply(&LibraryEvent::ScriptImported {
+                domain: "d".into(),
+                id: "s".into(),
+                json: n.into(),
+                since: None,
+            });
+        }
+        let kept = library.get("d", "s").expect("kept");
+        assert_eq!((kept.version, kept.earlier.len()), (VERSIONS as u64 + 5, VERSIONS));
+        assert_eq!(kept.version(kept.version - 1), Some(&serde_json::json!(VERSIONS as u64 + 3)));
+        assert_eq!(kept.version(1), None);
+        let old: LibraryEvent =
+            serde_json::from_str(r#"{"ScriptImported":{"domain":"d","id":"s","json":1}}"#)
+                .expect("an old event");
+        assert!(matches!(old, LibraryEvent::ScriptImported { since: None, .. }));
+    }
 }

@@ -47,6 +47,8 @@ pub struct Menu {
     pub choices: Vec<Choice>,
     /// `host:port` of an auto-attendant.
     pub asr_service: Option<String>,
+    /// One of the operator's JSGF files, by its name.
+    pub grammar: Option<String>,
     pub interruption: bool,
     /// Seconds after the prompt.
     pub wait: u64,
@@ -54,6 +56,39 @@ pub struct Menu {
     pub direct: bool,
     pub max_digits: usize,
     pub interdigit: u64,
+}
+
+/// How somebody is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// Heard before.
+    pub play: Vec<Prompt>,
+    /// Seconds.
+    pub most: u64,
+    /// Seconds of silence that end it; 0: none do.
+    pub silence: u64,
+    /// Keys that end it.
+    pub stop: String,
+    /// Variable that is told the file; another one, with `_SECONDS`, how long it is.
+    pub variable: String,
+}
+
+/// How somebody waits in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub queue: String,
+    /// Who answers.
+    pub numbers: Vec<String>,
+    /// Callers that wait at most.
+    pub most: usize,
+    /// Seconds.
+    pub wait: u64,
+    /// Seconds that one of them may ring.
+    pub patience: u64,
+    /// How many of them are tried.
+    pub attempts: u64,
+    /// Heard while waiting, again and again.
+    pub play: Vec<Prompt>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +128,18 @@ pub enum Action {
     Time(Vec<Slot>),
     /// Notes a text in the call's ladder.
     Info(String),
+    /// Keeps what the caller says in a file.
+    Record(Recording),
+    /// Keeps what the caller says in somebody's mailbox.
+    LeaveMail {
+        mailbox: String,
+        recording: Recording,
+    },
+    /// Plays what is in a mailbox.
+    HearMail {
+        mailbox: String,
+    },
+    Queue(Waiting),
 }
 
 /// A time of the week: days 1 (Monday) to 7, minutes of the day.
@@ -213,6 +260,23 @@ impl Fields<'_> {
         }
     }
 
+    fn recording(&self, most: u64) -> Result<Recording, ScriptError> {
+        let stop = self.text("stop_keys").unwrap_or_else(|| "#".into());
+        if !stop.chars().all(|c| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D')) {
+            return Err(self.wrong("stop_keys", "keys are wanted: 0-9, *, #"));
+        }
+        Ok(Recording {
+            play: self.prompts("play")?,
+            most: self.number("max_time", most, 1..=1_800)?,
+            silence: self.number("silence_time", 4, 0..=60)?,
+            stop,
+            variable: self
+                .text("variable")
+                .filter(|v| !v.trim().is_empty())
+                .unwrap_or_else(|| "RECORD".into()),
+        })
+    }
+
     fn pairs(&self, field: &str, key: &str, value: &str) -> Result<Vec<(String, String)>, ScriptError> {
         let pair = |item: &Value| {
             let get = |name: &str| item.get(name).and_then(text);
@@ -247,6 +311,7 @@ impl Fields<'_> {
                     play: self.prompts("play")?,
                     choices,
                     asr_service: self.text("asr_service").filter(|s| !s.trim().is_empty()),
+                    grammar: self.text("grammar").filter(|s| !s.trim().is_empty()),
                     interruption: self.flag("playback_interruption", true)?,
                     wait: self.number("wait_time", 8, 0..=600)?,
                     extension: self.flag("extension_dialing", false)?,
@@ -333,6 +398,37 @@ impl Fields<'_> {
                 };
                 Action::Time(self.list("slots")?.iter().map(slot).collect::<Result<_, ScriptError>>()?)
             }
+            "record" => Action::Record(self.recording(60)?),
+            "voicemail" => {
+                let mailbox = self.text("mailbox").filter(|m| !m.trim().is_empty());
+                let mailbox = mailbox.unwrap_or_else(|| "%CDPN%".into());
+                match self.text("mode").as_deref() {
+                    None | Some("" | "leave") => {
+                        Action::LeaveMail { mailbox, recording: self.recording(180)? }
+                    }
+                    Some("listen") => Action::HearMail { mailbox },
+                    Some(_) => return Err(self.wrong("mode", "leave or listen is wanted")),
+                }
+            }
+            "queue" => {
+                let numbers = match self.params.get("numbers") {
+                    Some(Value::Array(all)) => all.iter().filter_map(text).collect(),
+                    _ => vec![self.wanted("numbers")?],
+                };
+                if numbers.is_empty() {
+                    return Err(self.wrong("numbers", "who answers is wanted"));
+                }
+                let queue = self.text("queue").filter(|q| !q.trim().is_empty());
+                Action::Queue(Waiting {
+                    queue: queue.unwrap_or_else(|| self.block.to_owned()),
+                    numbers,
+                    most: self.number("max_calls", 20, 1..=1_000)? as usize,
+                    wait: self.number("max_wait", 300, 1..=7_200)?,
+                    patience: self.number("noanswer_timeout", 20, 1..=600)?,
+                    attempts: self.number("attempts", 3, 1..=100)?,
+                    play: self.prompts("play")?,
+                })
+            }
             "info" => Action::Info(self.text("text").unwrap_or_default()),
             other => return Err(self.wrong("name", format!("no block is called {other}"))),
         })
@@ -349,7 +445,7 @@ impl Action {
             }
             Self::Menu(menu) => {
                 let keys = menu.choices.iter().map(|c| c.key.clone());
-                (keys.chain(["No Match".to_owned()]).collect(), vec!["Extension"])
+                (keys.chain(["No Match".to_owned()]).collect(), vec!["Extension", "Recognized"])
             }
             Self::Condition(list) => {
                 (list.iter().map(|(code, _)| code.clone()).chain(["False".to_owned()]).collect(), vec![])
@@ -360,6 +456,10 @@ impl Action {
             Self::Digitmap { masks, .. } => {
                 (masks.iter().map(|(code, _)| code.clone()).chain(["No Match".to_owned()]).collect(), vec![])
             }
+            Self::Record(_) => (all(&["next"]), vec!["Empty", "Error"]),
+            Self::LeaveMail { .. } => (all(&["next"]), vec!["Empty", "Full", "Error"]),
+            Self::HearMail { .. } => (all(&["next"]), vec!["Empty", "Error"]),
+            Self::Queue(_) => (all(&["FULL", "ERROR"]), vec!["OK"]),
             Self::Time(slots) => {
                 (slots.iter().map(|s| s.code.clone()).chain(["False".to_owned()]).collect(), vec![])
             }

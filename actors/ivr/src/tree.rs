@@ -3,6 +3,8 @@
 //! ```text
 //! ivr           one_for_one
 //! ├ ivr/scripts   all domains' scripts
+//! ├ ivr/mail      all domains' mailboxes
+//! ├ ivr/queues    dynamic, temporary: domain/<NAME>/queue/<QUEUE>
 //! └ ivr/runs      dynamic, temporary: domain/<NAME>/ivr/<ID>, one for each caller
 //! ```
 
@@ -12,16 +14,21 @@ use kit::{Address, AddressError, ChildSpec, Strategy, SupervisorSpec, journal::J
 
 use crate::{
     actor::{RUNS, Services},
-    library,
+    library, mail,
+    queue::QUEUES,
 };
 
 /// The family; before the calls that scripts answer.
 pub fn child(services: &Services, journal: Arc<dyn Journal>) -> Result<ChildSpec, AddressError> {
-    let runs = SupervisorSpec::new(Address::new(RUNS)?, Strategy::Dynamic)
-        .intensity(1_000_000, Duration::from_secs(1))
-        .into_child();
+    let many = |name| -> Result<ChildSpec, AddressError> {
+        let spec = SupervisorSpec::new(Address::new(name)?, Strategy::Dynamic);
+        Ok(spec.intensity(1_000_000, Duration::from_secs(1)).into_child())
+    };
+    let (estate, mail) = (services.estate.clone(), services.mail.clone());
     Ok(SupervisorSpec::new(Address::new("ivr")?, Strategy::OneForOne)
-        .child(library::child(journal, services.library.clone())?)
-        .child(runs)
+        .child(library::child(journal.clone(), services.library.clone())?)
+        .child(mail::child(journal, mail, estate)?)
+        .child(many(QUEUES)?)
+        .child(many(RUNS)?)
         .into_child())
 }

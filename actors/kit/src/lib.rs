@@ -34,4 +34,4 @@ pub use node::{Node, NodeBuilder, Placement};
 pub use registry::{LookupError, Registry};
 pub use secret::{MARK, SealError, Sealed, Secret, Vault};
 pub use spec::{ChildSpec, Kind, Restart, Shutdown, StartContext};
-pub use supervisor::{Intensity, Strategy, Supervisor, SupervisorHandle, SupervisorSpec};
+pub use supervisor::{Intensity, Strategy, Supervisor, SupervisorError, SupervisorHandle, SupervisorSpec};

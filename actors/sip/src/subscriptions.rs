@@ -63,6 +63,7 @@ pub struct Known {
     pub dialogs: Vec<Dialog>,
     /// Active forwardings and where they lead; do not disturb.
     pub services: BTreeMap<&'static str, Option<String>>,
+    pub messages: domain::Messages,
 }
 
 #[derive(Debug, Clone)]
@@ -272,8 +273,11 @@ fn bodies(package: Package, watched: &Watched, known: &Known) -> Vec<Body> {
             vec![("application/pidf+xml", xml)]
         }
         Package::MessageSummary => {
-            let text =
-                format!("Messages-Waiting: no\r\nMessage-Account: {entity}\r\nVoice-Message: 0/0 (0/0)\r\n");
+            let domain::Messages { new, old } = known.messages;
+            let waiting = if new > 0 { "yes" } else { "no" };
+            let text = format!(
+                "Messages-Waiting: {waiting}\r\nMessage-Account: {entity}\r\nVoice-Message: {new}/{old} (0/0)\r\n"
+            );
             vec![("application/simple-message-summary", text)]
         }
         Package::AsFeatureEvent => {

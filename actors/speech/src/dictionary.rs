@@ -99,6 +99,11 @@ impl Dictionary {
         true
     }
 
+    /// Takes over another's words; its readings hold where both have a word.
+    pub fn merge(&mut self, other: Self) {
+        self.words.extend(other.words);
+    }
+
     pub fn remove(&mut self, word: &str) -> bool {
         self.words.remove(&phones::normal(word)).is_some()
     }

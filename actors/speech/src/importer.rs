@@ -1,11 +1,15 @@
-//! The actor `speech/book`: reads the phone book from time to time, and has the attendant listen for it.
+//! The actor `speech/book`: reads the phone book from time to time, and operators' words and grammars when they change, and
+//! has the attendant listen for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason};
 use strum::IntoStaticStr;
 
-use crate::clerk::{Clerk, book::Book, state::Taught};
+use crate::{
+    clerk::{Clerk, book::Book, state::Taught},
+    lexicon::{self, Lexicon, Seen},
+};
 
 /// Bytes of a book at most.
 const BYTES: usize = 64 << 20;
@@ -16,13 +20,26 @@ const LOOK: Duration = Duration::from_secs(1);
 /// After a book could not be read.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// Where a phone book is.
+#[derive(Clone)]
+pub struct PhoneBook {
+    /// A file, or `http://…`.
+    pub from: String,
+    /// What its door asks for, where it is the node's own.
+    pub token: Option<kit::Secret<String>>,
+}
+
 struct Importer {
     clerk: Clerk,
-    book: Option<String>,
+    book: Option<PhoneBook>,
     every: Duration,
     taught: Arc<Taught>,
+    /// Where the operator's words and grammars are, and what was seen there.
+    words: PathBuf,
+    seen: Seen,
     names: usize,
     last_error: Option<String>,
+    words_error: Option<String>,
 }
 
 #[derive(Debug, IntoStaticStr)]
@@ -31,21 +48,39 @@ enum ImporterMsg {
     Look,
 }
 
-pub fn child(clerk: Clerk, book: Option<String>, every: Duration) -> Result<ChildSpec, AddressError> {
+pub fn child(
+    clerk: Clerk,
+    book: Option<PhoneBook>,
+    every: Duration,
+    words: PathBuf,
+) -> Result<ChildSpec, AddressError> {
     Ok(ChildSpec::worker(Address::new("speech/book")?, move |_| {
-        let (clerk, book) = (clerk.clone(), book.clone());
-        let taught = clerk.taught.load_full();
-        async move { Ok(Importer { clerk, book, every, taught, names: 0, last_error: None }) }
+        let importer = Importer {
+            clerk: clerk.clone(),
+            book: book.clone(),
+            every,
+            taught: clerk.taught.load_full(),
+            words: words.clone(),
+            seen: Seen::new(),
+            names: 0,
+            last_error: None,
+            words_error: None,
+        };
+        async move { Ok(importer) }
     }))
 }
 
-async fn read(from: String) -> Result<Book, String> {
+async fn read(PhoneBook { from, token }: PhoneBook) -> Result<Book, String> {
     let text = match from.strip_prefix("file://").or_else(|| (!from.contains("://")).then_some(from.as_str()))
     {
         Some(path) => tokio::fs::read_to_string(path).await.map_err(|e| e.to_string())?,
         None => {
             let client = awc::Client::builder().timeout(PATIENCE).finish();
-            let mut response = client.get(&from).send().await.map_err(|e| e.to_string())?;
+            let mut request = client.get(&from);
+            if let Some(token) = token {
+                request = request.bearer_auth(token.expose());
+            }
+            let mut response = request.send().await.map_err(|e| e.to_string())?;
             if !response.status().is_success() {
                 return Err(format!("it answers {}", response.status()));
             }
@@ -57,12 +92,44 @@ async fn read(from: String) -> Result<Book, String> {
     parsed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
+impl Importer {
+    /// Looks whether the operator's files have changed, and takes them when they are right.
+    fn look_at_words(&mut self, cx: &mut Cx<'_, Self>) {
+        let (words, before) = (self.words.clone(), self.seen.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            let seen = lexicon::seen(&words);
+            (seen != before).then(|| (Lexicon::read(&words, &seen), seen))
+        });
+        cx.spawn(looking, |me, looked, cx| {
+            if let Ok(Some((lexicon, seen))) = looked {
+                me.seen = seen;
+                match lexicon {
+                    Ok(lexicon) => {
+                        let (words, grammars) = (lexicon.dictionary.len(), lexicon.grammars.len());
+                        tracing::info!(words, grammars, "the operator's words and grammars were read");
+                        me.words_error = None;
+                        me.clerk.lexicon.store(Arc::new(lexicon));
+                        me.clerk.rebuild();
+                    }
+                    Err(e) => {
+                        // What was read before still holds.
+                        tracing::warn!(error = %e, "the operator's words and grammars stay as they were");
+                        me.words_error = Some(e.to_string());
+                    }
+                }
+            }
+            cx.after(LOOK, ImporterMsg::Look);
+            Ok(())
+        });
+    }
+}
+
 impl Actor for Importer {
     type Msg = ImporterMsg;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         self.clerk.rebuild();
-        cx.after(LOOK, ImporterMsg::Look);
+        cx.after(Duration::ZERO, ImporterMsg::Look);
         if self.book.is_some() {
             cx.after(Duration::ZERO, ImporterMsg::Read);
         }
@@ -77,7 +144,7 @@ impl Actor for Importer {
                     self.taught = now;
                     self.clerk.rebuild();
                 }
-                cx.after(LOOK, ImporterMsg::Look);
+                self.look_at_words(cx);
             }
             ImporterMsg::Read => {
                 let Some(from) = self.book.clone() else { return Ok(()) };
@@ -111,6 +178,11 @@ impl Actor for Importer {
     }
 
     fn inspect(&self) -> serde_json::Value {
-        serde_json::json!({ "names": self.names, "last_error": self.last_error })
+        serde_json::json!({
+            "names": self.names,
+            "last_error": self.last_error,
+            "words": self.words,
+            "words_error": self.words_error,
+        })
     }
 }

@@ -42,8 +42,24 @@ enum Job {
 /// One thread, as its users see it.
 struct Worker {
     number: usize,
+    engine: &'static str,
+    since: chrono::DateTime<chrono::Utc>,
     jobs: Sender<Job>,
     listeners: Arc<AtomicUsize>,
+    /// It hears whom it has to the end, and takes nobody new.
+    retired: bool,
+}
+
+/// One thread, as operators see it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Instance {
+    pub number: usize,
+    pub engine: &'static str,
+    pub since: chrono::DateTime<chrono::Utc>,
+    pub listeners: usize,
+    /// Pieces of speech that wait.
+    pub waiting: usize,
+    pub retiring: bool,
 }
 
 type Workers = Arc<Mutex<Vec<Worker>>>;
@@ -125,9 +141,51 @@ impl Pool {
         &self.counts
     }
 
-    /// Threads at work.
+    /// Threads that take listeners.
     pub fn threads(&self) -> usize {
-        self.workers.lock().len()
+        self.workers.lock().iter().filter(|w| !w.retired).count()
+    }
+
+    pub fn instances(&self) -> Vec<Instance> {
+        let seen = |w: &Worker| Instance {
+            number: w.number,
+            engine: w.engine,
+            since: w.since,
+            listeners: w.listeners.load(Relaxed),
+            waiting: w.jobs.len(),
+            retiring: w.retired,
+        };
+        let mut all: Vec<Instance> = self.workers.lock().iter().map(seen).collect();
+        all.sort_by_key(|i| i.number);
+        all
+    }
+
+    /// A thread takes nobody new from now on; false when there is none of this number.
+    pub fn retire(&self, number: usize) -> bool {
+        let mut workers = self.workers.lock();
+        let worker = workers.iter_mut().find(|w| w.number == number);
+        worker.map(|w| w.retired = true).is_some()
+    }
+
+    /// Whether nobody is heard by a thread any more.
+    pub fn is_idle(&self, number: usize) -> bool {
+        let workers = self.workers.lock();
+        workers
+            .iter()
+            .find(|w| w.number == number)
+            .is_none_or(|w| w.listeners.load(Relaxed) == 0 && w.jobs.is_empty())
+    }
+
+    /// Has a thread make ready for a task before the first caller comes.
+    pub fn warm(&self, number: usize, task: &Task) {
+        let workers = self.workers.lock();
+        if let Some(worker) = workers.iter().find(|w| w.number == number) {
+            let id = self.next.fetch_add(1, Relaxed);
+            let (told, _) = mpsc::unbounded_channel();
+            // A thread with a full queue has other worries.
+            let _ = worker.jobs.try_send(Job::Open(id, task.clone(), told));
+            let _ = worker.jobs.try_send(Job::Close(id));
+        }
     }
 
     /// Listeners on all threads.
@@ -147,7 +205,10 @@ impl Pool {
     fn open(&self, task: Task) -> Result<Ear, RecogniserError> {
         let jobs = {
             let workers = self.workers.lock();
-            let idlest = workers.iter().min_by_key(|w| w.listeners.load(Relaxed) + w.jobs.len());
+            let idlest = workers
+                .iter()
+                .filter(|w| !w.retired)
+                .min_by_key(|w| w.listeners.load(Relaxed) + w.jobs.len());
             let idlest = idlest.ok_or(RecogniserError::Stopped)?;
             if idlest.listeners.load(Relaxed) >= LISTENERS {
                 return Err(RecogniserError::Overloaded);
@@ -227,7 +288,16 @@ impl Thread {
             .await
             .map_err(|_| ExitReason::Error("its thread has ended".into()))?
             .map_err(|e| ExitReason::Error(e.to_string()))?;
-        pool.workers.lock().push(Worker { number, jobs, listeners: listeners.clone() });
+        let (since, retired) = (chrono::Utc::now(), false);
+        let listeners = listeners.clone();
+        pool.workers.lock().push(Worker {
+            number,
+            engine,
+            since,
+            jobs,
+            listeners: listeners.clone(),
+            retired,
+        });
         Ok(Self { pool, number, engine, listeners, stop, ended: Some(ended) })
     }
 }
@@ -238,7 +308,7 @@ fn work(
     todo: &Receiver<Job>,
     listeners: &AtomicUsize,
     stop: &AtomicBool,
-    counts: &Counts,
+    counts: &Arc<Counts>,
 ) {
     let mut all: HashMap<u64, (Box<dyn Recogniser>, mpsc::UnboundedSender<Update>)> = HashMap::new();
     while let Ok(job) = todo.recv() {
@@ -269,11 +339,13 @@ fn work(
                 }
             }
             Job::Finish(id) => {
-                let Some((mut recogniser, told)) = all.remove(&id) else { continue };
-                let heard = recogniser.finish();
-                let count = if heard.is_ok() { &counts.utterances } else { &counts.failed };
-                count.fetch_add(1, Relaxed);
-                let _ = told.send(Update::Heard(heard));
+                let Some((recogniser, told)) = all.remove(&id) else { continue };
+                let counts = counts.clone();
+                recogniser.conclude(Box::new(move |heard| {
+                    let count = if heard.is_ok() { &counts.utterances } else { &counts.failed };
+                    count.fetch_add(1, Relaxed);
+                    let _ = told.send(Update::Heard(heard));
+                }));
             }
             Job::Close(id) => drop(all.remove(&id)),
         }

@@ -92,10 +92,17 @@ pub trait Engine: Send {
     fn open(&mut self, task: &Task) -> Result<Box<dyn Recogniser>, RecogniserError>;
 }
 
+/// Who is told what was heard.
+pub type Done = Box<dyn FnOnce(Result<Heard, RecogniserError>) + Send>;
+
 /// One utterance, in pieces.
 pub trait Recogniser {
     /// Takes samples at [`RATE`], between -1 and 1; the text so far, where it has changed.
     fn feed(&mut self, samples: &[f32]) -> Result<Option<String>, RecogniserError>;
     /// The utterance is over.
     fn finish(&mut self) -> Result<Heard, RecogniserError>;
+    /// As [`Self::finish`], without keeping the thread from others where the answer comes from elsewhere.
+    fn conclude(mut self: Box<Self>, done: Done) {
+        done(self.finish());
+    }
 }

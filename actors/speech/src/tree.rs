@@ -3,25 +3,33 @@
 //! ```text
 //! speech                  one_for_one
 //! ├ speech/attendant      what operators have taught
-//! ├ speech/pocketsphinx/N closed grammars, a thread each
-//! ├ speech/whisper/N      any speech, a thread each
-//! ├ speech/book           reads the phone book, and listens for it
+//! ├ speech/pocketsphinx   dynamic: closed grammars, speech/pocketsphinx/N, a thread each
+//! ├ speech/whisper        dynamic: any speech, a thread each; or speech/remote, another's recogniser
+//! ├ speech/manager        how many there are, and their rebuilding
+//! ├ speech/book           reads the phone book and the operator's words, and listens for them
 //! ├ speech/asr            transcription over HTTP
-//! └ speech/clerk          the auto-attendant over HTTP
+//! ├ speech/clerk          the auto-attendant over HTTP
+//! └ speech/asr-manager    the manager over HTTP
 //! ```
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use domain::Estate;
+use httpd::{Door, Guard, HEADERS};
 use kit::{Address, AddressError, ChildSpec, Node, Secret, Strategy, SupervisorSpec, journal::Journal};
 use parking_lot::Mutex;
 
 use crate::{
     clerk::{Clerk, records::Records, state},
-    http::{attendant, attendant::Attendant, body::Guard, server, server::Door, trans, trans::Trans},
+    http,
+    http::{attendant, attendant::Attendant, manager::ManagerService, trans, trans::Trans},
     importer,
+    importer::PhoneBook,
+    manager,
+    manager::{Kind, Make},
     pool::Pool,
     recogniser::{Engine, RecogniserError},
+    remote::{Remote, RemoteEngine},
     sphinx::Sphinx,
     whisper::Whisper,
 };
@@ -33,12 +41,17 @@ pub struct Settings {
     pub acoustic: Option<PathBuf>,
     /// Weights of Whisper in ggml's format; none: only closed grammars are recognised.
     pub whisper: Option<PathBuf>,
+    /// Another's recogniser of any speech in Whisper's place, and the sampling rate it wants.
+    pub remote: Option<(Remote, u32)>,
     /// Threads of each engine.
     pub threads: usize,
     pub asr: Option<Door>,
     pub attendant: Option<Door>,
-    /// Where the phone book is: a file, or `http://…`; none: there is no book.
-    pub book: Option<String>,
+    pub manager: Option<Door>,
+    /// Directory of the operator's own `.dic` and JSGF files.
+    pub words: PathBuf,
+    /// None: there is no book.
+    pub book: Option<PhoneBook>,
     /// Between two readings of it.
     pub book_every: Duration,
     /// Pieces of speech that are kept.
@@ -58,10 +71,23 @@ pub struct Speech {
     pub jobs: trans::Jobs,
 }
 
+/// Who recognises any speech.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OpenSpeech {
+    #[default]
+    Nobody,
+    Whisper,
+    Remote,
+}
+
 impl Speech {
-    pub fn new(with_whisper: bool) -> Self {
+    pub fn new(open: OpenSpeech) -> Self {
         let closed = Pool::new("pocketsphinx");
-        let open = with_whisper.then(|| Pool::new("whisper"));
+        let open = match open {
+            OpenSpeech::Nobody => None,
+            OpenSpeech::Whisper => Some(Pool::new("whisper")),
+            OpenSpeech::Remote => Some(Pool::new("remote")),
+        };
         Self { clerk: Clerk::new(closed.clone(), open.clone()), closed, open, jobs: trans::Jobs::default() }
     }
 }
@@ -121,28 +147,40 @@ pub fn child(
     let guard = |door: &Door| Guard { open: door.listen.ip().is_loopback(), token: settings.token.clone() };
     let mut family = SupervisorSpec::new(Address::new("speech")?, Strategy::OneForOne)
         .child(state::child(journal, speech.clerk.taught.clone())?);
-    for n in 0..settings.threads.max(1) {
-        let model = model.clone();
-        let make = move || Ok(Box::new(Sphinx::new(&model)?) as Box<dyn Engine>);
-        family = family.child(speech.closed.child(n, make)?);
+    let closed: Make = Arc::new(move || Ok(Box::new(Sphinx::new(&model)?) as Box<dyn Engine>));
+    let mut kinds = vec![Kind { pool: speech.closed.clone(), make: closed }];
+    if let Some(pool) = speech.open.clone() {
+        let make: Option<Make> = match (settings.remote.clone(), settings.whisper.clone()) {
+            (Some((remote, rate)), _) => Some(Arc::new(move || {
+                Ok(Box::new(RemoteEngine::new(remote.clone(), rate)?) as Box<dyn Engine>)
+            })),
+            (None, Some(weights)) => {
+                // The weights are read once; each thread has a state of its own.
+                let first: Mutex<Option<Whisper>> = Mutex::default();
+                Some(Arc::new(move || {
+                    let mut first = first.lock();
+                    if first.is_none() {
+                        *first = Some(Whisper::new(&weights)?);
+                    }
+                    let known = first.as_ref().ok_or(RecogniserError::Stopped)?;
+                    Ok(Box::new(known.another()?) as Box<dyn Engine>)
+                }))
+            }
+            (None, None) => None,
+        };
+        kinds.extend(make.map(|make| Kind { pool, make }));
     }
-    if let (Some(weights), Some(pool)) = (&settings.whisper, &speech.open) {
-        // The weights are read once; each thread has a state of its own.
-        let first: Arc<Mutex<Option<Whisper>>> = Arc::default();
-        for n in 0..settings.threads.max(1) {
-            let (weights, first) = (weights.clone(), first.clone());
-            let make = move || -> Result<Box<dyn Engine>, RecogniserError> {
-                let mut first = first.lock();
-                if first.is_none() {
-                    *first = Some(Whisper::new(&weights)?);
-                }
-                let known = first.as_ref().ok_or(RecogniserError::Stopped)?;
-                Ok(Box::new(known.another()?))
-            };
-            family = family.child(pool.child(n, make)?);
-        }
+    for kind in &kinds {
+        let instances = SupervisorSpec::new(kind.supervisor()?, Strategy::Dynamic);
+        family = family.child(instances.intensity(10, Duration::from_secs(10)).into_child());
     }
-    family = family.child(importer::child(speech.clerk.clone(), settings.book.clone(), settings.book_every)?);
+    family = family.child(manager::child(node, &speech.clerk, kinds, settings.threads)?);
+    family = family.child(importer::child(
+        speech.clerk.clone(),
+        settings.book.clone(),
+        settings.book_every,
+        settings.words.clone(),
+    )?);
     if let Some(door) = &settings.asr {
         let trans = Trans {
             open: speech.open.clone(),
@@ -152,11 +190,16 @@ pub fn child(
             licensed: licensed.clone(),
             jobs: speech.jobs.clone(),
         };
-        family = family.child(server::child("speech/asr", door, trans::routes(trans))?);
+        family = family.child(httpd::child("speech/asr", door, HEADERS, trans::routes(trans))?);
     }
     if let Some(door) = &settings.attendant {
         let clerk = Attendant::new(node.clone(), speech.clerk.clone(), records, guard(door), licensed);
-        family = family.child(server::child("speech/clerk", door, attendant::routes(clerk))?);
+        family = family.child(httpd::child("speech/clerk", door, HEADERS, attendant::routes(clerk))?);
+    }
+    if let Some(door) = &settings.manager {
+        let service = ManagerService { node: node.clone(), guard: guard(door) };
+        family =
+            family.child(httpd::child("speech/asr-manager", door, HEADERS, http::manager::routes(service))?);
     }
     Ok(family.into_child())
 }

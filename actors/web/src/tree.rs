@@ -1,22 +1,15 @@
 //! The web server's place in the tree: one actor, `web`, that ends with its server.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use access::Door;
 use actix_web::{
-    App, HttpResponse, HttpServer,
-    dev::ServerHandle,
-    middleware::DefaultHeaders,
-    web::{Data, JsonConfig, get, post},
+    HttpResponse,
+    web::{Data, JsonConfig, ServiceConfig, get, post},
 };
 use command::{SessionInfo, Tree};
-use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Secret};
+use kit::{AddressError, ChildSpec, Node, Secret};
 use serde::Serialize;
-use strum::IntoStaticStr;
 
 use crate::{
     api::{self, Shared},
@@ -27,7 +20,7 @@ use crate::{
 /// What the web admin needs.
 #[derive(Clone)]
 pub struct Front {
-    pub listen: SocketAddr,
+    pub http: httpd::Door,
     /// What it is the admin of: the page has other pages for each.
     pub program: Program,
     pub node: Node,
@@ -37,8 +30,6 @@ pub struct Front {
     /// What `/metrics` answers, and to whom.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub metrics_token: Secret<String>,
-    /// Told the address once there is one; tests listen on port 0.
-    pub bound: tokio::sync::watch::Sender<Option<SocketAddr>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,39 +39,36 @@ pub enum Program {
     Mediator,
 }
 
-/// Largest request, bytes.
-const BODY: usize = 256 * 1024;
-const CONNECTIONS: usize = 256;
-
-/// The server as a child of the node's root.
-pub fn child(front: &Front) -> Result<ChildSpec, AddressError> {
-    let front = front.clone();
-    // Sessions outlive a restart of the server.
-    let shared = Shared { sessions: Sessions::new(front.door.clone()), front: front.clone() };
-    Ok(ChildSpec::worker(Address::new("web")?, move |_| {
-        let shared = shared.clone();
-        async move {
-            let failed =
-                |e| ExitReason::Error(format!("cannot listen for HTTP on {}: {e}", shared.front.listen));
-            let socket = TcpListener::bind(shared.front.listen).map_err(failed)?;
-            let local = socket.local_addr().map_err(failed)?;
-            Ok(Server { shared: shared.clone(), socket: Some(socket), local, handle: None })
-        }
-    }))
-}
-
-struct Server {
-    shared: Shared,
-    socket: Option<TcpListener>,
-    local: SocketAddr,
-    handle: Option<ServerHandle>,
-}
-
-#[derive(Debug, IntoStaticStr)]
-enum ServerMsg {}
+/// Largest request, bytes: a script with a minute of speech.
+const BODY: usize = 4 << 20;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Headers of every answer: pages that run nothing but their own scripts, and that nobody frames or keeps.
+const HEADERS: httpd::Headers = &[
+    ("Content-Security-Policy", POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+];
+
+/// The server as a child of the node's root.
+pub fn child(front: &Front) -> Result<ChildSpec, AddressError> {
+    // Sessions outlive a restart of the server.
+    let shared = Shared { sessions: Sessions::new(front.door.clone()), front: front.clone() };
+    httpd::child("web", &front.http, HEADERS, move |config| routes(config, &shared))
+}
+
+/// A page of the program's own.
+const PAGES: &[(&str, &str, &str)] = &[
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/app.js", SCRIPT, include_str!("page/app.js")),
+    ("/ivr.js", SCRIPT, include_str!("page/ivr.js")),
+    ("/mediator.js", SCRIPT, include_str!("page/mediator.js")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
+];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 fn file(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Ready<HttpResponse> + Clone {
     move || std::future::ready(HttpResponse::Ok().content_type(kind).body(text))
@@ -91,79 +79,20 @@ fn here(path: &'static str) -> actix_web::Resource {
     actix_web::web::resource(path).default_service(actix_web::web::to(api::not_so))
 }
 
-impl Actor for Server {
-    type Msg = ServerMsg;
-
-    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        let Some(socket) = self.socket.take() else { return Err(ExitReason::Normal) };
-        let shared = Data::new(self.shared.clone());
-        let make = move || {
-            let headers = DefaultHeaders::new()
-                .add(("Content-Security-Policy", POLICY))
-                .add(("X-Content-Type-Options", "nosniff"))
-                .add(("Referrer-Policy", "no-referrer"))
-                .add(("Cache-Control", "no-store"));
-            App::new()
-                .wrap(headers)
-                .app_data(shared.clone())
-                .app_data(JsonConfig::default().limit(BODY).error_handler(api::bad_json))
-                .service(
-                    here("/")
-                        .route(get().to(file("text/html; charset=utf-8", include_str!("page/index.html")))),
-                )
-                .service(
-                    here("/app.js")
-                        .route(get().to(file("text/javascript; charset=utf-8", include_str!("page/app.js")))),
-                )
-                .service(here("/mediator.js").route(
-                    get().to(file("text/javascript; charset=utf-8", include_str!("page/mediator.js"))),
-                ))
-                .service(
-                    here("/style.css")
-                        .route(get().to(file("text/css; charset=utf-8", include_str!("page/style.css")))),
-                )
-                .service(here("/api/login").route(post().to(api::login)))
-                .service(here("/api/logout").route(post().to(api::logout)))
-                .service(here("/api/session").route(get().to(api::session)))
-                .service(here("/api/run").route(post().to(api::run)))
-                .service(here("/api/complete").route(post().to(api::complete)))
-                .service(here("/api/live").route(get().to(live::live)))
-                .service(here("/metrics").route(get().to(api::metrics)))
-                .default_service(actix_web::web::to(api::nothing))
-        };
-        let server = HttpServer::new(make)
-            .workers(1)
-            .max_connections(CONNECTIONS)
-            .client_request_timeout(Duration::from_secs(10))
-            .shutdown_timeout(1)
-            .disable_signals()
-            .listen(socket)
-            .map_err(ExitReason::error)?
-            .run();
-        self.handle = Some(server.handle());
-        tracing::info!(local = %self.local, "web admin listens for HTTP");
-        self.shared.front.bound.send_replace(Some(self.local));
-        cx.spawn(server, |_, ended, _| match ended {
-            Ok(()) => Err(ExitReason::Error("the server has ended".into())),
-            Err(e) => Err(ExitReason::error(e)),
-        });
-        Ok(())
+fn routes(config: &mut ServiceConfig, shared: &Shared) {
+    config
+        .app_data(Data::new(shared.clone()))
+        .app_data(JsonConfig::default().limit(BODY).error_handler(api::bad_json));
+    for (path, kind, text) in PAGES {
+        config.service(here(path).route(get().to(file(kind, text))));
     }
-
-    fn handle(&mut self, msg: ServerMsg, _: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        match msg {}
-    }
-
-    fn inspect(&self) -> serde_json::Value {
-        serde_json::json!({ "listen": self.local })
-    }
-}
-
-impl Drop for Server {
-    /// However the actor ends, its port is given up.
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            drop(handle.stop(false));
-        }
-    }
+    config
+        .service(here("/api/login").route(post().to(api::login)))
+        .service(here("/api/logout").route(post().to(api::logout)))
+        .service(here("/api/session").route(get().to(api::session)))
+        .service(here("/api/run").route(post().to(api::run)))
+        .service(here("/api/complete").route(post().to(api::complete)))
+        .service(here("/api/live").route(get().to(live::live)))
+        .service(here("/metrics").route(get().to(api::metrics)))
+        .default_service(actix_web::web::to(api::nothing));
 }

@@ -81,7 +81,7 @@ impl Node {
     pub fn start(directory: &Path, sip: &str, more: &str) -> Self {
         let doors = format!(
             "[cocon]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nlisten = \"{sip}\"\n\
-             [speech]\nasr = \"\"\nattendant = \"\"\n[log]\nlevel = \"warn\"\n{more}"
+             [speech]\nasr = \"\"\nattendant = \"\"\nmanager = \"\"\n[phone_book]\nlisten = \"\"\n[log]\nlevel = \"warn\"\n{more}"
         );
         std::fs::write(directory.join("hypha.toml"), doors).expect("written");
         let binary = std::env::current_exe().expect("a path").with_file_name("hypha");

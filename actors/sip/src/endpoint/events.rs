@@ -275,7 +275,13 @@ impl Shared {
             let active = service::active(&picture, now, domain, alias, s)?;
             Some((s.name(), active.options.get("number").cloned()))
         });
-        Some(Known { registered, dialogs: dialogs.collect(), services: services.collect() })
+        let messages = picture.messages.get(&watched.domain).and_then(|d| d.get(&watched.alias));
+        Some(Known {
+            registered,
+            dialogs: dialogs.collect(),
+            services: services.collect(),
+            messages: messages.copied().unwrap_or_default(),
+        })
     }
 }
 

@@ -95,7 +95,9 @@ impl Book {
                 all.push(Entry { name, number });
             }
         }
-        if all.is_empty() { Err(BookError::Empty) } else { Ok(Self::new(all)) }
+        // A directory may be empty; something else is none.
+        let directory = document.root_element().tag_name().name() == "CiscoIPPhoneDirectory";
+        if all.is_empty() && !directory { Err(BookError::Empty) } else { Ok(Self::new(all)) }
     }
 
     /// As XML that [`Book::from_xml`] reads.

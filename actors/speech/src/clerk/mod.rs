@@ -18,6 +18,7 @@ use self::{
 use crate::{
     dictionary::Dictionary,
     grammar::Grammar,
+    lexicon::Lexicon,
     pool::Pool,
     recogniser::{Heard, RecogniserError, Task},
 };
@@ -45,6 +46,8 @@ pub struct Clerk {
     pub open: Option<Pool>,
     pub taught: Arc<ArcSwap<Taught>>,
     pub book: Arc<ArcSwap<Book>>,
+    /// Words and grammars of the operator's own files.
+    pub lexicon: Arc<ArcSwap<Lexicon>>,
     picture: Arc<ArcSwap<Picture>>,
 }
 
@@ -52,6 +55,11 @@ impl Picture {
     /// How words are said, as operators have told; the same one until they tell more, so that recognisers know it again.
     pub fn dictionary(&self) -> Arc<Dictionary> {
         self.names.dictionary.clone()
+    }
+
+    /// What recognisers will be asked for, to make ready for.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.task.iter().chain([&self.names])
     }
 }
 
@@ -67,10 +75,11 @@ pub struct Answer {
 impl Clerk {
     pub fn new(closed: Pool, open: Option<Pool>) -> Self {
         let taught: Arc<ArcSwap<Taught>> = Arc::default();
-        let (aliases, names) = (taught.load().aliases(), names(&taught.load()));
+        let lexicon: Arc<ArcSwap<Lexicon>> = Arc::default();
+        let (aliases, names) = (taught.load().aliases(), names(&taught.load(), &lexicon.load()));
         let picture = Picture { book: Book::default(), aliases, task: None, names };
         let picture = Arc::new(ArcSwap::from_pointee(picture));
-        Self { closed, open, taught, book: Arc::default(), picture }
+        Self { closed, open, taught, book: Arc::default(), lexicon, picture }
     }
 
     pub fn picture(&self) -> Arc<Picture> {
@@ -81,7 +90,7 @@ impl Clerk {
     pub fn rebuild(&self) {
         let (book, taught) = ((**self.book.load()).clone(), self.taught.load());
         let aliases = taught.aliases();
-        let names = names(&taught);
+        let names = names(&taught, &self.lexicon.load());
         let task = listening::grammar(&book, &aliases).map(|g| Task::whole(g, names.dictionary.clone()));
         self.picture.store(Arc::new(Picture { book, aliases, task, names }));
     }
@@ -109,7 +118,11 @@ impl Clerk {
         };
         let mut heard: Vec<String> = match in_book {
             true => closed.hypotheses.iter().map(|h| h.text.clone()).collect(),
-            false => vec![other.text().to_owned()],
+            // Of names that merely are known the likeliest counts; of any speech also what else it may have been.
+            false => {
+                let count = if self.open.is_some() { usize::MAX } else { 1 };
+                other.hypotheses.iter().take(count).map(|h| h.text.clone()).collect()
+            }
         };
         let recognised = heard.first().cloned().unwrap_or_default();
         if !before.is_empty() && !recognised.is_empty() {
@@ -122,9 +135,12 @@ impl Clerk {
 }
 
 /// All names that are known, one after another.
-fn names(taught: &Taught) -> Task {
+fn names(taught: &Taught, lexicon: &Lexicon) -> Task {
     let rows = |table| taught.rows(table).map(|(_, row)| row.name.clone());
     let first = rows(Table::FullNames).chain(rows(Table::Aliases)).collect();
     let last = rows(Table::Words).collect();
-    Task::whole(Grammar::Names { first, last }, Arc::new(taught.dictionary()))
+    // What operators teach holds against their files.
+    let mut dictionary = lexicon.dictionary.clone();
+    dictionary.merge(taught.dictionary());
+    Task::whole(Grammar::Names { first, last }, Arc::new(dictionary))
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 /// A kept piece of speech.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// A text in JSON: browsers' numbers have 53 bits.
+    #[serde(with = "number")]
     pub id: u64,
     pub at: chrono::DateTime<chrono::Utc>,
     pub recognised: String,
@@ -22,6 +24,28 @@ pub struct Record {
     /// What was really said, once somebody has listened.
     #[serde(default)]
     pub correct: Option<String>,
+}
+
+mod number {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+    }
+
+    pub fn serialize<S: Serializer>(id: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(id)
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<u64, D::Error> {
+        match Either::deserialize(from)? {
+            Either::Number(id) => Ok(id),
+            Either::Text(id) => id.parse().map_err(D::Error::custom),
+        }
+    }
 }
 
 /// A directory of records; clones share it.

@@ -16,15 +16,13 @@ use actix_web::{
     http::StatusCode,
     web::{Data, Json, Path, Payload, ServiceConfig, delete, get, post, put, resource, route},
 };
+use httpd::{Guard, spooled};
 use kit::{Node, journal::Origin, ledger};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
-    Refusal,
-    body::{Guard, spooled},
-};
+use super::Refusal;
 use crate::{
     audio::{self, Rate},
     clerk::{
@@ -43,6 +41,10 @@ const RAW_RATE: u32 = 8000;
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Rows or records of one answer.
 const ROWS: usize = 10_000;
+
+/// The page runs its own script alone.
+const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                      media-src blob:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the service needs.
 #[derive(Clone)]
@@ -72,6 +74,7 @@ pub fn routes(attendant: Attendant) -> impl Fn(&mut ServiceConfig) + Send + Sync
     move |config| {
         config
             .app_data(Data::new(attendant.clone()))
+            .service(resource("/").route(get().to(page)))
             .service(resource("/api/v1/swagger").route(get().to(openapi)))
             .service(resource("/api/v1/recompile").route(post().to(recompile)))
             .service(resource("/api/v1/phonebook").route(get().to(phonebook)))
@@ -314,6 +317,14 @@ async fn correct(
     let known = me.records.change(*path, |r| r.correct = Some(text));
     let known = known.map_err(|e| Refusal::Internal(e.to_string()))?;
     if known { Ok(HttpResponse::NoContent().finish()) } else { Err(no_record(*path)) }
+}
+
+/// Where people listen and correct.
+async fn page() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header(("Content-Security-Policy", POLICY))
+        .body(include_str!("attendant.html"))
 }
 
 async fn openapi() -> HttpResponse {

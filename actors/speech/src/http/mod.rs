@@ -1,11 +1,11 @@
 //! The services over HTTP: transcription, the auto-attendant.
 
 pub mod attendant;
-pub mod body;
-pub mod server;
+pub mod manager;
 pub mod trans;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use httpd::BodyError;
 
 use crate::{audio::AudioError, recogniser::RecogniserError};
 
@@ -14,14 +14,10 @@ use crate::{audio::AudioError, recogniser::RecogniserError};
 pub enum Refusal {
     #[error("the licence does not grant speech recognition")]
     Licence,
-    #[error("a token is wanted: Authorization: Bearer …")]
-    Token,
+    #[error(transparent)]
+    Request(#[from] BodyError),
     #[error("{0}")]
     Body(String),
-    #[error("larger than {0} bytes")]
-    Large(u64),
-    #[error("nothing came for {0} s")]
-    Slow(u64),
     #[error("{0} requests are being worked on; try again")]
     Busy(usize),
     #[error(transparent)]
@@ -40,9 +36,7 @@ impl ResponseError for Refusal {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Licence => StatusCode::FORBIDDEN,
-            Self::Token => StatusCode::UNAUTHORIZED,
-            Self::Large(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Request(e) => e.status(),
             Self::Audio(AudioError::Format(_) | AudioError::Rate(_) | AudioError::Channels(_)) => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
@@ -61,6 +55,6 @@ impl ResponseError for Refusal {
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header(("Retry-After", "5"));
         }
-        response.content_type(server::TEXT).body(format!("{self}\n"))
+        response.content_type(httpd::TEXT).body(format!("{self}\n"))
     }
 }

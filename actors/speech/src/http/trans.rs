@@ -14,14 +14,11 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{Bytes, Data, Payload, ServiceConfig, get, resource, to},
 };
+use httpd::{Guard, TEXT, label, spooled};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{
-    Refusal,
-    body::{Guard, label, spooled},
-    server::TEXT,
-};
+use super::Refusal;
 use crate::{
     audio::{AudioError, CHANNELS, Rate, Reader},
     dictionary::Dictionary,

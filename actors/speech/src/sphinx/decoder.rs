@@ -11,7 +11,6 @@ use std::{
 use super::ffi;
 use crate::{
     dictionary::Dictionary,
-    phones::PHONES,
     recogniser::{Hypothesis, RecogniserError, Word},
 };
 
@@ -142,10 +141,17 @@ impl Decoder {
         let ps = NonNull::new(ps).ok_or_else(|| bad("no model that the library takes".into()))?;
         let mut decoder = Self { ps, known: HashSet::new(), listens_for: None, thorough };
         // The loop of phones says how well anything at all explains what was heard.
-        for phone in PHONES {
-            decoder.add(&format!("{PHONE}{phone}"), phone)?;
+        // They are the model's, which may be an operator's own.
+        let all: Vec<String> = super::model::phones(model)
+            .iter()
+            .filter_map(|phone| {
+                let word = format!("{PHONE}{phone}");
+                decoder.add(&word, phone).is_ok().then_some(word)
+            })
+            .collect();
+        if all.is_empty() {
+            return Err(bad("its mdef names no phones".into()));
         }
-        let all: Vec<String> = PHONES.iter().map(|p| format!("{PHONE}{p}")).collect();
         let text = format!("#JSGF V1.0 UTF-8;\ngrammar phones;\npublic <all> = ( {} )+;\n", all.join(" | "));
         decoder.search(c"phones", &text)?;
         Ok(decoder)

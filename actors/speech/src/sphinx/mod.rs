@@ -2,6 +2,7 @@
 
 mod decoder;
 mod ffi;
+mod model;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -65,9 +66,9 @@ impl Sphinx {
         let mut unread = Vec::new();
         for word in task.grammar.vocabulary() {
             let readings = task.dictionary.readings(&word);
-            match readings.is_empty() {
-                true => unread.push(word),
-                false => decoder.learn(&word, &readings)?,
+            // A reading with phones that the model does not have is none.
+            if readings.is_empty() || decoder.learn(&word, &readings).is_err() {
+                unread.push(word);
             }
         }
         let jsgf = match (&*task.grammar, unread.is_empty()) {

@@ -20,7 +20,7 @@ const TEXT = {
       "/  поиск; g и буква: перейти на страницу; j, k: двигаться по списку; Enter: открыть; ?: эта справка; Esc: выйти из поля",
   },
 };
-Object.assign(TEXT.ru, MEDIATOR_RU);
+Object.assign(TEXT.ru, MEDIATOR_RU, IVR_RU);
 let lang = localStorage.getItem("lang") || (navigator.language.startsWith("ru") ? "ru" : "en");
 const t = (text) => (TEXT[lang] && TEXT[lang][text]) || text;
 let session = null;
@@ -113,7 +113,7 @@ const common = [
 const pages = {
   node: [
     common[0], ["domains", "Domains", pageDomains, "d"], ["calls", "Calls", pageCalls, "a"], ["bridges", "Bridges", pageBridges, "b"],
-    ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ...common.slice(1),
+    ["ivr", "IVR", pageIvr, "v"], ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ...common.slice(1),
   ],
   mediator: [
     ["state", "State", pageState, "s", true], ["ssh", "SSH", pageSsh, "h", true], ["sorm", "СОРМ", pageSorm, "o", true],
@@ -136,7 +136,7 @@ async function show() {
   $("who").textContent = session ? session.user : "";
   const home = session && (allowedPages()[0] || [""])[0];
   const [page, ...rest] = decodeURIComponent(location.hash.slice(1) || home).split("|");
-  const of = { actor: "tree", domain: "domains", subscriber: "domains", call: "calls" }[page] || page;
+  const of = { actor: "tree", domain: "domains", subscriber: "domains", call: "calls", script: "ivr" }[page] || page;
   $("nav").replaceChildren(...(session ? allowedPages() : []).map(([id, name, , letter]) =>
     el("a", { href: `#${id}`, title: `g ${letter}`, "aria-current": id === of ? "page" : null }, t(name))));
   $("live").hidden = !session || !isSystem();
@@ -146,7 +146,7 @@ async function show() {
     return;
   }
   connect();
-  const inner = { actor: pageActor, domain: pageDomain, subscriber: pageSubscriber, call: pageCall };
+  const inner = { actor: pageActor, domain: pageDomain, subscriber: pageSubscriber, call: pageCall, script: pageScript };
   const render = inner[page] || (allowedPages().find((p) => p[0] === page) || allowedPages()[0])[2];
   const asked = location.hash;
   let shownPage;

@@ -17,6 +17,12 @@ const CONNECTIONS: usize = 256;
 
 type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
+/// Headers of every answer.
+pub type Headers = &'static [(&'static str, &'static str)];
+
+/// Those of a service for programs.
+pub const HEADERS: Headers = &[("X-Content-Type-Options", "nosniff")];
+
 /// Where a service listens, and where it is told once it does.
 #[derive(Clone)]
 pub struct Door {
@@ -34,6 +40,7 @@ impl Door {
 pub fn child(
     name: &str,
     door: &Door,
+    headers: Headers,
     routes: impl Fn(&mut ServiceConfig) + Send + Sync + 'static,
 ) -> Result<ChildSpec, AddressError> {
     let (door, routes): (_, Routes) = (door.clone(), Arc::new(routes));
@@ -43,13 +50,14 @@ pub fn child(
             let failed = |e| ExitReason::Error(format!("cannot listen for HTTP on {}: {e}", door.listen));
             let socket = TcpListener::bind(door.listen).map_err(failed)?;
             let local = socket.local_addr().map_err(failed)?;
-            Ok(Service { door: door.clone(), routes, socket: Some(socket), local, handle: None })
+            Ok(Service { door: door.clone(), headers, routes, socket: Some(socket), local, handle: None })
         }
     }))
 }
 
 struct Service {
     door: Door,
+    headers: Headers,
     routes: Routes,
     socket: Option<TcpListener>,
     local: SocketAddr,
@@ -64,15 +72,16 @@ impl Actor for Service {
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         let Some(socket) = self.socket.take() else { return Err(ExitReason::Normal) };
-        let routes = self.routes.clone();
+        let (headers, routes) = (self.headers, self.routes.clone());
         let make = move || {
             let routes = routes.clone();
+            let headers = headers.iter().fold(DefaultHeaders::new(), |all, header| all.add(*header));
             App::new()
-                .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
-                .configure(move |config| routes(config))
+                .wrap(headers)
                 .default_service(actix_web::web::to(|| async {
                     HttpResponse::NotFound().content_type(TEXT).body("there is nothing here\n")
                 }))
+                .configure(move |config| routes(config))
         };
         let server = HttpServer::new(make)
             .workers(1)

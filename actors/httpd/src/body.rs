@@ -9,7 +9,7 @@ use std::{
 use actix_web::{HttpRequest, web::Payload};
 use futures::StreamExt;
 
-use super::Refusal;
+use crate::BodyError;
 
 /// How long nothing may come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,37 +22,36 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub fn check(&self, request: &HttpRequest) -> Result<(), Refusal> {
+    pub fn check(&self, request: &HttpRequest) -> Result<(), BodyError> {
         if self.open {
             return Ok(());
         }
         let shown = request.headers().get("Authorization").and_then(|v| v.to_str().ok());
         let shown = shown.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
         let right = subtle::ConstantTimeEq::ct_eq(shown.trim().as_bytes(), self.token.expose().as_bytes());
-        if bool::from(right) { Ok(()) } else { Err(Refusal::Token) }
+        if bool::from(right) { Ok(()) } else { Err(BodyError::Token) }
     }
 }
 
 /// The body in a file without a name, read from its beginning.
-pub async fn spooled(mut payload: Payload, limit: u64) -> Result<(File, u64), Refusal> {
-    let internal = |e: std::io::Error| Refusal::Internal(e.to_string());
-    let mut file = tempfile::tempfile().map_err(internal)?;
+pub async fn spooled(mut payload: Payload, limit: u64) -> Result<(File, u64), BodyError> {
+    let mut file = tempfile::tempfile()?;
     let mut length = 0;
     loop {
         let next = tokio::time::timeout(PATIENCE, payload.next()).await;
-        let Some(piece) = next.map_err(|_| Refusal::Slow(PATIENCE.as_secs()))? else { break };
-        let piece = piece.map_err(|e| Refusal::Body(e.to_string()))?;
+        let Some(piece) = next.map_err(|_| BodyError::Slow(PATIENCE.as_secs()))? else { break };
+        let piece = piece.map_err(|e| BodyError::Body(e.to_string()))?;
         length += piece.len() as u64;
         if length > limit {
-            return Err(Refusal::Large(limit));
+            return Err(BodyError::Large(limit));
         }
         // To the page cache, a piece at a time: a disk that stands still stands still for all.
-        file.write_all(&piece).map_err(internal)?;
+        file.write_all(&piece)?;
     }
     if length == 0 {
-        return Err(Refusal::Body("a file is wanted: curl … -T file.wav".into()));
+        return Err(BodyError::Body("a file is wanted: curl … -T file.wav".into()));
     }
-    file.seek(SeekFrom::Start(0)).map_err(internal)?;
+    file.seek(SeekFrom::Start(0))?;
     Ok((file, length))
 }
 
