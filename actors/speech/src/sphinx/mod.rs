@@ -65,9 +65,12 @@ impl Sphinx {
         let mut decoder = fresh.map_or_else(|| Decoder::open(&self.model, thorough), Ok)?;
         let mut unread = Vec::new();
         for word in task.grammar.vocabulary() {
-            let readings = task.dictionary.readings(&word);
-            // A reading with phones that the model does not have is none.
-            if readings.is_empty() || decoder.learn(&word, &readings).is_err() {
+            // A reading with phones that the model does not have is none; the rules may know another.
+            let told = task.dictionary.readings(&word);
+            let known = [told, crate::phones::readings(&word)]
+                .iter()
+                .any(|readings| !readings.is_empty() && decoder.learn(&word, readings).is_ok());
+            if !known {
                 unread.push(word);
             }
         }
