@@ -225,6 +225,32 @@ fn the_attendants_api_answers_as_printed_and_refuses_what_is_wrong() {
     let long = station.dir.path().join("long.pcm");
     std::fs::write(&long, vec![0; 61 * 16_000]).expect("written");
     assert_eq!(station.curl(&["/x.pcm", "-T", long.to_str().expect("text")]).0, 413);
+    // Headers that lie: about the length, and about a rate that nobody has.
+    let header = |rate: u32, length: u32| {
+        let mut wav = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+        wav.extend(rate.to_le_bytes());
+        wav.extend((rate.wrapping_mul(2)).to_le_bytes());
+        wav.extend(b"\x02\0\x10\0data");
+        wav.extend(length.to_le_bytes());
+        wav.extend([0; 1600]);
+        let file = station.dir.path().join("lies.wav");
+        std::fs::write(&file, wav).expect("written");
+        station.curl(&["/lies.wav", "-T", file.to_str().expect("text")])
+    };
+    assert_eq!(header(8000, u32::MAX).0, 400, "4 GB are not there");
+    assert_eq!(header(4_000_000_000, 1600).0, 415);
+    // An upload without an end is cut, and what it took is given back.
+    let files = || station.node.files();
+    let before = files();
+    for _ in 0..3 {
+        let endless = format!(
+            "head -c 60000000 /dev/zero | curl -s -m 60 -o /dev/null -w '%{{http_code}}' -T - http://127.0.0.1:{}/endless.pcm",
+            station.at
+        );
+        let out = Command::new("sh").args(["-c", &endless]).output().expect("it runs");
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "413");
+    }
+    until("its files are closed", || files() <= before + 1);
     let row: serde_json::Value = serde_json::from_str(&row).expect("JSON");
     let id = row["data"]["id"].as_str().expect("an id");
     assert_eq!(station.curl(&[&format!("/api/v1/hardAliases/{id}"), "-X", "DELETE"]).0, 204);

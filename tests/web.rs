@@ -350,3 +350,46 @@ async fn a_script_is_drawn_edited_checked_gone_through_and_kept_in_versions() {
     assert_ne!(was, is, "it has moved");
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_attendant_heard_is_judged_and_corrected_on_its_page() {
+    use support::{
+        phones::{self, free_tcp_port},
+        sorm::{licence_for, license},
+    };
+    let (dir, at) = (tempfile::tempdir().expect("a directory"), free_tcp_port());
+    let (vendor, licence) = licence_for("asr");
+    let speech = format!("[speech]\nasr = \"\"\nmanager = \"\"\nattendant = \"127.0.0.1:{at}\"\n{vendor}");
+    let node = Node::start_with(&speech, &[]);
+    license(&node, &licence);
+    let wav = dir.path().join("tone.wav");
+    phones::tone(&wav, 500.0, 1);
+    let put = |name: &str| {
+        let url = format!("http://127.0.0.1:{at}/{name}.wav");
+        let mut command = std::process::Command::new("curl");
+        command.args(["-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "-T"]).arg(&wav).arg(url);
+        String::from_utf8_lossy(&command.output().expect("curl runs").stdout).into_owned()
+    };
+    assert_eq!([put("one"), put("two")], ["206", "206"]);
+    let browser = Browser::open().await;
+    browser.client.goto(&format!("http://127.0.0.1:{at}/")).await.expect("the page");
+    browser.reads("#count", |t| t == "2 из 2").await;
+    browser.click("#rows tr:first-child button.bad").await;
+    browser.shows("#rows tr:first-child button.bad[aria-pressed=true]").await;
+    let said = browser.shows("#rows tr:first-child input").await;
+    said.send_keys("анна смирнова\t").await.expect("typed");
+    // It can be heard.
+    browser.click("#rows tr:first-child td:nth-child(5) button").await;
+    browser.shows("#rows tr:first-child audio[src^=blob]").await;
+    let which =
+        "const s = document.querySelector('#which'); s.value = 'bad'; s.dispatchEvent(new Event('change'))";
+    browser.client.execute(which, vec![]).await.expect("chosen");
+    browser.reads("#count", |t| t == "1 из 2").await;
+    // It was kept.
+    browser.click("#again").await;
+    browser.reads("#count", |t| t == "1 из 2").await;
+    let kept = "return document.querySelector('#rows tr:first-child input').value";
+    assert_eq!(browser.client.execute(kept, vec![]).await.expect("a value"), "анна смирнова");
+    browser.reads("#told", str::is_empty).await;
+    browser.close().await;
+}

@@ -417,7 +417,7 @@ impl Listener {
         let own =
             self.grammar.as_ref().map(|name| self.speech.clerk.lexicon.load().grammars.get(name).cloned());
         let task = match own {
-            Some(Some(grammar)) => Some(Task { grammar, dictionary: dictionary(), partial: false }),
+            Some(Some(grammar)) => Some(Task::of(grammar, dictionary())),
             Some(None) => {
                 let name = self.grammar.as_deref().unwrap_or_default();
                 tracing::error!(grammar = name, "there is no such grammar among the operator's files");

@@ -1,7 +1,11 @@
 //! By which numbers calls are selected. A question costs a few look-ups, however many objects there are.
 
+mod sieve;
+
 use foldhash::fast::RandomState;
 use imbl::GenericHashMap;
+
+use self::sieve::Sieve;
 
 use crate::{
     protocol::{Digits, Kind},
@@ -23,6 +27,8 @@ pub struct Index {
     /// How many objects have first digits of each length.
     lengths: [u32; 19],
     trunks: HashMap<u16, Vec<Hit>>,
+    /// Says of most numbers at once that they are nobody's.
+    sieve: Sieve,
 }
 
 impl Index {
@@ -34,8 +40,12 @@ impl Index {
             (Kind::Partial, _) => {
                 self.first.entry(object.number).or_default().push(hit);
                 self.lengths[object.number.len()] += 1;
+                self.sieve.insert(&object.number, true, &self.full, &self.first);
             }
-            _ => self.full.entry(object.number).or_default().push(hit),
+            _ => {
+                self.full.entry(object.number).or_default().push(hit);
+                self.sieve.insert(&object.number, false, &self.full, &self.first);
+            }
         }
     }
 
@@ -64,9 +74,13 @@ impl Index {
 
     /// Objects that this number selects.
     pub fn number<'i>(&'i self, number: &'i Digits) -> impl Iterator<Item = Hit> + 'i {
-        let full = self.full.get(number).into_iter().flatten();
-        let lengths = (1..=number.len()).filter(|n| self.lengths[*n] > 0);
-        let first = lengths.filter_map(|n| self.first.get(&number.first(n))).flatten();
+        let full = self.sieve.may_have(number, false).then(|| self.full.get(number)).flatten();
+        let full = full.into_iter().flatten();
+        let lengths = (1..=number.len()).filter(|n| self.lengths[*n] > 0).map(|n| number.first(n));
+        let first = lengths
+            .filter(|digits| self.sieve.may_have(digits, true))
+            .filter_map(|digits| self.first.get(&digits))
+            .flatten();
         full.chain(first).copied()
     }
 

@@ -77,12 +77,25 @@ pub struct Task {
     pub dictionary: Arc<Dictionary>,
     /// Whether the text so far is wanted while somebody speaks; it costs as much again.
     pub partial: bool,
+    /// Whether it is to tell how sure it is; where phones decide that, it costs a third more.
+    pub sure: bool,
+    /// Whether it is to tell what else it may have been; with long lists that costs as much again.
+    pub others: bool,
 }
 
 impl Task {
-    /// For whole utterances.
+    /// For whole utterances: the likeliest text, and how sure it is.
     pub fn whole(grammar: Grammar, dictionary: Arc<Dictionary>) -> Self {
-        Self { grammar: Arc::new(grammar), dictionary, partial: false }
+        Self::of(Arc::new(grammar), dictionary)
+    }
+
+    pub fn of(grammar: Arc<Grammar>, dictionary: Arc<Dictionary>) -> Self {
+        Self { grammar, dictionary, partial: false, sure: true, others: false }
+    }
+
+    /// The likeliest text with its words' times, and nothing else.
+    pub fn plain(self) -> Self {
+        Self { sure: false, others: false, ..self }
     }
 }
 

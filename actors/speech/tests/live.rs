@@ -36,7 +36,7 @@ fn texts_come_with_the_piece_that_brought_them_and_words_with_their_times() {
     let mut engine = Sphinx::new(&model).expect("the program's own model");
     let grammar =
         Grammar::phrases(["соедините с отделом продаж", "соедините с бухгалтерией", "перезвоните завтра"]);
-    let task = Task { grammar: Arc::new(grammar), dictionary: Arc::default(), partial: true };
+    let task = Task { partial: true, others: true, ..Task::whole(grammar, Arc::default()) };
     let samples = spoken("соедините с отделом продаж");
     let mut ear = engine.open(&task).expect("open");
     // Each feed is 100 ms of speech: what it tells is told before the next 100 ms are spoken.
@@ -46,6 +46,12 @@ fn texts_come_with_the_piece_that_brought_them_and_words_with_their_times() {
     }
     let heard = ear.finish().expect("heard");
     assert_eq!(heard.text(), "соедините с отделом продаж");
+    assert!(heard.hypotheses[0].confidence > 0.5, "{:?}", heard.hypotheses);
+    // Something else that was said is not taken for one of the phrases.
+    let mut other = engine.open(&Task { partial: false, ..task.clone() }).expect("open");
+    other.feed(&spoken("вчера шёл сильный дождь")).expect("taken");
+    let unlike = other.finish().expect("heard");
+    assert!(unlike.hypotheses.first().is_none_or(|h| h.confidence < 0.5), "{:?}", unlike.hypotheses);
     let pieces = samples.len().div_ceil(RATE as usize / 10);
     let first = told.iter().find(|(_, t)| t.contains("соедините")).expect("a text while it is spoken");
     assert!(first.0 + 5 < pieces, "the first word is told before the phrase is over: {told:?} of {pieces}");

@@ -106,7 +106,7 @@ fn actors_table() {
     println!(
         "| actors (ratio: Hypha to peer) | Hypha | Erlang/OTP | ratio | ractor | ratio | kameo | ratio |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for (work, about, more) in actors::WORKS {
         let rust = |framework: &str| best(*more, || number(Command::new(&me).args(["one", framework, work])));
         let kit = rust("kit");
@@ -170,21 +170,38 @@ fn speech_table() {
     let names = speech::names(3_000);
     let voices = speech::say(directory.path(), &names);
     println!(
-        "| names in the grammar, voice never trained on | right | processor s a second of sound | streams a core | the engine's own program: right | ratio of time |"
+        "| names in the grammar, voice never trained on | right | word errors | processor s a second of sound | streams a core | the same with a confidence | the engine's own program: right | word errors | ratio of time |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for size in [30, 300, 3_000] {
         for voice in &voices {
-            let ours = speech::ours(&model, voice, &names, size);
+            let ours = speech::ours(&model, voice, &names, size, false);
+            let sure = speech::ours(&model, voice, &names, size, true);
             let peer = speech::program(&model, directory.path(), voice, &names, size);
             println!(
-                "| {size}, {} | {:.0} % | {:.3} | {:.0} | {:.0} % | {:.2} |",
+                "| {size}, {} | {:.0} % | {:.1} % | {:.3} | {:.0} | {:.0} | {:.0} % | {:.1} % | {:.2} |",
                 voice.name,
                 ours.right * 100.0,
+                ours.errors * 100.0,
                 ours.factor,
                 1.0 / ours.factor,
+                1.0 / sure.factor,
                 peer.right * 100.0,
+                peer.errors * 100.0,
                 ours.factor / peer.factor
+            );
+        }
+    }
+    for voice in &voices {
+        if let Some(seen) = speech::whisper(voice, &names) {
+            println!(
+                "| any speech (Whisper), {} | {:.0} % | {:.1} % | {:.3} | {:.1} | {:.1} | – | – | – |",
+                voice.name,
+                seen.right * 100.0,
+                seen.errors * 100.0,
+                seen.factor,
+                1.0 / seen.factor,
+                1.0 / seen.factor,
             );
         }
     }

@@ -17,6 +17,7 @@ use speech::{
     grammar::Grammar,
     recogniser::{Engine, RATE, Task},
     sphinx::Sphinx,
+    whisper::Whisper,
 };
 
 /// Names that each voice says.
@@ -87,31 +88,66 @@ pub fn say(directory: &Path, names: &[String]) -> Vec<Voice> {
 pub struct Seen {
     /// Of all names said, those that were understood.
     pub right: f64,
+    /// Words put in, left out or taken for others, of all words said.
+    pub errors: f64,
     /// Processor seconds for a second of sound, on one thread.
     pub factor: f64,
 }
 
-pub fn ours(model: &Path, voice: &Voice, names: &[String], size: usize) -> Seen {
-    let mut engine = Sphinx::new(model).expect("the program's own model");
-    let task = Task::whole(Grammar::phrases(&names[..size]), Arc::new(Dictionary::default()));
-    // Making the grammar is no part of hearing.
-    drop(engine.open(&task).expect("a listener"));
+/// How many words of what was said were put in, left out or taken for others.
+fn wrong(said: &str, heard: &str) -> usize {
+    let (said, heard): (Vec<&str>, Vec<&str>) =
+        (said.split(' ').collect(), heard.split_whitespace().collect());
+    let mut row: Vec<usize> = (0..=heard.len()).collect();
+    for (i, word) in said.iter().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, other) in heard.iter().enumerate() {
+            let best = (corner + usize::from(word != other)).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row[heard.len()]
+}
+
+/// Names as any speech, by Whisper; none where `ops/speech-weights` has not put its weights together.
+pub fn whisper(voice: &Voice, names: &[String]) -> Option<Seen> {
+    let weights = Path::new("target/whisper/ggml-base-q8_0.bin");
+    let mut engine = weights.is_file().then(|| Whisper::new(weights).expect("its weights"))?;
+    let task = Task::whole(Grammar::Open, Arc::new(Dictionary::default()));
+    Some(hear(&mut engine, &task, voice, names, 20))
+}
+
+fn hear(engine: &mut dyn Engine, task: &Task, voice: &Voice, names: &[String], size: usize) -> Seen {
     let said = voice.files.iter().take(size).zip(names);
     let (mut right, mut count, mut seconds, mut spent) = (0, 0, 0.0, 0.0);
+    let (mut errors, mut words) = (0, 0);
     for (file, name) in said {
         let file = fs::File::open(file).expect("opened");
         let samples = audio::mono(file, RATE, 60).expect("read");
         let samples: Vec<f32> = samples.iter().map(|s| f32::from(*s) / 32_768.0).collect();
         let began = Instant::now();
-        let mut listener = engine.open(&task).expect("a listener");
+        let mut listener = engine.open(task).expect("a listener");
         listener.feed(&samples).expect("taken");
         let heard = listener.finish().expect("heard");
         spent += began.elapsed().as_secs_f64();
         seconds += samples.len() as f64 / f64::from(RATE);
-        right += usize::from(heard.text() == speech::grammar::normal(name));
+        let name = speech::grammar::normal(name);
+        right += usize::from(heard.text() == name);
+        errors += wrong(&name, heard.text());
+        words += name.split(' ').count();
         count += 1;
     }
-    Seen { right: right as f64 / count as f64, factor: spent / seconds }
+    Seen { right: right as f64 / count as f64, errors: errors as f64 / words as f64, factor: spent / seconds }
+}
+
+/// As the engine's own program does it; or also saying how sure it is, which that does not.
+pub fn ours(model: &Path, voice: &Voice, names: &[String], size: usize, sure: bool) -> Seen {
+    let mut engine = Sphinx::new(model).expect("the program's own model");
+    let task = Task::whole(Grammar::phrases(&names[..size]), Arc::new(Dictionary::default()));
+    let task = if sure { task } else { task.plain() };
+    // Making the grammar is no part of hearing.
+    drop(engine.open(&task).expect("a listener"));
+    hear(&mut engine, &task, voice, names, size)
 }
 
 /// The engine's own program; its start is measured apart and taken off.
@@ -144,7 +180,7 @@ pub fn program(model: &Path, directory: &Path, voice: &Voice, names: &[String], 
             "-lw",
             "1.0",
         ]);
-        command.args(["-beam", "1e-200", "-wbeam", "1e-150", "-pbeam", "1e-150", "-bestpath", "no"]);
+        command.args(["-beam", "1e-160", "-wbeam", "1e-120", "-pbeam", "1e-120", "-bestpath", "no"]);
         command.args(["-remove_noise", "no", "-remove_silence", "no"]);
         let began = Instant::now();
         run(&mut command);
@@ -153,11 +189,19 @@ pub fn program(model: &Path, directory: &Path, voice: &Voice, names: &[String], 
     let start = listen(&files[..1]);
     let spent = listen(&files) - start;
     let said = fs::read_to_string(directory.join("peer.hyp")).expect("its answers");
-    let right = said.lines().zip(names).filter(|(line, name)| {
-        let text = line.split(" (").next().unwrap_or_default();
-        text.trim() == speech::grammar::normal(name)
-    });
+    let heard: Vec<(&str, String)> = said
+        .lines()
+        .map(|line| line.split(" (").next().unwrap_or_default().trim())
+        .zip(names.iter().map(|n| speech::grammar::normal(n)))
+        .collect();
+    let right = heard.iter().filter(|(text, name)| text == name);
+    let errors: usize = heard.iter().map(|(text, name)| wrong(name, text)).sum();
+    let words: usize = heard.iter().map(|(_, name)| name.split(' ').count()).sum();
     let length = |f: &&PathBuf| (fs::metadata(f).expect("a file").len() as f64 - 44.0) / 16_000.0;
     let seconds: f64 = files.iter().skip(1).map(length).sum();
-    Seen { right: right.count() as f64 / files.len() as f64, factor: spent / seconds }
+    Seen {
+        right: right.count() as f64 / files.len() as f64,
+        errors: errors as f64 / words.max(1) as f64,
+        factor: spent / seconds,
+    }
 }

@@ -6,7 +6,7 @@ pub mod records;
 pub mod search;
 pub mod state;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 
@@ -25,6 +25,10 @@ use crate::{
 
 /// Below this a name of the book is not what was said.
 const SURE: f32 = 0.5;
+/// Words of a book that are looked for one by one, at most.
+const BOOKS: usize = 5_000;
+/// From here on nothing else is looked for.
+const CERTAIN: f32 = 0.85;
 /// How much worse than any other known name one of the book may explain what was said.
 const WORSE: f32 = 0.06;
 
@@ -76,7 +80,8 @@ impl Clerk {
     pub fn new(closed: Pool, open: Option<Pool>) -> Self {
         let taught: Arc<ArcSwap<Taught>> = Arc::default();
         let lexicon: Arc<ArcSwap<Lexicon>> = Arc::default();
-        let (aliases, names) = (taught.load().aliases(), names(&taught.load(), &lexicon.load()));
+        let (aliases, names) =
+            (taught.load().aliases(), names(&taught.load(), &lexicon.load(), &Book::default()));
         let picture = Picture { book: Book::default(), aliases, task: None, names };
         let picture = Arc::new(ArcSwap::from_pointee(picture));
         Self { closed, open, taught, book: Arc::default(), lexicon, picture }
@@ -90,7 +95,7 @@ impl Clerk {
     pub fn rebuild(&self) {
         let (book, taught) = ((**self.book.load()).clone(), self.taught.load());
         let aliases = taught.aliases();
-        let names = names(&taught, &self.lexicon.load());
+        let names = names(&taught, &self.lexicon.load(), &book);
         let task = listening::grammar(&book, &aliases).map(|g| Task::whole(g, names.dictionary.clone()));
         self.picture.store(Arc::new(Picture { book, aliases, task, names }));
     }
@@ -103,6 +108,10 @@ impl Clerk {
             None => Heard::default(),
         };
         let confidence = closed.hypotheses.first().map_or(0.0, |h| h.confidence);
+        if confidence >= CERTAIN {
+            let found = closed.hypotheses.iter().map(|h| h.text.clone()).collect();
+            return Ok(answer(found, before, &picture, confidence));
+        }
         // What else may have been said: any speech where that can be recognised, else any name that is known.
         let other = match self.open.as_ref().filter(|o| o.threads() > 0) {
             Some(open) if confidence < SURE => {
@@ -116,7 +125,7 @@ impl Clerk {
             Some((book, any)) => book >= any - WORSE,
             None => confidence >= SURE,
         };
-        let mut heard: Vec<String> = match in_book {
+        let heard: Vec<String> = match in_book {
             true => closed.hypotheses.iter().map(|h| h.text.clone()).collect(),
             // Of names that merely are known the likeliest counts; of any speech also what else it may have been.
             false => {
@@ -124,21 +133,29 @@ impl Clerk {
                 other.hypotheses.iter().take(count).map(|h| h.text.clone()).collect()
             }
         };
-        let recognised = heard.first().cloned().unwrap_or_default();
-        if !before.is_empty() && !recognised.is_empty() {
-            heard.push(format!("{before} {recognised}"));
-        }
-        heard.retain(|h| !h.is_empty());
-        let found = search::search(&heard, &picture.book, &picture.aliases);
-        Ok(Answer { recognised, found, confidence })
+        Ok(answer(heard, before, &picture, confidence))
     }
 }
 
+/// What was heard, looked up: alone, and behind what was understood before.
+fn answer(mut heard: Vec<String>, before: &str, picture: &Picture, confidence: f32) -> Answer {
+    let recognised = heard.first().cloned().unwrap_or_default();
+    if !before.is_empty() && !recognised.is_empty() {
+        heard.push(format!("{before} {recognised}"));
+    }
+    heard.retain(|h| !h.is_empty());
+    let found = search::search(&heard, &picture.book, &picture.aliases);
+    Answer { recognised, found, confidence }
+}
+
 /// All names that are known, one after another.
-fn names(taught: &Taught, lexicon: &Lexicon) -> Task {
+fn names(taught: &Taught, lexicon: &Lexicon, book: &Book) -> Task {
     let rows = |table| taught.rows(table).map(|(_, row)| row.name.clone());
     let first = rows(Table::FullNames).chain(rows(Table::Aliases)).collect();
-    let last = rows(Table::Words).collect();
+    // Names of the book need not be among those that everybody knows.
+    let own = book.entries().flat_map(|(name, _)| name.split(' ').map(str::to_owned)).take(BOOKS);
+    let last: BTreeSet<String> = rows(Table::Words).chain(own).collect();
+    let last = last.into_iter().collect();
     // What operators teach holds against their files.
     let mut dictionary = lexicon.dictionary.clone();
     dictionary.merge(taught.dictionary());

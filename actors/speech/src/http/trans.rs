@@ -239,7 +239,7 @@ impl Work {
         // The other engine hears just these words, and so when each was said.
         let phrase =
             Grammar::Phrases(vec![words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(" ")]);
-        let aligned = futures::executor::block_on(self.closed.hear(task(phrase), utterance.samples));
+        let aligned = futures::executor::block_on(self.closed.hear(task(phrase).plain(), utterance.samples));
         if let Ok(aligned) = aligned
             && aligned.words.len() == words.len()
         {

@@ -18,8 +18,6 @@ use crate::{
 const FRAMES: f32 = 100.0;
 /// Hypotheses of one utterance at most.
 const BEST: usize = 5;
-/// Words of the loop of single phones begin so; no Russian word does.
-const PHONE: &str = "_";
 
 pub(super) struct Decoder {
     ps: NonNull<ffi::ps_decoder_t>,
@@ -76,7 +74,7 @@ impl Decoder {
         let path = model.to_str().ok_or_else(|| bad("a path that is no UTF-8".into()))?;
         let hmm = CString::new(path).map_err(nul)?;
         // Narrower beams lose names that begin alike; wider ones take too long where any name may follow any other.
-        let (beam, ends) = if thorough { (c"1e-200", c"1e-150") } else { (c"1e-110", c"1e-85") };
+        let (beam, ends) = if thorough { (c"1e-160", c"1e-120") } else { (c"1e-110", c"1e-85") };
         let config = [
             c"-hmm",
             &hmm,
@@ -98,8 +96,10 @@ impl Decoder {
             c"yes",
             c"-lw",
             c"1.0",
+            c"-allphone_ci",
+            c"yes",
         ];
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = config.map(CStr::as_ptr);
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v] = config.map(CStr::as_ptr);
         // SAFETY: pairs of strings that live until the call returns, and a null behind them.
         let config = unsafe {
             ffi::cmd_ln_init(
@@ -126,6 +126,8 @@ impl Decoder {
                 r,
                 s,
                 t,
+                u,
+                v,
                 null::<c_char>(),
             )
         };
@@ -139,21 +141,12 @@ impl Decoder {
             ps
         };
         let ps = NonNull::new(ps).ok_or_else(|| bad("no model that the library takes".into()))?;
-        let mut decoder = Self { ps, known: HashSet::new(), listens_for: None, thorough };
-        // The loop of phones says how well anything at all explains what was heard.
-        // They are the model's, which may be an operator's own.
-        let all: Vec<String> = super::model::phones(model)
-            .iter()
-            .filter_map(|phone| {
-                let word = format!("{PHONE}{phone}");
-                decoder.add(&word, phone).is_ok().then_some(word)
-            })
-            .collect();
-        if all.is_empty() {
-            return Err(bad("its mdef names no phones".into()));
+        let decoder = Self { ps, known: HashSet::new(), listens_for: None, thorough };
+        // Any phones, each without regard to its neighbours: they say how well anything at all explains what was heard.
+        // SAFETY: a decoder of ours, a string that the library copies, and no phonetic language model.
+        if unsafe { ffi::ps_set_allphone_file(decoder.ps.as_ptr(), c"phones".as_ptr(), null()) } < 0 {
+            return Err(bad("the library does not look for its phones".into()));
         }
-        let text = format!("#JSGF V1.0 UTF-8;\ngrammar phones;\npublic <all> = ( {} )+;\n", all.join(" | "));
-        decoder.search(c"phones", &text)?;
         Ok(decoder)
     }
 
@@ -257,10 +250,9 @@ impl Decoder {
     }
 
     /// The whole utterance at once, as [`Decoder::listen_for`] said.
-    pub fn whole(&mut self, samples: &[i16]) -> Result<(Pass, Vec<Hypothesis>), RecogniserError> {
+    pub fn whole(&mut self, samples: &[i16]) -> Result<Pass, RecogniserError> {
         let mut pass = self.pass(c"said", samples)?;
-        let mut others = Vec::new();
-        // SAFETY: iterators over the decoder's last result, each used until it says that it is over.
+        // SAFETY: an iterator over the decoder's last result, used until it says that it is over.
         unsafe {
             let mut seg = ffi::ps_seg_iter(self.ps.as_ptr());
             while !seg.is_null() {
@@ -281,14 +273,20 @@ impl Decoder {
                 }
                 seg = ffi::ps_seg_next(seg);
             }
+        }
+        Ok(pass)
+    }
+
+    /// What else the last pass may have heard than this, the likeliest first.
+    pub fn others(&mut self, than: &str) -> Vec<Hypothesis> {
+        let mut others: Vec<Hypothesis> = Vec::new();
+        // SAFETY: an iterator over the decoder's last result, used until it says that it is over, or freed.
+        unsafe {
             let mut nbest = ffi::ps_nbest(self.ps.as_ptr());
             while !nbest.is_null() {
                 let mut score = 0;
                 let text = copied(ffi::ps_nbest_hyp(nbest, &mut score));
-                if !text.is_empty()
-                    && text != pass.text
-                    && !others.iter().any(|h: &Hypothesis| h.text == text)
-                {
+                if !text.is_empty() && text != than && !others.iter().any(|h| h.text == text) {
                     others.push(Hypothesis { text, confidence: 0.0 });
                 }
                 if others.len() >= BEST {
@@ -298,7 +296,7 @@ impl Decoder {
                 nbest = ffi::ps_nbest_next(nbest);
             }
         }
-        Ok((pass, others))
+        others
     }
 
     /// How well any phones at all explain the utterance: a score.

@@ -22,6 +22,7 @@ unsafe extern "C" {
         update: c_int,
     ) -> c_int;
     pub fn ps_set_jsgf_string(ps: *mut ps_decoder_t, name: *const c_char, jsgf: *const c_char) -> c_int;
+    pub fn ps_set_allphone_file(ps: *mut ps_decoder_t, name: *const c_char, lm: *const c_char) -> c_int;
     pub fn ps_set_search(ps: *mut ps_decoder_t, name: *const c_char) -> c_int;
     pub fn ps_start_utt(ps: *mut ps_decoder_t) -> c_int;
     pub fn ps_process_raw(

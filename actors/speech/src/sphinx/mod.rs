@@ -2,7 +2,6 @@
 
 mod decoder;
 mod ffi;
-mod model;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -113,7 +112,8 @@ impl Engine for Sphinx {
         Ok(Box::new(Listener {
             decoder: Some(decoder),
             live: task.partial,
-            sure: !loose(&task.grammar),
+            sure: task.sure && !loose(&task.grammar),
+            others: task.others,
             rate: Rate::new(RATE, TELEPHONE).map_err(|e| RecogniserError::Model(e.to_string()))?,
             idle: self.idle.clone(),
             samples: Vec::new(),
@@ -131,22 +131,24 @@ struct Listener {
     decoder: Option<Decoder>,
     /// An utterance is under way in the decoder.
     live: bool,
-    /// Whether the answer says how sure it is.
+    /// Whether the answer says how sure it is, and what else it may have been.
     sure: bool,
+    others: bool,
     idle: Arc<Mutex<Vec<Decoder>>>,
     rate: Rate,
     samples: Vec<i16>,
     last: String,
 }
 
-/// How sure a score makes us, by how much better the words explain what was heard than any phones do.
+/// How sure a score makes us, by how much worse the words explain what was heard than any phones do, which need not be words.
 fn confidence(score: i32, anything: i32, frames: i32) -> f32 {
     let better = (score - anything) as f32 / frames.max(1) as f32;
     1.0 / (1.0 + (-(better - CERTAIN.0) / CERTAIN.1).exp())
 }
 
-/// The difference a frame at which words are as likely wrong as right, and how fast that changes.
-const CERTAIN: (f32, f32) = (-0.25, 0.1);
+/// The difference a frame at which words are as likely wrong as right, and how fast that changes: measured with 300 names and 80
+/// that are not among them, in four voices, where 6 of 100 fell on the wrong side.
+const CERTAIN: (f32, f32) = (-15.5, 3.0);
 
 impl Recogniser for Listener {
     fn feed(&mut self, samples: &[f32]) -> Result<Option<String>, RecogniserError> {
@@ -181,10 +183,11 @@ impl Recogniser for Listener {
             return Ok(Heard::default());
         }
         // Once more as a whole: its loudness is known only now.
-        let (pass, others) = decoder.whole(&self.samples)?;
+        let pass = decoder.whole(&self.samples)?;
         if pass.text.is_empty() {
             return Ok(Heard::default());
         }
+        let others = if self.others { decoder.others(&pass.text) } else { Vec::new() };
         let sure = match self.sure {
             true => confidence(pass.score, decoder.anything(&self.samples)?, pass.frames),
             false => 0.0,
