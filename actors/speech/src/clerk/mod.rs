@@ -27,8 +27,6 @@ use crate::{
 const SURE: f32 = 0.5;
 /// Words of a book that are looked for one by one, at most.
 const BOOKS: usize = 5_000;
-/// From here on nothing else is looked for.
-const CERTAIN: f32 = 0.85;
 /// How much worse than any other known name one of the book may explain what was said.
 const WORSE: f32 = 0.06;
 
@@ -108,10 +106,6 @@ impl Clerk {
             None => Heard::default(),
         };
         let confidence = closed.hypotheses.first().map_or(0.0, |h| h.confidence);
-        if confidence >= CERTAIN {
-            let found = closed.hypotheses.iter().map(|h| h.text.clone()).collect();
-            return Ok(answer(found, before, &picture, confidence));
-        }
         // What else may have been said: any speech where that can be recognised, else any name that is known.
         let other = match self.open.as_ref().filter(|o| o.threads() > 0) {
             Some(open) if confidence < SURE => {
