@@ -175,9 +175,15 @@ fn speech_table() {
     println!("|---|---|---|---|---|---|---|---|---|");
     for size in [30, 300, 3_000] {
         for voice in &voices {
-            let ours = speech::ours(&model, voice, &names, size, false);
-            let sure = speech::ours(&model, voice, &names, size, true);
-            let peer = speech::program(&model, directory.path(), voice, &names, size);
+            // The longest list takes minutes: once has to do.
+            let rounds = if size > 300 { 1 } else { ROUNDS };
+            let best = |run: &dyn Fn() -> speech::Seen| {
+                let runs = (0..rounds).map(|_| run());
+                runs.min_by(|a, b| a.factor.total_cmp(&b.factor)).expect("a run")
+            };
+            let ours = best(&|| speech::ours(&model, voice, &names, size, false));
+            let sure = best(&|| speech::ours(&model, voice, &names, size, true));
+            let peer = best(&|| speech::program(&model, directory.path(), voice, &names, size));
             println!(
                 "| {size}, {} | {:.0} % | {:.1} % | {:.3} | {:.0} | {:.0} | {:.0} % | {:.1} % | {:.2} |",
                 voice.name,
