@@ -76,7 +76,9 @@ impl Index {
     pub fn number<'i>(&'i self, number: &'i Digits) -> impl Iterator<Item = Hit> + 'i {
         let full = self.sieve.may_have(number, false).then(|| self.full.get(number)).flatten();
         let full = full.into_iter().flatten();
-        let lengths = (1..=number.len()).filter(|n| self.lengths[*n] > 0).map(|n| number.first(n));
+        // Most numbers do not even begin like anybody's first digits.
+        let longest = if self.sieve.may_lead(number) { number.len() } else { number.len().min(2) };
+        let lengths = (1..=longest).filter(|n| self.lengths[*n] > 0).map(|n| number.first(n));
         let first = lengths
             .filter(|digits| self.sieve.may_have(digits, true))
             .filter_map(|digits| self.first.get(&digits))

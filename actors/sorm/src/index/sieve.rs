@@ -24,10 +24,21 @@ const SET: u32 = 4;
 #[repr(align(64))]
 struct Block([AtomicU64; 8]);
 
+#[derive(Debug)]
+struct Leads([AtomicU64; 64]);
+
+impl Default for Leads {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; 64])
+    }
+}
+
 /// Clones share the bits, which are only ever set: an older clone lets more through, and its map decides.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sieve {
     blocks: Arc<[Block]>,
+    /// The first three symbols of first digits that were put.
+    leads: Arc<Leads>,
     hasher: RandomState,
     /// Numbers that were put, and how many may be before it grows.
     put: usize,
@@ -65,6 +76,9 @@ impl Sieve {
 
     /// After a number has been put into its map; `first` are numbers' first digits.
     pub(super) fn insert(&mut self, number: &Digits, first: bool, full: &Map, firsts: &Map) {
+        if first && let Some(lead) = number.lead() {
+            self.leads.0[lead >> 6].fetch_or(1 << (lead & 63), Relaxed);
+        }
         self.put += 1;
         if self.put <= self.room {
             return self.set(self.hash(number, first));
@@ -79,6 +93,11 @@ impl Sieve {
         self.blocks = (0..(self.room * BITS).div_ceil(512)).map(|_| Block::default()).collect();
         let all = full.keys().map(|n| (n, false)).chain(firsts.keys().map(|n| (n, true)));
         all.for_each(|(number, first)| self.set(self.hash(number, first)));
+    }
+
+    /// Whether first digits of three symbols and more may fit a number; false is certain.
+    pub(super) fn may_lead(&self, number: &Digits) -> bool {
+        number.lead().is_some_and(|lead| self.leads.0[lead >> 6].load(Relaxed) & (1 << (lead & 63)) != 0)
     }
 
     /// Whether a number may have been put; false is certain.

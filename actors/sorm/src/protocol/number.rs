@@ -93,6 +93,11 @@ impl Digits {
         out.extend(self.packed);
     }
 
+    /// The first three symbols as a number below 4096; none where there are fewer.
+    pub fn lead(&self) -> Option<usize> {
+        (self.length >= 3).then(|| usize::from(self.packed[0]) | usize::from(self.packed[1] & 15) << 8)
+    }
+
     /// Symbols in it.
     pub fn len(&self) -> usize {
         self.length.into()
