@@ -2,16 +2,12 @@
 
 mod support;
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{path::Path, process::Command};
 
 use support::{
     Node,
     calls::{calls, cdrs, media_ports, talked, until},
-    phones::{self, SoftPhone, free_tcp_port},
+    phones::{self, SoftPhone, festival, free_tcp_port},
     sorm::{licence_for, license},
 };
 
@@ -99,23 +95,6 @@ impl Station {
         phone.says("200 OK");
         phone
     }
-}
-
-/// A text in festival's Russian voice, 8000 Hz.
-fn festival(text: &str) -> Vec<i16> {
-    let wav = tempfile::NamedTempFile::new().expect("a file");
-    let mut child = Command::new("text2wave")
-        .args(["-eval", "(voice_msu_ru_nsh_clunits)", "-F", "8000", "-o"])
-        .arg(wav.path())
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("ops/test installs it");
-    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
-    assert!(child.wait().expect("it ends").success());
-    let samples = phones::samples(wav.path());
-    assert!(!samples.is_empty());
-    samples
 }
 
 /// Seconds in which something is heard.

@@ -218,6 +218,23 @@ pub fn write(path: &Path, samples: impl IntoIterator<Item = i16>) {
     writer.finalize().expect("written");
 }
 
+/// A text in festival's Russian voice, 8000 Hz.
+pub fn festival(text: &str) -> Vec<i16> {
+    let wav = tempfile::NamedTempFile::new().expect("a file");
+    let mut child = Command::new("text2wave")
+        .args(["-eval", "(voice_msu_ru_nsh_clunits)", "-F", "8000", "-o"])
+        .arg(wav.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("ops/test installs it");
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
+    assert!(child.wait().expect("it ends").success());
+    let samples = samples(wav.path());
+    assert!(!samples.is_empty());
+    samples
+}
+
 /// A recording's samples at 8000 Hz.
 pub fn samples(path: &Path) -> Vec<i16> {
     let mut reader = hound::WavReader::open(path).expect("a recording");

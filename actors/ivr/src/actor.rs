@@ -10,24 +10,20 @@ use call::{
 use chrono::{DateTime, FixedOffset};
 use domain::Estate;
 use futures::future::BoxFuture;
-use kit::{
-    Actor, Address, ChildSpec, Cx, ExitReason, Node, Restart, SupervisorHandle, journal::Origin, ledger,
-};
+use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node, Restart, SupervisorHandle, journal::Origin};
 use speech::{
     Speech,
-    audio::{Rate, to_i16},
-    grammar::Grammar,
-    recogniser::{RATE, Task},
     synthesis::{Prompts, Text},
-    vad::{Cutter, Pauses},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    hearing::{self, Listener},
+    keeper::Keeper,
     library::Library,
-    mail::{self, Letter, MailBook, MailChange, MailError, Mailbox, Mailboxes},
+    mail::{self, MailChange, Mailbox, Mailboxes},
     queue::{self, Join, QueueMsg},
-    run::{Answer, Effect, Event, QueueNews, RecordTo, Recorded, Run},
+    run::{Effect, Event, QueueNews, RecordTo, Run},
     script::{Prompt, Script},
     vars::Vars,
 };
@@ -50,10 +46,6 @@ pub struct Services {
 
 /// The supervisor of the scripts being run.
 pub const RUNS: &str = "ivr/runs";
-/// Samples of a recording at most: half an hour.
-const LONGEST_RECORDING: usize = 8000 * 1_800;
-/// How long an attendant may take for a piece of speech.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Applications for Services {
     fn has(&self, domain: &str, script: &str) -> bool {
@@ -82,23 +74,11 @@ impl Applications for Services {
     }
 }
 
-/// Somebody who listens to the caller for a menu.
-struct Listening {
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// The actor.
 struct Scripted {
     services: Services,
     begin: Begin,
     run: Run,
-    listening: Option<Listening>,
     /// The listener that counts: what an earlier one may yet tell is of no use.
     ear: Option<u64>,
     ears: u64,
@@ -120,7 +100,7 @@ impl Scripted {
         vars.set("CDPN", &begin.called);
         vars.set("CGPN_NAME", if begin.caller.restricted { "" } else { &begin.caller.name });
         let run = Run::new(script, vars, wall(&services.node));
-        Self { services, begin, run, listening: None, ear: None, ears: 0, recording: None, queue: None }
+        Self { services, begin, run, ear: None, ears: 0, recording: None, queue: None }
     }
 
     fn wish(&self, wish: AppWish, cx: &Cx<'_, Self>) -> Result<(), ExitReason> {
@@ -166,7 +146,6 @@ impl Scripted {
                     self.queue = None;
                 }
                 Effect::Deaf => {
-                    self.listening = None;
                     self.ear = None;
                     self.wish(AppWish::Deaf, cx)?;
                 }
@@ -338,7 +317,20 @@ impl Scripted {
             // Pieces of one conversation, for the attendant.
             name: format!("{}{ear}", cx.address().as_str().rsplit('/').next().unwrap_or("ivr")),
         };
-        self.listening = Some(Listening { task: tokio::task::spawn_local(listener.run(hearing, tell)) });
+        let starting = hearing::start(
+            self.services.node.clone(),
+            format!("{}/asr/{ear}", cx.address()),
+            listener,
+            hearing,
+            tell,
+        );
+        cx.spawn(starting, move |me, started, cx| match started {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                tracing::error!(script = %me.begin.script, error = %e, "nobody listens to a caller");
+                if me.ear == Some(ear) { me.step(Event::Unheard, cx) } else { Ok(()) }
+            }
+        });
         self.wish(AppWish::Listen(Feed(feed)), cx)?;
         self.await_ear(ear, told, cx);
         Ok(())
@@ -348,7 +340,14 @@ impl Scripted {
     fn await_ear(&mut self, ear: u64, mut told: mpsc::UnboundedReceiver<Event>, cx: &mut Cx<'_, Self>) {
         let next = async move { (told.recv().await, told) };
         cx.spawn(next, move |me, (event, told), cx| {
-            let Some(event) = event.filter(|_| me.ear == Some(ear)) else { return Ok(()) };
+            if me.ear != Some(ear) {
+                return Ok(());
+            }
+            // Whoever listened has crashed: the caller is asked again.
+            let Some(event) = event else {
+                me.ear = None;
+                return me.step(Event::Unheard, cx);
+            };
             me.step(event, cx)?;
             if me.ear == Some(ear) {
                 me.await_ear(ear, told, cx);
@@ -378,203 +377,6 @@ async fn request(
     }
     let body = answer.body().limit(limit).await.map_err(|e| e.to_string())?;
     Ok(String::from_utf8_lossy(&body).into_owned())
-}
-
-/// Listens to a caller: cuts what it says at its pauses, and has each piece understood.
-pub(crate) struct Listener {
-    pub(crate) speech: Speech,
-    pub(crate) service: Option<String>,
-    pub(crate) phrases: Vec<String>,
-    pub(crate) grammar: Option<String>,
-    pub(crate) name: String,
-}
-
-impl Listener {
-    async fn run(self, mut hearing: mpsc::Receiver<Box<[i16; 160]>>, tell: mpsc::UnboundedSender<Event>) {
-        let Ok(mut rate) = Rate::new(8000, RATE) else { return };
-        let mut cutter = Cutter::new(Pauses::DIALOGUE);
-        let (mut speaking, mut piece) = (false, 0_u32);
-        while let Some(frame) = hearing.recv().await {
-            let plain: Vec<f32> = frame.iter().map(|s| f32::from(*s) / 32_768.0).collect();
-            let Ok(wide) = rate.push(&plain) else { return };
-            let utterances = cutter.push(&wide);
-            if cutter.speaking() && !speaking {
-                drop(tell.send(Event::Speaks));
-            }
-            speaking = cutter.speaking();
-            for utterance in utterances {
-                piece += 1;
-                let event = self.understand(utterance.samples, piece).await;
-                if tell.send(event).is_err() {
-                    return;
-                }
-            }
-        }
-    }
-
-    pub(crate) async fn understand(&self, samples: Vec<f32>, piece: u32) -> Event {
-        let dictionary = || self.speech.clerk.picture().dictionary();
-        let own =
-            self.grammar.as_ref().map(|name| self.speech.clerk.lexicon.load().grammars.get(name).cloned());
-        let task = match own {
-            Some(Some(grammar)) => Some(Task::of(grammar, dictionary())),
-            Some(None) => {
-                let name = self.grammar.as_deref().unwrap_or_default();
-                tracing::error!(grammar = name, "there is no such grammar among the operator's files");
-                return Event::Unheard;
-            }
-            None if self.phrases.is_empty() => None,
-            None => Some(Task::whole(Grammar::phrases(&self.phrases), dictionary())),
-        };
-        if let Some(task) = task {
-            match self.speech.closed.hear(task, samples.clone()).await {
-                Ok(heard) if heard.hypotheses.first().is_some_and(|h| h.confidence >= 0.5) => {
-                    return Event::Phrase(heard.text().to_owned());
-                }
-                Ok(_) if self.service.is_none() => return Event::Phrase(String::new()),
-                Ok(_) => {}
-                Err(e) => {
-                    tracing::warn!(error = %e, "what a caller said is lost");
-                    return Event::Unheard;
-                }
-            }
-        }
-        let Some(service) = &self.service else { return Event::Unheard };
-        match self.ask(service, samples, piece).await {
-            Ok(answer) => Event::Answered(answer),
-            Err(e) => {
-                tracing::warn!(error = %e, "what a caller said is lost");
-                Event::Unheard
-            }
-        }
-    }
-
-    /// Gives a piece to an auto-attendant (manual, "Автосекретарь").
-    async fn ask(&self, service: &str, samples: Vec<f32>, piece: u32) -> Result<Answer, String> {
-        let mut rate = Rate::new(RATE, 8000).map_err(|e| e.to_string())?;
-        let mut low = rate.push(&samples).map_err(|e| e.to_string())?;
-        low.extend(rate.finish().map_err(|e| e.to_string())?);
-        let bytes: Vec<u8> = to_i16(&low).iter().flat_map(|s| s.to_le_bytes()).collect();
-        let client = awc::Client::builder().timeout(PATIENCE).finish();
-        let url = format!("http://{service}/{}-{piece}.pcm", self.name);
-        let mut answer = client.post(&url).send_body(bytes).await.map_err(|e| e.to_string())?;
-        let status = answer.status();
-        if status != awc::http::StatusCode::OK && status != awc::http::StatusCode::PARTIAL_CONTENT {
-            return Err(format!("the attendant answers {status}"));
-        }
-        let body: serde_json::Value = answer.json().limit(64 << 10).await.map_err(|e| e.to_string())?;
-        let text = |name: &str| body.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-        Ok(Answer {
-            recognised: text("recognized"),
-            number: Some(text("number")).filter(|n| !n.is_empty()),
-            positive: text("positive_url"),
-            negative: text("negative_url"),
-        })
-    }
-}
-
-/// Keeps what a caller says.
-struct Keeper {
-    services: Services,
-    begin: Begin,
-    to: RecordTo,
-}
-
-impl Keeper {
-    async fn run(
-        self,
-        mut hearing: mpsc::Receiver<Box<[i16; 160]>>,
-        mut stopped: oneshot::Receiver<()>,
-        tell: mpsc::UnboundedSender<Event>,
-    ) {
-        let Ok(mut rate) = Rate::new(8000, RATE) else { return };
-        let mut cutter = Cutter::new(Pauses::DIALOGUE);
-        let (mut samples, mut speaking, mut spoken) = (Vec::<i16>::new(), false, false);
-        let mut sent = false;
-        loop {
-            let frame = tokio::select! {
-                frame = hearing.recv() => frame,
-                told = &mut stopped, if !sent => {
-                    sent = true;
-                    match told {
-                        Ok(()) => None,
-                        // The script has gone; the call's end ends the recording.
-                        Err(_) => continue,
-                    }
-                }
-            };
-            let Some(frame) = frame.filter(|_| samples.len() < LONGEST_RECORDING) else { break };
-            samples.extend_from_slice(&*frame);
-            let plain: Vec<f32> = frame.iter().map(|s| f32::from(*s) / 32_768.0).collect();
-            let Ok(wide) = rate.push(&plain) else { break };
-            let over = !cutter.push(&wide).is_empty();
-            spoken |= cutter.speaking() || over;
-            if cutter.speaking() && !speaking {
-                drop(tell.send(Event::Speaks));
-            }
-            if over {
-                drop(tell.send(Event::Silent));
-            }
-            speaking = cutter.speaking();
-        }
-        let kept =
-            if spoken { self.keep(samples).await } else { Ok(Recorded { file: String::new(), seconds: 0 }) };
-        drop(tell.send(Event::Recorded(kept)));
-    }
-
-    /// Puts a recording away; else the outcome.
-    async fn keep(&self, samples: Vec<i16>) -> Result<Recorded, String> {
-        let error = |e: &dyn std::fmt::Display| {
-            tracing::error!(script = %self.begin.script, error = %e, "what a caller said is not kept");
-            "Error".to_owned()
-        };
-        let data = self.services.data.clone().ok_or_else(|| error(&"nothing is kept here"))?;
-        let seconds = (samples.len() as u64).div_ceil(8000);
-        let domain = self.begin.domain.clone();
-        let at = self.services.node.clock().now();
-        let write = |path: PathBuf| async move {
-            let written = tokio::task::spawn_blocking(move || {
-                if let Some(parent) = path.parent() {
-                    std::fs::create_dir_all(parent).map_err(|e| e.to_string())?;
-                }
-                speech::audio::write(&path, &samples).map_err(|e| e.to_string())
-            });
-            written.await.map_err(|e| e.to_string())?
-        };
-        match &self.to {
-            RecordTo::File => {
-                let id = self.services.node.random_id();
-                let name = format!("{}-{id:08x}.wav", at.format("%Y%m%d-%H%M%S"));
-                let path = data.join("recordings/ivr").join(&domain).join(name);
-                let file = path.display().to_string();
-                write(path).await.map_err(|e| error(&e))?;
-                Ok(Recorded { file, seconds })
-            }
-            RecordTo::Mailbox(mailbox) => {
-                let known = self.services.estate.picture();
-                if !known.domains.get(&domain).is_some_and(|d| d.aliases.contains_key(mailbox)) {
-                    return Err(error(&"there is no number for the mailbox"));
-                }
-                let caller = &self.begin.caller;
-                let from = if caller.restricted { String::new() } else { caller.number.clone() };
-                let letter = Letter { at, from, seconds, heard: false };
-                let origin = Origin { who: "ivr".into(), from: self.begin.call.to_string() };
-                let change = MailChange::Leave { domain: domain.clone(), mailbox: mailbox.clone(), letter };
-                // The number first: a message without sound is told of, sound without a message is never heard.
-                let left =
-                    ledger::change_at::<MailBook>(&self.services.node, mail::NAME, change, origin).await;
-                let id = match left {
-                    Ok(id) => id,
-                    Err(ledger::LedgerError::Refused(MailError::Full(_))) => return Err("Full".to_owned()),
-                    Err(e) => return Err(error(&e)),
-                };
-                let path = mail::file(&data, &domain, mailbox, id);
-                let file = path.display().to_string();
-                write(path).await.map_err(|e| error(&e))?;
-                Ok(Recorded { file, seconds })
-            }
-        }
-    }
 }
 
 impl Actor for Scripted {

@@ -6,6 +6,8 @@
 mod actor;
 pub mod commands;
 pub mod condition;
+mod hearing;
+mod keeper;
 pub mod library;
 pub mod mail;
 mod queue;

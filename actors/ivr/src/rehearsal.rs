@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use speech::{Speech, audio, recogniser::RATE};
 
 use crate::{
-    actor::Listener,
+    hearing::Listener,
     run::{Answer, Effect, Event, QueueNews, Recorded, Run},
     script::{Action, Prompt, Script, ScriptError},
     vars::Vars,

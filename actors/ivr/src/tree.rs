@@ -5,7 +5,7 @@
 //! ├ ivr/scripts   all domains' scripts
 //! ├ ivr/mail      all domains' mailboxes
 //! ├ ivr/queues    dynamic, temporary: domain/<NAME>/queue/<QUEUE>
-//! └ ivr/runs      dynamic, temporary: domain/<NAME>/ivr/<ID>, one for each caller
+//! └ ivr/runs      dynamic, temporary: domain/<NAME>/ivr/<ID>, one for each caller, and …/asr/<N>, one for each stream heard
 //! ```
 
 use std::{sync::Arc, time::Duration};

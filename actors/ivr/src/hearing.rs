@@ -1,0 +1,168 @@
+//! Hearing a caller: a stream being recognised is an actor, `domain/<D>/ivr/<ID>/asr/<N>`, from the menu's prompt to its outcome.
+
+use std::{sync::Arc, time::Duration};
+
+use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node, Restart, SupervisorHandle};
+use parking_lot::Mutex;
+use speech::{
+    Speech,
+    audio::{Rate, to_i16},
+    grammar::Grammar,
+    recogniser::{RATE, Task},
+    vad::{Cutter, Pauses},
+};
+use strum::IntoStaticStr;
+use tokio::sync::mpsc;
+
+use crate::{
+    actor::RUNS,
+    run::{Answer, Event},
+};
+
+/// How long an attendant may take for a piece of speech.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a caller says, 20 ms at a time.
+pub(crate) type Hearing = mpsc::Receiver<Box<[i16; 160]>>;
+
+/// A stream, and what it is heard with.
+struct Stream {
+    parts: Option<(Listener, Hearing, mpsc::UnboundedSender<Event>)>,
+    service: Option<String>,
+    phrases: usize,
+}
+
+#[derive(Debug, IntoStaticStr)]
+enum StreamMsg {}
+
+impl Actor for Stream {
+    type Msg = StreamMsg;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let Some((listener, hearing, tell)) = self.parts.take() else { return Err(ExitReason::Normal) };
+        cx.spawn(listener.run(hearing, tell), |_, (), _| Err(ExitReason::Normal));
+        Ok(())
+    }
+
+    fn handle(&mut self, msg: StreamMsg, _: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        match msg {}
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::json!({ "service": self.service, "phrases": self.phrases })
+    }
+}
+
+/// Starts a stream; it ends when nothing more comes of the caller, and tells what it understands until then.
+pub(crate) async fn start(
+    node: Node,
+    name: String,
+    listener: Listener,
+    hearing: Hearing,
+    tell: mpsc::UnboundedSender<Event>,
+) -> Result<(), String> {
+    let failed = |e: &dyn std::fmt::Display| e.to_string();
+    let supervisor = Address::new(RUNS).map_err(|e| failed(&e))?;
+    let supervisor = SupervisorHandle::find(&node, &supervisor).map_err(|e| failed(&e))?;
+    let (service, phrases) = (listener.service.clone(), listener.phrases.len());
+    let parts = Arc::new(Mutex::new(Some((listener, hearing, tell))));
+    let spec = ChildSpec::worker(Address::new(name).map_err(|e| failed(&e))?, move |_| {
+        let stream = Stream { parts: parts.lock().take(), service: service.clone(), phrases };
+        async move { Ok(stream) }
+    });
+    supervisor.start_child(spec.restart(Restart::Temporary)).await.map_err(|e| failed(&e))?;
+    Ok(())
+}
+
+/// Listens to a caller: cuts what it says at its pauses, and has each piece understood.
+pub(crate) struct Listener {
+    pub(crate) speech: Speech,
+    pub(crate) service: Option<String>,
+    pub(crate) phrases: Vec<String>,
+    pub(crate) grammar: Option<String>,
+    pub(crate) name: String,
+}
+
+impl Listener {
+    async fn run(self, mut hearing: Hearing, tell: mpsc::UnboundedSender<Event>) {
+        let Ok(mut rate) = Rate::new(8000, RATE) else { return };
+        let mut cutter = Cutter::new(Pauses::DIALOGUE);
+        let (mut speaking, mut piece) = (false, 0_u32);
+        while let Some(frame) = hearing.recv().await {
+            let plain: Vec<f32> = frame.iter().map(|s| f32::from(*s) / 32_768.0).collect();
+            let Ok(wide) = rate.push(&plain) else { return };
+            let utterances = cutter.push(&wide);
+            if cutter.speaking() && !speaking {
+                drop(tell.send(Event::Speaks));
+            }
+            speaking = cutter.speaking();
+            for utterance in utterances {
+                piece += 1;
+                let event = self.understand(utterance.samples, piece).await;
+                if tell.send(event).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn understand(&self, samples: Vec<f32>, piece: u32) -> Event {
+        let dictionary = || self.speech.clerk.picture().dictionary();
+        let own =
+            self.grammar.as_ref().map(|name| self.speech.clerk.lexicon.load().grammars.get(name).cloned());
+        let task = match own {
+            Some(Some(grammar)) => Some(Task::of(grammar, dictionary())),
+            Some(None) => {
+                let name = self.grammar.as_deref().unwrap_or_default();
+                tracing::error!(grammar = name, "there is no such grammar among the operator's files");
+                return Event::Unheard;
+            }
+            None if self.phrases.is_empty() => None,
+            None => Some(Task::whole(Grammar::phrases(&self.phrases), dictionary())),
+        };
+        if let Some(task) = task {
+            match self.speech.closed.hear(task, samples.clone()).await {
+                Ok(heard) if heard.hypotheses.first().is_some_and(|h| h.confidence >= 0.5) => {
+                    return Event::Phrase(heard.text().to_owned());
+                }
+                Ok(_) if self.service.is_none() => return Event::Phrase(String::new()),
+                Ok(_) => {}
+                Err(e) => {
+                    tracing::warn!(error = %e, "what a caller said is lost");
+                    return Event::Unheard;
+                }
+            }
+        }
+        let Some(service) = &self.service else { return Event::Unheard };
+        match self.ask(service, samples, piece).await {
+            Ok(answer) => Event::Answered(answer),
+            Err(e) => {
+                tracing::warn!(error = %e, "what a caller said is lost");
+                Event::Unheard
+            }
+        }
+    }
+
+    /// Gives a piece to an auto-attendant (manual, "Автосекретарь").
+    async fn ask(&self, service: &str, samples: Vec<f32>, piece: u32) -> Result<Answer, String> {
+        let mut rate = Rate::new(RATE, 8000).map_err(|e| e.to_string())?;
+        let mut low = rate.push(&samples).map_err(|e| e.to_string())?;
+        low.extend(rate.finish().map_err(|e| e.to_string())?);
+        let bytes: Vec<u8> = to_i16(&low).iter().flat_map(|s| s.to_le_bytes()).collect();
+        let client = awc::Client::builder().timeout(PATIENCE).finish();
+        let url = format!("http://{service}/{}-{piece}.pcm", self.name);
+        let mut answer = client.post(&url).send_body(bytes).await.map_err(|e| e.to_string())?;
+        let status = answer.status();
+        if status != awc::http::StatusCode::OK && status != awc::http::StatusCode::PARTIAL_CONTENT {
+            return Err(format!("the attendant answers {status}"));
+        }
+        let body: serde_json::Value = answer.json().limit(64 << 10).await.map_err(|e| e.to_string())?;
+        let text = |name: &str| body.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        Ok(Answer {
+            recognised: text("recognized"),
+            number: Some(text("number")).filter(|n| !n.is_empty()),
+            positive: text("positive_url"),
+            negative: text("negative_url"),
+        })
+    }
+}
