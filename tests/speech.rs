@@ -342,6 +342,28 @@ fn a_script_that_cannot_run_is_refused_with_its_block_and_field() {
     assert!(list.contains("simple_auto_attendant5") && !list.contains("| x "), "{list}");
     let exported = station.node.ok("domain/voip.test/ivr/script/export simple_auto_attendant5");
     assert!(exported.contains("Произнесите имя"), "{exported}");
+    // What a menu would understand of a recording, and where the script would go then.
+    let wav = station.dir.path().join("menu.wav");
+    phones::write(&wav, festival("отдел продаж"));
+    let sound = Command::new("base64").arg("-w0").arg(&wav).output().expect("it runs").stdout;
+    let menu = serde_json::json!({ "actions": {
+        "b": { "name": "begin", "cases": { "next": "m" } },
+        "m": { "name": "ivr", "params": { "ivr": [{ "code": "1", "phrases": ["отдел продаж", "бухгалтерия"] }] },
+            "cases": { "1": "d", "No Match": "undefined" } },
+        "d": { "name": "dial", "params": { "numbers": "104" }, "cases": {} },
+    } });
+    let sound = String::from_utf8(sound).expect("text");
+    let ask = |block: &str| {
+        let asked = serde_json::json!({ "script": menu, "block": block, "sound": sound }).to_string();
+        station.node.ssh("domain/voip.test/ivr/script/hear --json -", asked.as_bytes())
+    };
+    let understood = ask("m");
+    assert!(understood.stdout.contains("{\"phrase\":\"отдел продаж\"}"), "{understood:?}");
+    assert!(ask("d").stderr.contains("there is no menu d"));
+    let moves = serde_json::json!({ "script": menu, "moves": ["speaks", { "phrase": "отдел продаж" }] });
+    let gone =
+        station.node.ssh("domain/voip.test/ivr/script/rehearse --json -", moves.to_string().as_bytes());
+    assert!(gone.stdout.contains("| d ") && gone.stdout.contains("104"), "{gone:?}");
     let missing = station.node.ssh("domain/voip.test/ss/personal-ivr/activate 104", b"");
     assert!(missing.status != 0 && missing.stderr.contains("--script"), "{missing:?}");
 }

@@ -142,6 +142,8 @@ impl Session {
     ) -> (Answer, Outcome) {
         let began = self.clock.now();
         let (line, input) = match self.raw_part(line) {
+            // As elsewhere, - is what comes on standard input.
+            Some((line, "-")) => (line, input),
             Some((line, raw)) => (line, Some(raw.as_bytes().to_vec())),
             None => (line, input),
         };

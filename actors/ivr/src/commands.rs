@@ -23,12 +23,12 @@ pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
     tree.add([
         Command::change(
             "domain/{domain}/ivr/script/.import",
-            "imports a script from JSON, behind --json or on standard input",
-            "импортировать сценарий из JSON (после --json или со стандартного ввода)",
+            "imports a script from JSON",
+            "импортировать сценарий из JSON",
             with!(s, |s, call| import(&s, &call).await),
         )
         .option("--id", Kind::Text, "its name; the JSON's own id does not count", "имя сценария")
-        .raw("--json", "the script, to the end of the line", "сценарий, до конца строки"),
+        .raw("--json", "the script, to the end of the line; - for standard input", "сценарий, до конца строки; - со стандартного ввода"),
         Command::look(
             "domain/{domain}/ivr/script/list",
             "lists the scripts",
@@ -68,11 +68,11 @@ pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
         .raw("--json", "script, block and sound, to the end of the line", "сценарий, блок и запись"),
         Command::look(
             "domain/{domain}/ivr/script/validate",
-            "looks whether the JSON on standard input is a script, without keeping it",
-            "проверить сценарий со стандартного ввода, не сохраняя его",
+            "looks whether JSON is a script, without keeping it",
+            "проверить сценарий, не сохраняя его",
             with!((), |_s, call| validate(&call)),
         )
-        .raw("--json", "the script, to the end of the line", "сценарий, до конца строки"),
+        .raw("--json", "the script, to the end of the line; - for standard input", "сценарий, до конца строки; - со стандартного ввода"),
         Command::change(
             "domain/{domain}/ivr/script/rename",
             "renames a script",
@@ -125,8 +125,9 @@ async fn change(s: &Services, call: &Call, change: Change) -> Result<Output, Com
 /// The text that came with a command.
 fn text_given(call: &Call) -> Result<&str, CommandError> {
     let bytes = call.input.as_deref().filter(|b| !b.is_empty());
-    let bytes = bytes
-        .ok_or_else(|| CommandError::Usage("JSON is wanted: --json {…}, or on standard input".into()))?;
+    let bytes = bytes.ok_or_else(|| {
+        CommandError::Usage("JSON is wanted: --json {…}, or --json - and on standard input".into())
+    })?;
     std::str::from_utf8(bytes).map_err(|_| CommandError::Failed("the JSON is no UTF-8".into()))
 }
 
