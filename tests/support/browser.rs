@@ -82,8 +82,13 @@ impl Browser {
         self.click("form.login button").await;
     }
 
+    /// Clicks it; a live page may draw it anew between being found and being clicked.
     pub async fn click(&self, css: &str) {
-        self.shows(css).await.click().await.unwrap_or_else(|e| panic!("{css}: {e}"));
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while let Err(e) = self.shows(css).await.click().await {
+            assert!(std::time::Instant::now() < deadline, "{css}: {e}");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Until the element's text is as wanted.
