@@ -11,7 +11,7 @@ use command::Grants;
 use kit::{Address, ExitReason, Node, Secret, crash::CrashLog, ledger, log::LogRing, token::Token};
 use sd_notify::NotifyState;
 use sorm::audit::Audit;
-use speech::synthesis::Prompts;
+use speech::{OpenSpeech, synthesis::Prompts};
 use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 
 use crate::{
@@ -276,10 +276,14 @@ fn voice(config: &Config, data: &Path) -> Result<Voice, Error> {
     }
     let prompts = engine.map(|e| Prompts::new(e, &data.join("speech/prompts"))).transpose()?;
     let files = given(&speech.prompts).unwrap_or_else(|| data.join("prompts"));
-    let open = match (speech.remote.is_empty(), given(&speech.whisper)) {
-        (false, _) => ::speech::OpenSpeech::Remote,
-        (true, Some(_)) => ::speech::OpenSpeech::Whisper,
-        (true, None) => ::speech::OpenSpeech::Nobody,
+    let open = match (speech.remote.as_str(), given(&speech.whisper)) {
+        ("", None) => OpenSpeech::Nobody,
+        ("", Some(weights)) => OpenSpeech::Whisper(weights),
+        (remote, _) if (8000..=48_000).contains(&speech.remote_rate) => {
+            let remote = remote.parse().map_err(|e| format!("[speech] remote: {e}"))?;
+            OpenSpeech::Remote(remote, speech.remote_rate)
+        }
+        _ => return Err("[speech] remote_rate is 8000 to 48000".into()),
     };
     Ok(Voice { prompts, files, open })
 }
@@ -287,14 +291,6 @@ fn voice(config: &Config, data: &Path) -> Result<Voice, Error> {
 fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
     let speech = &config.speech;
     let token = speech_token(config, data)?;
-    let remote = match speech.remote.as_str() {
-        "" => None,
-        remote if (8000..=48_000).contains(&speech.remote_rate) => {
-            let remote = remote.parse().map_err(|e| format!("[speech] remote: {e}"))?;
-            Some((remote, speech.remote_rate))
-        }
-        _ => return Err("[speech] remote_rate is 8000 to 48000".into()),
-    };
     let book = match (speech.phone_book.as_str(), config.phone_book.listen) {
         ("", Some(listen)) => {
             let from = format!(
@@ -307,7 +303,6 @@ fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
     };
     Ok(::speech::Settings {
         acoustic: given(&speech.acoustic),
-        whisper: given(&speech.whisper),
         threads: match speech.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n.min(64),
@@ -316,7 +311,6 @@ fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
         attendant: speech.attendant.map(::speech::Door::new),
         manager: speech.manager.map(::speech::Door::new),
         words: given(&speech.words).unwrap_or_else(|| data.join("speech/words")),
-        remote,
         book,
         book_every: Duration::from_secs(speech.phone_book_seconds.max(1)),
         records: speech.records,

@@ -10,7 +10,7 @@ use call::{
 use chrono::{DateTime, FixedOffset};
 use domain::Estate;
 use futures::future::BoxFuture;
-use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node, Restart, SupervisorHandle, journal::Origin};
+use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node, journal::Origin};
 use speech::{
     Speech,
     synthesis::{Prompts, Text},
@@ -24,7 +24,8 @@ use crate::{
     mail::{self, MailChange, Mailbox, Mailboxes},
     queue::{self, Join, QueueMsg},
     run::{Effect, Event, QueueNews, RecordTo, Run},
-    script::{Prompt, Script},
+    script::{Prompt, Script, is_prompt_file},
+    tree,
     vars::Vars,
 };
 
@@ -61,14 +62,12 @@ impl Applications for Services {
             let id = services.node.random_id();
             let name =
                 Address::new(format!("domain/{}/ivr/{id:016x}", begin.domain)).map_err(|e| e.to_string())?;
-            let supervisor = Address::new(RUNS).map_err(|e| e.to_string())?;
-            let supervisor =
-                SupervisorHandle::find(&services.node, &supervisor).map_err(|e| e.to_string())?;
+            let node = services.node.clone();
             let spec = ChildSpec::worker(name.clone(), move |_| {
                 let scripted = Scripted::new(services.clone(), begin.clone(), script.clone());
                 async move { Ok(scripted) }
             });
-            supervisor.start_child(spec.restart(Restart::Temporary)).await.map_err(|e| e.to_string())?;
+            tree::start(&node, RUNS, spec).await?;
             Ok(name)
         })
     }
@@ -88,7 +87,7 @@ struct Scripted {
     queue: Option<(Address, u64)>,
 }
 
-fn wall(node: &Node) -> DateTime<FixedOffset> {
+pub(crate) fn wall(node: &Node) -> DateTime<FixedOffset> {
     node.clock().now().with_timezone(&chrono::Local).fixed_offset()
 }
 
@@ -170,7 +169,7 @@ impl Scripted {
         let made = async move {
             match prompt {
                 // Variables may have brought it anything.
-                Prompt::File(path) if path.split('/').any(|p| p == ".." || p.starts_with('.')) => {
+                Prompt::File(path) if !is_prompt_file(&path) => {
                     Err(format!("{path} is no file of the node's prompts"))
                 }
                 Prompt::File(path) => {
@@ -253,7 +252,9 @@ impl Scripted {
         let joined = async move { queue::join(&node, &address, join).await };
         cx.spawn(joined, move |me, joined, cx| match joined {
             Ok(()) => {
-                me.await_queue(news, told, cx);
+                // A queue that has gone calls nobody.
+                let counts = move |me: &Self| me.queue.as_ref().is_some_and(|(_, n)| *n == news);
+                me.await_news(told, Event::Queue(QueueNews::Full), counts, cx);
                 Ok(())
             }
             Err(e) => me.no_queue(&e, cx),
@@ -263,24 +264,6 @@ impl Scripted {
     fn no_queue(&mut self, e: &str, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         tracing::error!(script = %self.begin.script, error = e, "nobody can wait in a queue");
         self.step(Event::Queue(QueueNews::Full), cx)
-    }
-
-    /// What the queue tells next, as long as the caller waits in it.
-    fn await_queue(&mut self, news: u64, mut told: mpsc::UnboundedReceiver<Event>, cx: &mut Cx<'_, Self>) {
-        let next = async move { (told.recv().await, told) };
-        cx.spawn(next, move |me, (event, told), cx| {
-            let counts = |me: &Self| me.queue.as_ref().is_some_and(|(_, n)| *n == news);
-            if !counts(me) {
-                return Ok(());
-            }
-            // A queue that has gone calls nobody.
-            let gone = event.is_none();
-            me.step(event.unwrap_or(Event::Queue(QueueNews::Full)), cx)?;
-            if !gone && counts(me) {
-                me.await_queue(news, told, cx);
-            }
-            Ok(())
-        });
     }
 
     fn tell_queue(&self, make: impl FnOnce(Address) -> QueueMsg, cx: &Cx<'_, Self>) {
@@ -324,11 +307,12 @@ impl Scripted {
             hearing,
             tell,
         );
-        cx.spawn(starting, move |me, started, cx| match started {
+        cx.spawn(starting, |me, started, _| match started {
             Ok(()) => Ok(()),
             Err(e) => {
+                // It has lost its voice with that, and the caller is asked again.
                 tracing::error!(script = %me.begin.script, error = %e, "nobody listens to a caller");
-                if me.ear == Some(ear) { me.step(Event::Unheard, cx) } else { Ok(()) }
+                Ok(())
             }
         });
         self.wish(AppWish::Listen(Feed(feed)), cx)?;
@@ -336,24 +320,31 @@ impl Scripted {
         Ok(())
     }
 
-    /// What an ear tells next, as long as it is the one that counts.
-    fn await_ear(&mut self, ear: u64, mut told: mpsc::UnboundedReceiver<Event>, cx: &mut Cx<'_, Self>) {
+    /// What an ear or a queue tells next, as long as it counts; `gone` is what its end without a word means.
+    fn await_news(
+        &mut self,
+        mut told: mpsc::UnboundedReceiver<Event>,
+        gone: Event,
+        counts: impl Fn(&Self) -> bool + 'static,
+        cx: &mut Cx<'_, Self>,
+    ) {
         let next = async move { (told.recv().await, told) };
         cx.spawn(next, move |me, (event, told), cx| {
-            if me.ear != Some(ear) {
+            if !counts(me) {
                 return Ok(());
             }
-            // Whoever listened has crashed: the caller is asked again.
-            let Some(event) = event else {
-                me.ear = None;
-                return me.step(Event::Unheard, cx);
-            };
+            let Some(event) = event else { return me.step(gone, cx) };
             me.step(event, cx)?;
-            if me.ear == Some(ear) {
-                me.await_ear(ear, told, cx);
+            if counts(me) {
+                me.await_news(told, gone, counts, cx);
             }
             Ok(())
         });
+    }
+
+    /// An ear that has crashed is a retry.
+    fn await_ear(&mut self, ear: u64, told: mpsc::UnboundedReceiver<Event>, cx: &mut Cx<'_, Self>) {
+        self.await_news(told, Event::Unheard, move |me| me.ear == Some(ear), cx);
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree, with};
-use kit::{journal::Origin, ledger};
+use kit::ledger;
 use serde_json::json;
 
 use crate::{
-    actor::Services,
+    actor::{Services, wall},
     library::{Change, Kept, Library, LibraryBook, NAME, Since, Version},
     mail::{self, MailChange},
     rehearsal::{Rehearsal, Spoken},
@@ -117,8 +117,9 @@ pub fn register(tree: &mut Tree, s: &Services) -> Result<(), DeclareError> {
 }
 
 async fn change(s: &Services, call: &Call, change: Change) -> Result<Output, CommandError> {
-    let origin = Origin { who: call.caller.name.clone(), from: call.caller.from.clone() };
-    ledger::change_at::<LibraryBook>(&s.node, NAME, change, origin).await.map_err(CommandError::failed)?;
+    ledger::change_at::<LibraryBook>(&s.node, NAME, change, call.caller.origin())
+        .await
+        .map_err(CommandError::failed)?;
     Ok(Output::text("ok"))
 }
 
@@ -138,8 +139,7 @@ fn given(call: &Call) -> Result<serde_json::Value, CommandError> {
 
 fn rehearse(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let rehearsal: Rehearsal = serde_json::from_str(text_given(call)?).map_err(CommandError::failed)?;
-    let now = s.node.clock().now().with_timezone(&chrono::Local).fixed_offset();
-    let played = rehearsal.play(now).map_err(CommandError::failed)?;
+    let played = rehearsal.play(wall(&s.node)).map_err(CommandError::failed)?;
     let mut table = Table::new(["Move", "Block", "Does"]);
     for step in played["steps"].as_array().into_iter().flatten() {
         let word = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
@@ -200,9 +200,10 @@ async fn remove_mail(s: &Services, call: &Call) -> Result<Output, CommandError> 
     let id =
         id.map_err(|_| CommandError::Usage("a message has a number; voicemail/list shows all".into()))?;
     let (domain, mailbox) = (call.var("domain").to_owned(), call.get("mailbox").to_owned());
-    let origin = Origin { who: call.caller.name.clone(), from: call.caller.from.clone() };
     let change = MailChange::Remove { domain, mailbox, id };
-    mail::change(&s.node, s.data.as_deref(), change, origin).await.map_err(CommandError::failed)?;
+    mail::change(&s.node, s.data.as_deref(), change, call.caller.origin())
+        .await
+        .map_err(CommandError::failed)?;
     Ok(Output::text("ok"))
 }
 

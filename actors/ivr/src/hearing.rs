@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node, Restart, SupervisorHandle};
+use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node};
 use parking_lot::Mutex;
 use speech::{
     Speech,
-    audio::{Rate, to_i16},
+    audio::{AudioError, Rate, to_f32, to_i16},
     grammar::Grammar,
     recogniser::{RATE, Task},
-    vad::{Cutter, Pauses},
+    vad::{Cutter, Pauses, Utterance},
 };
 use strum::IntoStaticStr;
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::{
     actor::RUNS,
     run::{Answer, Event},
+    tree,
 };
 
 /// How long an attendant may take for a piece of speech.
@@ -24,6 +25,37 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a caller says, 20 ms at a time.
 pub(crate) type Hearing = mpsc::Receiver<Box<[i16; 160]>>;
+
+/// A caller's voice, as recognisers take it and cut at its pauses.
+pub(crate) struct Voice {
+    rate: Rate,
+    cutter: Cutter,
+    speaking: bool,
+}
+
+/// What a frame has brought.
+pub(crate) struct Heard {
+    /// The caller begins to speak.
+    pub begins: bool,
+    pub utterances: Vec<Utterance>,
+}
+
+impl Voice {
+    pub(crate) fn new() -> Result<Self, AudioError> {
+        let rate = Rate::new(8000, RATE)?;
+        Ok(Self { rate, cutter: Cutter::new(Pauses::DIALOGUE), speaking: false })
+    }
+
+    pub(crate) fn take(&mut self, frame: &[i16]) -> Result<Heard, AudioError> {
+        let utterances = self.cutter.push(&self.rate.push(&to_f32(frame))?);
+        let before = std::mem::replace(&mut self.speaking, self.cutter.speaking());
+        Ok(Heard { begins: self.speaking && !before, utterances })
+    }
+
+    pub(crate) fn speaking(&self) -> bool {
+        self.speaking
+    }
+}
 
 /// A stream, and what it is heard with.
 struct Stream {
@@ -61,17 +93,14 @@ pub(crate) async fn start(
     hearing: Hearing,
     tell: mpsc::UnboundedSender<Event>,
 ) -> Result<(), String> {
-    let failed = |e: &dyn std::fmt::Display| e.to_string();
-    let supervisor = Address::new(RUNS).map_err(|e| failed(&e))?;
-    let supervisor = SupervisorHandle::find(&node, &supervisor).map_err(|e| failed(&e))?;
     let (service, phrases) = (listener.service.clone(), listener.phrases.len());
     let parts = Arc::new(Mutex::new(Some((listener, hearing, tell))));
-    let spec = ChildSpec::worker(Address::new(name).map_err(|e| failed(&e))?, move |_| {
+    let name = Address::new(name).map_err(|e| e.to_string())?;
+    let spec = ChildSpec::worker(name, move |_| {
         let stream = Stream { parts: parts.lock().take(), service: service.clone(), phrases };
         async move { Ok(stream) }
     });
-    supervisor.start_child(spec.restart(Restart::Temporary)).await.map_err(|e| failed(&e))?;
-    Ok(())
+    tree::start(&node, RUNS, spec).await
 }
 
 /// Listens to a caller: cuts what it says at its pauses, and has each piece understood.
@@ -85,18 +114,14 @@ pub(crate) struct Listener {
 
 impl Listener {
     async fn run(self, mut hearing: Hearing, tell: mpsc::UnboundedSender<Event>) {
-        let Ok(mut rate) = Rate::new(8000, RATE) else { return };
-        let mut cutter = Cutter::new(Pauses::DIALOGUE);
-        let (mut speaking, mut piece) = (false, 0_u32);
+        let Ok(mut voice) = Voice::new() else { return };
+        let mut piece = 0_u32;
         while let Some(frame) = hearing.recv().await {
-            let plain: Vec<f32> = frame.iter().map(|s| f32::from(*s) / 32_768.0).collect();
-            let Ok(wide) = rate.push(&plain) else { return };
-            let utterances = cutter.push(&wide);
-            if cutter.speaking() && !speaking {
+            let Ok(heard) = voice.take(&frame[..]) else { return };
+            if heard.begins {
                 drop(tell.send(Event::Speaks));
             }
-            speaking = cutter.speaking();
-            for utterance in utterances {
+            for utterance in heard.utterances {
                 piece += 1;
                 let event = self.understand(utterance.samples, piece).await;
                 if tell.send(event).is_err() {

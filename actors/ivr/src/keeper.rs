@@ -4,16 +4,11 @@ use std::path::PathBuf;
 
 use call::application::Begin;
 use kit::{journal::Origin, ledger};
-use speech::{
-    audio::Rate,
-    recogniser::RATE,
-    vad::{Cutter, Pauses},
-};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     actor::Services,
-    hearing::Hearing,
+    hearing::{Hearing, Voice},
     mail::{self, Letter, MailBook, MailChange, MailError},
     run::{Event, RecordTo, Recorded},
 };
@@ -35,9 +30,8 @@ impl Keeper {
         mut stopped: oneshot::Receiver<()>,
         tell: mpsc::UnboundedSender<Event>,
     ) {
-        let Ok(mut rate) = Rate::new(8000, RATE) else { return };
-        let mut cutter = Cutter::new(Pauses::DIALOGUE);
-        let (mut samples, mut speaking, mut spoken) = (Vec::<i16>::new(), false, false);
+        let Ok(mut voice) = Voice::new() else { return };
+        let (mut samples, mut spoken) = (Vec::<i16>::new(), false);
         let mut sent = false;
         loop {
             let frame = tokio::select! {
@@ -53,17 +47,15 @@ impl Keeper {
             };
             let Some(frame) = frame.filter(|_| samples.len() < LONGEST_RECORDING) else { break };
             samples.extend_from_slice(&*frame);
-            let plain: Vec<f32> = frame.iter().map(|s| f32::from(*s) / 32_768.0).collect();
-            let Ok(wide) = rate.push(&plain) else { break };
-            let over = !cutter.push(&wide).is_empty();
-            spoken |= cutter.speaking() || over;
-            if cutter.speaking() && !speaking {
+            let Ok(heard) = voice.take(&frame[..]) else { break };
+            let over = !heard.utterances.is_empty();
+            spoken |= voice.speaking() || over;
+            if heard.begins {
                 drop(tell.send(Event::Speaks));
             }
             if over {
                 drop(tell.send(Event::Silent));
             }
-            speaking = cutter.speaking();
         }
         let kept =
             if spoken { self.keep(samples).await } else { Ok(Recorded { file: String::new(), seconds: 0 }) };

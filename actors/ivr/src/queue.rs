@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Restart, SupervisorHandle};
+use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node};
 use strum::IntoStaticStr;
 use tokio::sync::mpsc;
 
-use crate::run::{Event, QueueNews};
+use crate::{
+    run::{Event, QueueNews},
+    tree,
+};
 
 /// The supervisor of all queues.
 pub const QUEUES: &str = "ivr/queues";
@@ -130,26 +133,22 @@ pub enum QueueMsg {
     Empty,
 }
 
-struct Caller {
-    join: Join,
-}
-
 struct QueueActor {
     queue: Queue,
-    callers: BTreeMap<u64, Caller>,
+    callers: BTreeMap<u64, Join>,
     next: u64,
 }
 
 impl QueueActor {
     fn caller(&self, script: &Address) -> Option<u64> {
-        self.callers.iter().find(|(_, c)| c.join.script == *script).map(|(n, _)| *n)
+        self.callers.iter().find(|(_, join)| join.script == *script).map(|(n, _)| *n)
     }
 
     fn turns(&mut self) {
         for (caller, agent) in self.queue.turns() {
             if let Some(known) = self.callers.get(&caller) {
                 // A script that has gone is told of by its monitor.
-                let _ = known.join.tell.send(Event::Queue(QueueNews::Turn(agent)));
+                let _ = known.tell.send(Event::Queue(QueueNews::Turn(agent)));
             }
         }
     }
@@ -168,11 +167,11 @@ impl Actor for QueueActor {
                     return Ok(());
                 }
                 cx.monitor(&join.script, move |_| QueueMsg::ScriptEnded(caller));
-                self.callers.insert(caller, Caller { join: *join });
+                self.callers.insert(caller, *join);
             }
             QueueMsg::Missed(script, agent) => {
                 if let Some(caller) = self.caller(&script) {
-                    let agents = self.callers[&caller].join.agents.clone();
+                    let agents = self.callers[&caller].agents.clone();
                     self.queue.missed(caller, &agent, agents);
                     cx.after(REST, QueueMsg::Rested(agent));
                 }
@@ -187,7 +186,7 @@ impl Actor for QueueActor {
                 let Some(known) = self.callers.get(&caller) else { return Ok(()) };
                 if self.queue.leave(caller) {
                     // It is connected: whoever answered is busy until that call ends.
-                    cx.monitor(&known.join.call, move |_| QueueMsg::CallEnded(caller));
+                    cx.monitor(&known.call, move |_| QueueMsg::CallEnded(caller));
                 } else {
                     self.callers.remove(&caller);
                 }
@@ -228,14 +227,12 @@ pub fn address(domain: &str, queue: &str) -> Result<Address, AddressError> {
 
 /// Joins a queue, which is there from its first caller on.
 pub async fn join(node: &Node, queue: &Address, join: Join) -> Result<(), String> {
-    let supervisor = Address::new(QUEUES).map_err(|e| e.to_string())?;
     if node.registry().find(queue).is_none() {
-        let supervisor = SupervisorHandle::find(node, &supervisor).map_err(|e| e.to_string())?;
         let spec = ChildSpec::worker(queue.clone(), |_| async {
             Ok(QueueActor { queue: Queue::default(), callers: BTreeMap::new(), next: 1 })
         });
         // Somebody else may have been faster.
-        let _ = supervisor.start_child(spec.restart(Restart::Temporary)).await;
+        let _ = tree::start(node, QUEUES, spec).await;
     }
     let mailbox = node.registry().lookup::<QueueMsg>(queue).map_err(|e| e.to_string())?;
     mailbox.tell(QueueMsg::Join(Box::new(join))).map_err(|_| "the queue does not listen".to_owned())

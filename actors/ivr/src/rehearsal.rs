@@ -8,7 +8,7 @@ use call::Cause;
 use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use speech::{Speech, audio, recogniser::RATE};
+use speech::{Speech, audio};
 
 use crate::{
     hearing::Listener,
@@ -208,10 +208,7 @@ impl Spoken {
         };
         let wav = STANDARD.decode(self.sound.trim()).map_err(|_| RehearsalError::Base64)?;
         let low = audio::mono(std::io::Cursor::new(wav), 8000, speech::recogniser::LONGEST)?;
-        let mut rate = audio::Rate::new(8000, RATE)?;
-        let plain: Vec<f32> = low.iter().map(|s| f32::from(*s) / 32_768.0).collect();
-        let mut samples = rate.push(&plain)?;
-        samples.extend(rate.finish()?);
+        let samples = audio::wide(&low)?;
         let listener = Listener {
             speech: speech.clone(),
             service: menu.asr_service.clone(),

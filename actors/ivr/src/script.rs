@@ -34,6 +34,11 @@ pub enum Prompt {
     File(String),
 }
 
+/// Whether a path stays among the prompts, and names nothing hidden.
+pub(crate) fn is_prompt_file(path: &str) -> bool {
+    !path.split('/').any(|part| part.starts_with('.'))
+}
+
 /// A choice of a menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
@@ -251,9 +256,9 @@ impl Fields<'_> {
             "file" | "" => {
                 let path = format!("{}/{name}", get("location"));
                 let path = path.trim_start_matches('/').to_owned();
-                match path.split('/').any(|p| p == ".." || p.starts_with('.')) {
-                    true => Err(self.wrong(field, "a file of the node's prompts is wanted")),
-                    false => Ok(Prompt::File(path)),
+                match is_prompt_file(&path) {
+                    true => Ok(Prompt::File(path)),
+                    false => Err(self.wrong(field, "a file of the node's prompts is wanted")),
                 }
             }
             other => Err(self.wrong(field, format!("type {other} is not known; speech and file are"))),

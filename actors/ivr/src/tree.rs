@@ -10,13 +10,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kit::{Address, AddressError, ChildSpec, Strategy, SupervisorSpec, journal::Journal};
+use kit::{
+    Address, AddressError, ChildSpec, Node, Restart, Strategy, SupervisorHandle, SupervisorSpec,
+    journal::Journal,
+};
 
 use crate::{
     actor::{RUNS, Services},
     library, mail,
     queue::QUEUES,
 };
+
+/// Starts a child that does not come back when it ends, under one of the family's dynamic supervisors.
+pub(crate) async fn start(node: &Node, supervisor: &str, child: ChildSpec) -> Result<(), String> {
+    let supervisor = Address::new(supervisor).map_err(|e| e.to_string())?;
+    let supervisor = SupervisorHandle::find(node, &supervisor).map_err(|e| e.to_string())?;
+    supervisor.start_child(child.restart(Restart::Temporary)).await.map_err(|e| e.to_string())?;
+    Ok(())
+}
 
 /// The family; before the calls that scripts answer.
 pub fn child(services: &Services, journal: Arc<dyn Journal>) -> Result<ChildSpec, AddressError> {

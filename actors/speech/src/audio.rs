@@ -189,6 +189,19 @@ pub fn to_i16(samples: &[f32]) -> Vec<i16> {
     samples.iter().map(|s| (s.clamp(-1.0, 1.0) * 32_767.0) as i16).collect()
 }
 
+/// Samples of 16 bits between -1 and 1.
+pub fn to_f32(samples: &[i16]) -> Vec<f32> {
+    samples.iter().map(|s| f32::from(*s) / 32_768.0).collect()
+}
+
+/// A whole utterance as calls hear it, 8000 Hz, as recognisers take it.
+pub fn wide(samples: &[i16]) -> Result<Vec<f32>, AudioError> {
+    let mut rate = Rate::new(8000, crate::recogniser::RATE)?;
+    let mut out = rate.push(&to_f32(samples))?;
+    out.extend(rate.finish()?);
+    Ok(out)
+}
+
 /// Writes a WAV file of 8000 Hz, 16 bits, one channel, as calls hear it.
 pub fn write(path: &std::path::Path, samples: &[i16]) -> Result<(), hound::Error> {
     let spec = hound::WavSpec {

@@ -7,7 +7,7 @@ use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason};
 use strum::IntoStaticStr;
 
 use crate::{
-    clerk::{Clerk, book::Book, state::Taught},
+    clerk::{Clerk, book::Book},
     lexicon::{self, Lexicon, Seen},
 };
 
@@ -33,7 +33,6 @@ struct Importer {
     clerk: Clerk,
     book: Option<PhoneBook>,
     every: Duration,
-    taught: Arc<Taught>,
     /// Where the operator's words and grammars are, and what was seen there.
     words: PathBuf,
     seen: Seen,
@@ -59,7 +58,6 @@ pub fn child(
             clerk: clerk.clone(),
             book: book.clone(),
             every,
-            taught: clerk.taught.load_full(),
             words: words.clone(),
             seen: Seen::new(),
             names: 0,
@@ -128,7 +126,6 @@ impl Actor for Importer {
     type Msg = ImporterMsg;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        self.clerk.rebuild();
         cx.after(Duration::ZERO, ImporterMsg::Look);
         if self.book.is_some() {
             cx.after(Duration::ZERO, ImporterMsg::Read);
@@ -139,11 +136,8 @@ impl Actor for Importer {
     fn handle(&mut self, msg: ImporterMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         match msg {
             ImporterMsg::Look => {
-                let now = self.clerk.taught.load_full();
-                if !Arc::ptr_eq(&now, &self.taught) {
-                    self.taught = now;
-                    self.clerk.rebuild();
-                }
+                // Operators may have taught something.
+                self.clerk.rebuild();
                 self.look_at_words(cx);
             }
             ImporterMsg::Read => {

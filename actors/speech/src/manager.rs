@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,8 +14,8 @@ use strum::IntoStaticStr;
 
 use crate::{
     clerk::Clerk,
-    pool::{Instance, Pool},
-    recogniser::{Engine, LONGEST, RecogniserError},
+    pool::{Instance, Make, Pool},
+    recogniser::LONGEST,
 };
 
 pub const NAME: &str = "speech/manager";
@@ -29,25 +28,11 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// After so many looks it is stopped anyway: nobody speaks so long.
 const LOOKS: u32 = 5 * (LONGEST + 30);
 
-pub type Make = Arc<dyn Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync>;
-
 /// An engine, and how an instance of it is made.
 #[derive(Clone)]
 pub struct Kind {
     pub pool: Pool,
     pub make: Make,
-}
-
-impl Kind {
-    /// Its instances' supervisor: `speech/<ENGINE>`.
-    pub fn supervisor(&self) -> Result<Address, AddressError> {
-        Address::new(format!("speech/{}", self.pool.name()))
-    }
-
-    fn child(&self, number: usize) -> Result<ChildSpec, AddressError> {
-        let make = self.make.clone();
-        self.pool.child(number, move || make())
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +53,12 @@ pub enum ManagerError {
 
 impl From<SupervisorError> for ManagerError {
     fn from(e: SupervisorError) -> Self {
+        Self::Failed(e.to_string())
+    }
+}
+
+impl From<AddressError> for ManagerError {
+    fn from(e: AddressError) -> Self {
         Self::Failed(e.to_string())
     }
 }
@@ -114,8 +105,6 @@ pub enum ManagerMsg {
     Rebuild(Reply<Result<(), ManagerError>>),
     /// An engine's supervisor has ended, and its instances with it.
     Refill(&'static str),
-    /// A successor is there, or could not be made.
-    Replaced(&'static str, usize, Result<usize, ManagerError>),
     /// Looks whether a retired one has nobody left, for the so-manieth time.
     Idle(&'static str, usize, u32),
 }
@@ -170,18 +159,15 @@ pub fn child(
     }))
 }
 
-async fn start(node: &Node, kind: &Kind, number: usize) -> Result<usize, ManagerError> {
-    let failed = |e: AddressError| ManagerError::Failed(e.to_string());
-    let supervisor = SupervisorHandle::find(node, &kind.supervisor().map_err(failed)?)?;
-    supervisor.start_child(kind.child(number).map_err(failed)?).await?;
-    Ok(number)
+async fn start(node: &Node, kind: &Kind, number: usize) -> Result<(), ManagerError> {
+    let supervisor = SupervisorHandle::find(node, &kind.pool.supervisor()?)?;
+    supervisor.start_child(kind.pool.child(number, kind.make.clone())?).await?;
+    Ok(())
 }
 
-async fn stop(node: Node, kind: Kind, number: usize) -> Result<(), ManagerError> {
-    let failed = |e: AddressError| ManagerError::Failed(e.to_string());
-    let supervisor = SupervisorHandle::find(&node, &kind.supervisor().map_err(failed)?)?;
-    let child = Address::new(format!("speech/{}/{number}", kind.pool.name())).map_err(failed)?;
-    Ok(supervisor.terminate_child(&child).await?)
+async fn stop(node: Node, pool: Pool, number: usize) -> Result<(), ManagerError> {
+    let supervisor = SupervisorHandle::find(&node, &pool.supervisor()?)?;
+    Ok(supervisor.terminate_child(&pool.address(number)?).await?)
 }
 
 impl Manager {
@@ -217,14 +203,14 @@ impl Manager {
 
     /// Watches an engine's supervisor; one that has come back has no instances, and gets them again.
     fn watch(&self, engine: &'static str, cx: &mut Cx<'_, Self>) {
-        if let Some(Ok(supervisor)) = self.kinds.get(engine).map(Kind::supervisor) {
+        if let Some(Ok(supervisor)) = self.kinds.get(engine).map(|k| k.pool.supervisor()) {
             cx.monitor(&supervisor, move |_| ManagerMsg::Refill(engine));
         }
     }
 
     fn refill(&mut self, engine: &'static str, cx: &mut Cx<'_, Self>) {
         let Some(kind) = self.kinds.get(engine).cloned() else { return };
-        let there = kind.supervisor().is_ok_and(|s| SupervisorHandle::find(&self.node, &s).is_ok());
+        let there = kind.pool.supervisor().is_ok_and(|s| SupervisorHandle::find(&self.node, &s).is_ok());
         if !there {
             return cx.after(AGAIN, ManagerMsg::Refill(engine));
         }
@@ -266,10 +252,30 @@ impl Manager {
         let Some(kind) = self.kinds.get(engine).cloned() else { return };
         let node = self.node.clone();
         let starting = async move { start(&node, &kind, new).await };
-        cx.spawn(starting, move |_, started, cx| {
-            cx.after(Duration::ZERO, ManagerMsg::Replaced(engine, old, started));
+        cx.spawn(starting, move |me, started, cx| {
+            match started {
+                Ok(()) => me.replaced(engine, old, new, cx),
+                Err(e) => {
+                    // Those that are there stay.
+                    tracing::error!(engine, error = %e, "the recognisers are not rebuilt");
+                    me.todo.clear();
+                    me.rebuild.running = false;
+                    me.rebuild.left = 0;
+                    me.rebuild.error = Some(e.to_string());
+                }
+            }
             Ok(())
         });
+    }
+
+    /// A successor is there.
+    fn replaced(&mut self, engine: &'static str, old: usize, new: usize, cx: &mut Cx<'_, Self>) {
+        if let Some(kind) = self.kinds.get(engine) {
+            // The first caller does not wait for the grammar to be built.
+            self.clerk.picture().tasks().for_each(|task| kind.pool.warm(new, task));
+        }
+        self.retire(engine, old, cx);
+        self.next(cx);
     }
 }
 
@@ -295,7 +301,7 @@ impl Actor for Manager {
                     *self.wanted.entry(kind.pool.name()).or_default() += 1;
                     let starting = async move { start(&node, &kind, number).await };
                     cx.spawn(starting, move |_, started, _| {
-                        reply.send(started);
+                        reply.send(started.map(|()| number));
                         Ok(())
                     });
                 }
@@ -334,28 +340,13 @@ impl Actor for Manager {
                 self.next(cx);
             }
             ManagerMsg::Refill(engine) => self.refill(engine, cx),
-            ManagerMsg::Replaced(engine, old, Ok(new)) => {
-                if let Some(kind) = self.kinds.get(engine) {
-                    // The first caller does not wait for the grammar to be built.
-                    self.clerk.picture().tasks().for_each(|task| kind.pool.warm(new, task));
-                }
-                self.retire(engine, old, cx);
-                self.next(cx);
-            }
-            ManagerMsg::Replaced(engine, _, Err(e)) => {
-                // Those that are there stay.
-                tracing::error!(engine, error = %e, "the recognisers are not rebuilt");
-                self.todo.clear();
-                self.rebuild =
-                    Rebuild { running: false, left: 0, error: Some(e.to_string()), ..self.rebuild.clone() };
-            }
             ManagerMsg::Idle(engine, number, looks) => {
                 let Some(kind) = self.kinds.get(engine) else { return Ok(()) };
                 if !kind.pool.is_idle(number) && looks < LOOKS {
                     cx.after(LOOK, ManagerMsg::Idle(engine, number, looks + 1));
                     return Ok(());
                 }
-                cx.spawn(stop(self.node.clone(), kind.clone(), number), move |_, stopped, _| {
+                cx.spawn(stop(self.node.clone(), kind.pool.clone(), number), move |_, stopped, _| {
                     if let Err(e) = stopped {
                         tracing::warn!(engine, number, error = %e, "a retired recogniser does not stop");
                     }

@@ -63,7 +63,8 @@ pub struct Instance {
 }
 
 type Workers = Arc<Mutex<Vec<Worker>>>;
-type Make = Arc<dyn Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync>;
+/// Makes an engine, on the thread where it will live.
+pub type Make = Arc<dyn Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync>;
 
 /// All threads of one engine; clones share them.
 #[derive(Clone)]
@@ -188,11 +189,6 @@ impl Pool {
         }
     }
 
-    /// Listeners on all threads.
-    pub fn listeners(&self) -> usize {
-        self.workers.lock().iter().map(|w| w.listeners.load(Relaxed)).sum()
-    }
-
     /// A new listener.
     pub fn listen(&self, task: Task) -> Result<Ear, RecogniserError> {
         let opened = self.open(task);
@@ -229,14 +225,20 @@ impl Pool {
         ear.heard().await
     }
 
-    /// The actor around one thread: `make` makes its engine, there.
-    pub fn child(
-        &self,
-        number: usize,
-        make: impl Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync + 'static,
-    ) -> Result<ChildSpec, AddressError> {
-        let (pool, make): (_, Make) = (self.clone(), Arc::new(make));
-        Ok(ChildSpec::worker(Address::new(format!("speech/{}/{number}", self.name))?, move |_| {
+    /// The supervisor of its threads' actors.
+    pub fn supervisor(&self) -> Result<Address, AddressError> {
+        Address::new(format!("speech/{}", self.name))
+    }
+
+    /// The name of one thread's actor.
+    pub fn address(&self, number: usize) -> Result<Address, AddressError> {
+        Address::new(format!("speech/{}/{number}", self.name))
+    }
+
+    /// The actor around one thread.
+    pub fn child(&self, number: usize, make: Make) -> Result<ChildSpec, AddressError> {
+        let pool = self.clone();
+        Ok(ChildSpec::worker(self.address(number)?, move |_| {
             let (pool, make) = (pool.clone(), make.clone());
             async move { Thread::start(pool, number, make).await }
         }))
@@ -289,7 +291,6 @@ impl Thread {
             .map_err(|_| ExitReason::Error("its thread has ended".into()))?
             .map_err(|e| ExitReason::Error(e.to_string()))?;
         let (since, retired) = (chrono::Utc::now(), false);
-        let listeners = listeners.clone();
         pool.workers.lock().push(Worker {
             number,
             engine,

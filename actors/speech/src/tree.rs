@@ -26,8 +26,8 @@ use crate::{
     importer,
     importer::PhoneBook,
     manager,
-    manager::{Kind, Make},
-    pool::Pool,
+    manager::Kind,
+    pool::{Make, Pool},
     recogniser::{Engine, RecogniserError},
     remote::{Remote, RemoteEngine},
     sphinx::Sphinx,
@@ -39,10 +39,6 @@ use crate::{
 pub struct Settings {
     /// Directory of an acoustic model for 8000 Hz; none: the program's own.
     pub acoustic: Option<PathBuf>,
-    /// Weights of Whisper in ggml's format; none: only closed grammars are recognised.
-    pub whisper: Option<PathBuf>,
-    /// Another's recogniser of any speech in Whisper's place, and the sampling rate it wants.
-    pub remote: Option<(Remote, u32)>,
     /// Threads of each engine.
     pub threads: usize,
     pub asr: Option<Door>,
@@ -69,26 +65,53 @@ pub struct Speech {
     pub closed: Pool,
     pub open: Option<Pool>,
     pub jobs: trans::Jobs,
+    engine: OpenSpeech,
 }
 
 /// Who recognises any speech.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OpenSpeech {
+    /// Only closed grammars are recognised.
     #[default]
     Nobody,
-    Whisper,
-    Remote,
+    /// By these weights, in ggml's format.
+    Whisper(PathBuf),
+    /// Another's recogniser, and the sampling rate it wants.
+    Remote(Remote, u32),
 }
 
 impl Speech {
-    pub fn new(open: OpenSpeech) -> Self {
+    pub fn new(engine: OpenSpeech) -> Self {
         let closed = Pool::new("pocketsphinx");
-        let open = match open {
+        let open = match &engine {
             OpenSpeech::Nobody => None,
-            OpenSpeech::Whisper => Some(Pool::new("whisper")),
-            OpenSpeech::Remote => Some(Pool::new("remote")),
+            OpenSpeech::Whisper(_) => Some(Pool::new("whisper")),
+            OpenSpeech::Remote(..) => Some(Pool::new("remote")),
         };
-        Self { clerk: Clerk::new(closed.clone(), open.clone()), closed, open, jobs: trans::Jobs::default() }
+        let clerk = Clerk::new(closed.clone(), open.clone());
+        Self { clerk, closed, open, jobs: trans::Jobs::default(), engine }
+    }
+
+    /// How an engine for any speech is made.
+    fn make(&self) -> Option<Make> {
+        match self.engine.clone() {
+            OpenSpeech::Nobody => None,
+            OpenSpeech::Remote(remote, rate) => Some(Arc::new(move || {
+                Ok(Box::new(RemoteEngine::new(remote.clone(), rate)?) as Box<dyn Engine>)
+            })),
+            OpenSpeech::Whisper(weights) => {
+                // The weights are read once; each thread has a state of its own.
+                let first: Mutex<Option<Whisper>> = Mutex::default();
+                Some(Arc::new(move || {
+                    let mut first = first.lock();
+                    if first.is_none() {
+                        *first = Some(Whisper::new(&weights)?);
+                    }
+                    let known = first.as_ref().ok_or(RecogniserError::Stopped)?;
+                    Ok(Box::new(known.another()?) as Box<dyn Engine>)
+                }))
+            }
+        }
     }
 }
 
@@ -149,29 +172,9 @@ pub fn child(
         .child(state::child(journal, speech.clerk.taught.clone())?);
     let closed: Make = Arc::new(move || Ok(Box::new(Sphinx::new(&model)?) as Box<dyn Engine>));
     let mut kinds = vec![Kind { pool: speech.closed.clone(), make: closed }];
-    if let Some(pool) = speech.open.clone() {
-        let make: Option<Make> = match (settings.remote.clone(), settings.whisper.clone()) {
-            (Some((remote, rate)), _) => Some(Arc::new(move || {
-                Ok(Box::new(RemoteEngine::new(remote.clone(), rate)?) as Box<dyn Engine>)
-            })),
-            (None, Some(weights)) => {
-                // The weights are read once; each thread has a state of its own.
-                let first: Mutex<Option<Whisper>> = Mutex::default();
-                Some(Arc::new(move || {
-                    let mut first = first.lock();
-                    if first.is_none() {
-                        *first = Some(Whisper::new(&weights)?);
-                    }
-                    let known = first.as_ref().ok_or(RecogniserError::Stopped)?;
-                    Ok(Box::new(known.another()?) as Box<dyn Engine>)
-                }))
-            }
-            (None, None) => None,
-        };
-        kinds.extend(make.map(|make| Kind { pool, make }));
-    }
+    kinds.extend(speech.open.clone().zip(speech.make()).map(|(pool, make)| Kind { pool, make }));
     for kind in &kinds {
-        let instances = SupervisorSpec::new(kind.supervisor()?, Strategy::Dynamic);
+        let instances = SupervisorSpec::new(kind.pool.supervisor()?, Strategy::Dynamic);
         family = family.child(instances.intensity(10, Duration::from_secs(10)).into_child());
     }
     family = family.child(manager::child(node, &speech.clerk, kinds, settings.threads)?);

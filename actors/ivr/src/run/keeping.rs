@@ -1,6 +1,6 @@
 //! What a caller says and is kept: blocks `record` and `voicemail`; and hearing what was kept.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use super::{Effect, Event, Run, State};
 use crate::script::{Prompt, Recording};
@@ -183,14 +183,5 @@ impl Run {
                 self.enter();
             }
         }
-    }
-
-    // ---- common
-
-    /// A timer; its number.
-    pub(super) fn timer(&mut self, seconds: u64) -> u64 {
-        self.timers += 1;
-        self.out.push(Effect::After(Duration::from_secs(seconds), self.timers));
-        self.timers
     }
 }

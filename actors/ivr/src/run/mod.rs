@@ -291,6 +291,13 @@ impl Run {
         }
     }
 
+    /// A timer; its number.
+    fn timer(&mut self, seconds: u64) -> u64 {
+        self.timers += 1;
+        self.out.push(Effect::After(Duration::from_secs(seconds), self.timers));
+        self.timers
+    }
+
     fn play_one(&mut self, prompt: Prompt) {
         let prompt = match prompt {
             Prompt::Speech { text, voice, speed } => {

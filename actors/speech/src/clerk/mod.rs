@@ -32,7 +32,9 @@ const WORSE: f32 = 0.06;
 
 /// What the attendant listens for now, and what it looks into.
 pub struct Picture {
-    pub book: Book,
+    pub book: Arc<Book>,
+    taught: Arc<Taught>,
+    lexicon: Arc<Lexicon>,
     pub aliases: search::Aliases,
     /// None where the book is empty.
     task: Option<Task>,
@@ -54,6 +56,13 @@ pub struct Clerk {
 }
 
 impl Picture {
+    fn new(book: Arc<Book>, taught: Arc<Taught>, lexicon: Arc<Lexicon>) -> Self {
+        let aliases = taught.aliases();
+        let names = names(&taught, &lexicon, &book);
+        let task = listening::grammar(&book, &aliases).map(|g| Task::whole(g, names.dictionary.clone()));
+        Self { book, taught, lexicon, aliases, task, names }
+    }
+
     /// How words are said, as operators have told; the same one until they tell more, so that recognisers know it again.
     pub fn dictionary(&self) -> Arc<Dictionary> {
         self.names.dictionary.clone()
@@ -76,26 +85,28 @@ pub struct Answer {
 
 impl Clerk {
     pub fn new(closed: Pool, open: Option<Pool>) -> Self {
-        let taught: Arc<ArcSwap<Taught>> = Arc::default();
-        let lexicon: Arc<ArcSwap<Lexicon>> = Arc::default();
-        let (aliases, names) =
-            (taught.load().aliases(), names(&taught.load(), &lexicon.load(), &Book::default()));
-        let picture = Picture { book: Book::default(), aliases, task: None, names };
+        let (taught, book, lexicon) = <(Arc<ArcSwap<_>>, Arc<ArcSwap<_>>, Arc<ArcSwap<_>>)>::default();
+        let picture = Picture::new(book.load_full(), taught.load_full(), lexicon.load_full());
         let picture = Arc::new(ArcSwap::from_pointee(picture));
-        Self { closed, open, taught, book: Arc::default(), lexicon, picture }
+        Self { closed, open, taught, book, lexicon, picture }
     }
 
     pub fn picture(&self) -> Arc<Picture> {
         self.picture.load_full()
     }
 
-    /// Listens for the book and the names as they are now. Who is being listened to is heard to the end with what was.
+    /// Listens for the book and the names as they are now; nothing is made again while they are the same. Who is being listened
+    /// to is heard to the end with what was.
     pub fn rebuild(&self) {
-        let (book, taught) = ((**self.book.load()).clone(), self.taught.load());
-        let aliases = taught.aliases();
-        let names = names(&taught, &self.lexicon.load(), &book);
-        let task = listening::grammar(&book, &aliases).map(|g| Task::whole(g, names.dictionary.clone()));
-        self.picture.store(Arc::new(Picture { book, aliases, task, names }));
+        let (book, taught, lexicon) =
+            (self.book.load_full(), self.taught.load_full(), self.lexicon.load_full());
+        let now = self.picture();
+        let same = Arc::ptr_eq(&book, &now.book)
+            && Arc::ptr_eq(&taught, &now.taught)
+            && Arc::ptr_eq(&lexicon, &now.lexicon);
+        if !same {
+            self.picture.store(Arc::new(Picture::new(book, taught, lexicon)));
+        }
     }
 
     /// Hears one piece of speech. `before` is what was understood of the pieces before it.

@@ -17,20 +17,20 @@ use actix_web::{
     web::{Data, Json, Path, Payload, ServiceConfig, delete, get, post, put, resource, route},
 };
 use httpd::{Guard, spooled};
-use kit::{Node, journal::Origin, ledger};
+use kit::Node;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Refusal;
+use super::{Refusal, teach};
 use crate::{
-    audio::{self, Rate},
+    audio,
     clerk::{
         Clerk,
         records::{Record, Records},
-        state::{NAME, Row, Table, TaughtBook, Teach, TeachError},
+        state::{Row, Table, Teach},
     },
-    recogniser::{LONGEST, RATE},
+    recogniser::LONGEST,
 };
 
 /// Bytes of a piece at most.
@@ -42,6 +42,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// Rows or records of one answer.
 const ROWS: usize = 10_000;
 
+/// Who teaches, as the journal has it.
+const WHO: &str = "attendant";
 /// The page runs its own script alone.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       media-src blob:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -136,10 +138,7 @@ async fn piece(
     }
     let (spool, length) = spooled(payload, BYTES).await?;
     let low = samples(spool, length)?;
-    let mut rate = Rate::new(RAW_RATE, RATE)?;
-    let plain: Vec<f32> = low.iter().map(|s| f32::from(*s) / 32_768.0).collect();
-    let mut wide = rate.push(&plain)?;
-    wide.extend(rate.finish()?);
+    let wide = audio::wide(&low)?;
     let name = conversation(&file).to_owned();
     let before = {
         let mut all = me.conversations.lock();
@@ -219,18 +218,6 @@ struct NewRow {
     target: Option<String>,
 }
 
-async fn teach(me: &Attendant, request: &HttpRequest, teach: Teach) -> Result<u64, Refusal> {
-    let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
-    let origin = Origin { who: "attendant".into(), from };
-    let changed = ledger::change_at::<TaughtBook>(&me.node, NAME, teach, origin).await;
-    changed.map_err(|e| match e {
-        ledger::LedgerError::Refused(e @ TeachError::Exists(_)) => Refusal::Exists(e.to_string()),
-        ledger::LedgerError::Refused(e @ TeachError::Unknown(..)) => Refusal::Unknown(e.to_string()),
-        ledger::LedgerError::Refused(e) => Refusal::Body(e.to_string()),
-        other => Refusal::Internal(other.to_string()),
-    })
-}
-
 async fn add(
     request: HttpRequest,
     path: Path<String>,
@@ -241,7 +228,7 @@ async fn add(
     let table = table(&path)?;
     let Json(NewRow { name, target }) = new.map_err(|e| Refusal::Body(e.to_string()))?;
     let row = Row { name: name.trim().to_owned(), target };
-    let id = teach(&me, &request, Teach::Add { table, row: row.clone() }).await?;
+    let id = teach(&me.node, &request, WHO, Teach::Add { table, row: row.clone() }).await?;
     Ok(HttpResponse::Created()
         .json(json!({ "data": data(table, id, &row), "jsonapi": { "version": "1.0" } })))
 }
@@ -253,7 +240,7 @@ async fn remove(
 ) -> Result<HttpResponse, Refusal> {
     me.guard.check(&request)?;
     let (name, id) = path.into_inner();
-    teach(&me, &request, Teach::Remove { table: table(&name)?, id }).await?;
+    teach(&me.node, &request, WHO, Teach::Remove { table: table(&name)?, id }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

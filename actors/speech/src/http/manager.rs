@@ -7,13 +7,13 @@ use actix_web::{
     web::{Data, Json, Path, ServiceConfig, delete, get, post, resource},
 };
 use httpd::Guard;
-use kit::{Address, Node, Reply, journal::Origin, ledger};
+use kit::{Address, Node, Reply};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Refusal;
+use super::{Refusal, teach};
 use crate::{
-    clerk::state::{Row, Table, TaughtBook, Teach, TeachError},
+    clerk::state::{Row, Table, Teach, TeachError},
     manager::{ManagerError, ManagerMsg, NAME},
 };
 
@@ -87,16 +87,10 @@ async fn words(
     let (mut added, mut known) = (0, 0);
     for word in words {
         let row = Row { name: word.trim().to_owned(), target: None };
-        let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
-        let origin = Origin { who: "asr-manager".into(), from };
-        let teach = Teach::Add { table: Table::Words, row };
-        let taught =
-            ledger::change_at::<TaughtBook>(&me.node, crate::clerk::state::NAME, teach, origin).await;
-        match taught {
+        match teach(&me.node, &request, "asr-manager", Teach::Add { table: Table::Words, row }).await {
             Ok(_) => added += 1,
-            Err(ledger::LedgerError::Refused(TeachError::Exists(_))) => known += 1,
-            Err(ledger::LedgerError::Refused(e)) => return Err(Refusal::Body(e.to_string())),
-            Err(e) => return Err(Refusal::Internal(e.to_string())),
+            Err(Refusal::Exists(_)) => known += 1,
+            Err(e) => return Err(e),
         }
     }
     me.ask(ManagerMsg::Rebuild).await??;

@@ -4,10 +4,19 @@ pub mod attendant;
 pub mod manager;
 pub mod trans;
 
-use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
 use httpd::BodyError;
+use kit::{
+    Node,
+    journal::Origin,
+    ledger::{self, LedgerError},
+};
 
-use crate::{audio::AudioError, recogniser::RecogniserError};
+use crate::{
+    audio::AudioError,
+    clerk::state::{NAME, TaughtBook, Teach, TeachError},
+    recogniser::RecogniserError,
+};
 
 /// Why a request is refused; its text says what would help.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +39,19 @@ pub enum Refusal {
     Exists(String),
     #[error("{0}")]
     Internal(String),
+}
+
+/// Changes what has been taught.
+async fn teach(node: &Node, request: &HttpRequest, who: &str, teach: Teach) -> Result<u64, Refusal> {
+    let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+    let origin = Origin { who: who.to_owned(), from };
+    let changed = ledger::change_at::<TaughtBook>(node, NAME, teach, origin).await;
+    changed.map_err(|e| match e {
+        LedgerError::Refused(e @ TeachError::Exists(_)) => Refusal::Exists(e.to_string()),
+        LedgerError::Refused(e @ TeachError::Unknown(..)) => Refusal::Unknown(e.to_string()),
+        LedgerError::Refused(e) => Refusal::Body(e.to_string()),
+        other => Refusal::Internal(other.to_string()),
+    })
 }
 
 impl ResponseError for Refusal {
