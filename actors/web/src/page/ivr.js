@@ -308,34 +308,27 @@ async function pageScript(domain, id) {
     ...values.map(([v, text]) => el("option", { value: v, selected: v === now }, text)));
   const small = (text, act, label) => el("button", { type: "button", class: "small", "aria-label": label || text, onclick: act }, text);
 
-  const rows_field = (p, name, columns) => {
+  // A list as a table: a row's own cells, and ways to remove it and to add a fresh one.
+  const list_field = (p, name, head, cells, fresh) => {
     const rows = list(p[name]);
-    return el("table", {}, el("thead", {}, el("tr", {}, ...columns.map((c) => el("th", {}, c)), el("th"))),
-      el("tbody", {}, ...rows.map((row, n) => el("tr", {}, ...columns.map((c) => el("td", {}, input({ value: row[c] ?? "", "aria-label": `${name} ${n} ${c}` }, (v) => { row[c] = v; }))),
-        el("td", {}, small("×", () => change(() => { rows.splice(n, 1); }), `${t("Remove")} ${name} ${n}`)))),
-      el("tr", {}, el("td", {}, small(t("Add"), () => change(() => { p[name] = [...rows, Object.fromEntries(columns.map((c) => [c, c === "code" ? String(rows.length) : ""]))]; }), `${t("Add")} ${name}`)))));
+    const gone = (n) => small("×", () => change(() => { rows.splice(n, 1); }), `${t("Remove")} ${name} ${n}`);
+    const more = small(t("Add"), () => change(() => { p[name] = [...rows, fresh(rows.length)]; }), `${t("Add")} ${name}`);
+    return el("table", {}, head.length ? el("thead", {}, el("tr", {}, ...head.map((h) => el("th", {}, h)), el("th"))) : null,
+      el("tbody", {}, ...rows.map((row, n) => el("tr", {}, ...[...cells(row, n), gone(n)].map((c) => el("td", {}, c)))), el("tr", {}, el("td", {}, more))));
   };
-
-  const prompts_field = (p, name) => {
-    const rows = list(p[name]);
-    return el("table", {}, el("tbody", {}, ...rows.map((row, n) => el("tr", {},
-      el("td", {}, select(`${name} ${n} type`, [["speech", "speech"], ["file", "file"]], row.type, (v) => { row.type = v; })),
-      el("td", {}, input({ value: row.name ?? "", size: 30, "aria-label": `${name} ${n}` }, (v) => { row.name = v; })),
-      el("td", {}, small("×", () => change(() => { rows.splice(n, 1); }), `${t("Remove")} ${name} ${n}`)))),
-    el("tr", {}, el("td", {}, small(t("Add"), () => change(() => { p[name] = [...rows, { type: "speech", name: "", tts: {}, location: "", group: "", variable_type: "" }]; }), `${t("Add")} ${name}`)))));
-  };
-
-  const choices_field = (p, name) => {
-    const rows = list(p[name]);
-    const phrases = (row) => list(row.phrases).length ? list(row.phrases).join(", ") : t("Add") + "…";
-    return el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "code"), el("th", {}, t("Description")), el("th", {}, t("Phrases")), el("th"))),
-      el("tbody", {}, ...rows.map((row, n) => el("tr", {},
-        el("td", {}, input({ value: row.code ?? "", size: 3, "aria-label": `${name} ${n} code` }, (v) => { rename_outcome(p, row, v); })),
-        el("td", {}, input({ value: row.description ?? "", "aria-label": `${name} ${n} description` }, (v) => { row.description = v; })),
-        el("td", {}, el("button", { type: "button", class: "small phrases", "data-phrases": n, onclick: () => phrases_dialogue(row), ondblclick: () => phrases_dialogue(row) }, phrases(row))),
-        el("td", {}, small("×", () => change(() => { rows.splice(n, 1); }), `${t("Remove")} ${name} ${n}`)))),
-      el("tr", {}, el("td", {}, small(t("Add"), () => change(() => { p[name] = [...rows, { code: String(rows.length + 1), description: "", phrases: [] }]; }), `${t("Add")} ${name}`)))));
-  };
+  const rows_field = (p, name, columns) => list_field(p, name, columns,
+    (row, n) => columns.map((c) => input({ value: row[c] ?? "", "aria-label": `${name} ${n} ${c}` }, (v) => { row[c] = v; })),
+    (count) => Object.fromEntries(columns.map((c) => [c, c === "code" ? String(count) : ""])));
+  const prompts_field = (p, name) => list_field(p, name, [],
+    (row, n) => [select(`${name} ${n} type`, [["speech", "speech"], ["file", "file"]], row.type, (v) => { row.type = v; }),
+      input({ value: row.name ?? "", size: 30, "aria-label": `${name} ${n}` }, (v) => { row.name = v; })],
+    () => ({ type: "speech", name: "", tts: {}, location: "", group: "", variable_type: "" }));
+  const choices_field = (p, name) => list_field(p, name, ["code", t("Description"), t("Phrases")],
+    (row, n) => [input({ value: row.code ?? "", size: 3, "aria-label": `${name} ${n} code` }, (v) => { rename_outcome(p, row, v); }),
+      input({ value: row.description ?? "", "aria-label": `${name} ${n} description` }, (v) => { row.description = v; }),
+      el("button", { type: "button", class: "small phrases", "data-phrases": n, onclick: () => phrases_dialogue(row), ondblclick: () => phrases_dialogue(row) },
+        list(row.phrases).join(", ") || t("Add") + "…")],
+    (count) => ({ code: String(count + 1), description: "", phrases: [] }));
   // A key that is renamed keeps its way.
   const rename_outcome = (p, row, code) => {
     const block = Object.values(script.actions).find((b) => b.params === p);
