@@ -1,4 +1,5 @@
-//! What outsiders give to speech and to scripts: sound, dictionaries, grammars, phone books, scripts, conditions.
+//! What outsiders give to speech and to scripts: sound, dictionaries, grammars, phone books, other recognisers' answers,
+//! scripts, conditions.
 #![no_main]
 
 use std::io::Cursor;
@@ -14,13 +15,25 @@ use speech::{
     dictionary::Dictionary,
     grammar::{self, Grammar},
     numbers, phones,
+    remote::{kaldi, vosk},
 };
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(samples) = audio::mono(Cursor::new(data.to_vec()), 8000, 10) {
         assert!(samples.len() <= 81_000);
     }
+    // However it is cut, it says the same.
+    let (mut whole, mut cut) = (kaldi::Lines::default(), kaldi::Lines::default());
+    let taken = whole.take(data).is_ok();
+    if data.chunks(7).all(|piece| cut.take(piece).is_ok()) && taken {
+        assert_eq!(cut.heard(1.0).hypotheses, whole.heard(1.0).hypotheses);
+    }
     let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut sum = vosk::Sum::default();
+    for answer in text.lines() {
+        let _ = sum.take(answer);
+    }
+    assert!(sum.heard().words.iter().all(|w| w.start >= 0.0 && (0.0..=1.0).contains(&w.confidence)));
     if let Ok(dictionary) = Dictionary::parse(text.as_bytes()) {
         assert!(Dictionary::parse(dictionary.written().as_bytes()).is_ok());
     }

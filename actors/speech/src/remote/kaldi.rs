@@ -6,53 +6,44 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{ANSWER, Talk, failed, hypotheses, soon};
+use super::{Talk, Told, failed, soon};
 use crate::{
     grammar,
     recogniser::{Heard, RecogniserError, Word},
 };
 
-/// Text so far, and lines that are done.
+/// What the server's lines have come to.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub struct Lines {
+    told: Told,
+    /// The line that has not ended yet.
     rest: Vec<u8>,
-    before: Vec<String>,
-    done: Vec<String>,
-    read: usize,
 }
 
 impl Lines {
-    /// Takes bytes; the newest text so far.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Option<String>, RecogniserError> {
-        self.read += bytes.len();
-        if self.read > ANSWER {
-            return Err(failed("Kaldi talks without end"));
-        }
+    /// Takes bytes as they come; the newest text so far. Who talks without end is refused.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<String>, RecogniserError> {
+        self.told.read(bytes.len())?;
         let mut newest = None;
         for byte in bytes {
             if !matches!(byte, b'\r' | b'\n') {
                 self.rest.push(*byte);
                 continue;
             }
-            let line = String::from_utf8_lossy(&std::mem::take(&mut self.rest)).trim().to_owned();
-            if line.is_empty() {
-                continue;
+            let line = std::mem::take(&mut self.rest);
+            let line = String::from_utf8_lossy(&line);
+            newest = self.told.thinks(&line).or(newest);
+            if *byte == b'\n' && !line.trim().is_empty() {
+                self.told.heard(&line)?;
             }
-            let so_far =
-                self.done.iter().map(String::as_str).chain([line.as_str()]).collect::<Vec<_>>().join(" ");
-            if *byte == b'\n' {
-                self.done.push(line);
-            }
-            self.before.push(so_far.clone());
-            newest = Some(so_far);
         }
         Ok(newest)
     }
 
-    fn heard(self, seconds: f32) -> Heard {
-        let text = self.done.join(" ");
+    /// What was heard in the end, of so many seconds of sound.
+    pub fn heard(self, seconds: f32) -> Heard {
         // It tells neither times nor how sure it is: words share the time until somebody aligns them.
-        let words = grammar::words(&text);
+        let words = grammar::words(&self.told.text);
         let each = seconds / words.len().max(1) as f32;
         let word = |(n, text): (usize, String)| Word {
             text,
@@ -62,7 +53,7 @@ impl Lines {
         };
         Heard {
             words: words.into_iter().enumerate().map(word).collect(),
-            hypotheses: hypotheses(&text, 1.0, &self.before),
+            hypotheses: self.told.hypotheses(1.0, &[]),
             score: None,
         }
     }

@@ -1,10 +1,11 @@
 //! Recognisers of others, over the network: Kaldi's TCP server, as the original has it, and vosk-server's WebSocket. A
 //! conversation is a task on the engine's own runtime; nobody waits for another's answer.
 
-mod kaldi;
-mod vosk;
+pub mod kaldi;
+pub mod vosk;
 
 use std::{
+    collections::VecDeque,
     str::FromStr,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use std::{
 
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use crate::{
@@ -31,8 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AT_ONCE: usize = 64;
 /// Pieces that wait for a slow other side.
 const WAITING: usize = 1_024;
-/// Bytes of an answer at most.
+/// Bytes of all answers of a conversation at most.
 const ANSWER: usize = 1 << 20;
+/// Stretches that are done, of a conversation, at most.
+const STRETCHES: usize = 1_000;
 /// Hypotheses that are kept.
 const BEST: usize = 20;
 
@@ -89,7 +92,65 @@ struct Talk {
     rate: u32,
     /// PCM, 16 bits, little endian; its end is the utterance's.
     pieces: mpsc::Receiver<Vec<u8>>,
-    partial: mpsc::UnboundedSender<String>,
+    partial: watch::Sender<String>,
+}
+
+/// What the other side has said so far: what is done, and what it thought on its way there.
+#[derive(Debug, Default)]
+struct Told {
+    text: String,
+    stretches: usize,
+    /// The last few texts, the newest behind.
+    before: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Told {
+    /// Counts what was read: nobody may talk without end.
+    fn read(&mut self, bytes: usize) -> Result<(), RecogniserError> {
+        self.bytes += bytes;
+        if self.bytes > ANSWER { Err(failed("it talks without end")) } else { Ok(()) }
+    }
+
+    fn so_far(&self, more: &str) -> String {
+        let space = if self.text.is_empty() || more.is_empty() { "" } else { " " };
+        format!("{}{space}{more}", self.text)
+    }
+
+    /// A text of the stretch it listens to now; all of it, where that is news.
+    fn thinks(&mut self, partial: &str) -> Option<String> {
+        let text = self.so_far(partial.trim());
+        if text.is_empty() || self.before.back() == Some(&text) {
+            return None;
+        }
+        if self.before.len() == BEST {
+            self.before.pop_front();
+        }
+        self.before.push_back(text.clone());
+        Some(text)
+    }
+
+    /// A stretch is done.
+    fn heard(&mut self, text: &str) -> Result<(), RecogniserError> {
+        self.text = self.so_far(text.trim());
+        self.stretches += 1;
+        if self.stretches > STRETCHES { Err(failed("it talks without end")) } else { Ok(()) }
+    }
+
+    /// What was heard in the end, then what else the other side says it may have been, then what it thought on its way, the
+    /// last first (manual, "Ответ от ASR").
+    fn hypotheses(&self, confidence: f32, others: &[String]) -> Vec<Hypothesis> {
+        let last = [(&self.text, confidence)];
+        let rest = others.iter().chain(self.before.iter().rev()).map(|text| (text, 0.0));
+        let mut all: Vec<Hypothesis> = Vec::new();
+        for (text, confidence) in last.into_iter().chain(rest) {
+            let text = crate::grammar::normal(text);
+            if !text.is_empty() && all.len() < BEST && !all.iter().any(|h| h.text == text) {
+                all.push(Hypothesis { text, confidence });
+            }
+        }
+        all
+    }
 }
 
 /// The engine: a runtime of its own on a thread, which ends with it.
@@ -147,7 +208,7 @@ impl Engine for RemoteEngine {
         }
         let counted = Counted(self.talks.clone());
         let (feed, pieces) = mpsc::channel(WAITING);
-        let (partial, partials) = mpsc::unbounded_channel();
+        let (partial, partials) = watch::channel(String::new());
         let (done, ended) = oneshot::channel();
         let (remote, talk) = (self.remote.clone(), Talk { phrases, rate: self.rate, pieces, partial });
         self.runtime.spawn(async move {
@@ -179,7 +240,7 @@ impl Engine for RemoteEngine {
 struct Listener {
     rate: Rate,
     feed: Option<mpsc::Sender<Vec<u8>>>,
-    partials: mpsc::UnboundedReceiver<String>,
+    partials: watch::Receiver<String>,
     ended: Option<oneshot::Receiver<Result<Heard, RecogniserError>>>,
     taken: usize,
     runtime: runtime::Handle,
@@ -216,11 +277,9 @@ impl Recogniser for Listener {
         }
         let samples = self.rate.push(samples).map_err(failed)?;
         self.send(&samples)?;
-        let mut last = None;
-        while let Ok(text) = self.partials.try_recv() {
-            last = Some(text);
-        }
-        Ok(last)
+        // Who has hung up says nothing new.
+        let new = self.partials.has_changed().unwrap_or(false);
+        Ok(new.then(|| self.partials.borrow_and_update().clone()))
     }
 
     fn finish(&mut self) -> Result<Heard, RecogniserError> {
@@ -239,20 +298,6 @@ impl Recogniser for Listener {
     }
 }
 
-/// Hypotheses: what was heard in the end, then what was thought on the way, the last first (manual, "Ответ от ASR").
-fn hypotheses(last: &str, confidence: f32, before: &[String]) -> Vec<Hypothesis> {
-    let mut all: Vec<Hypothesis> = Vec::new();
-    let mut add = |text: &str, confidence: f32| {
-        let text = crate::grammar::normal(text);
-        if !text.is_empty() && all.len() < BEST && !all.iter().any(|h| h.text == text) {
-            all.push(Hypothesis { text, confidence });
-        }
-    };
-    add(last, confidence);
-    before.iter().rev().for_each(|text| add(text, 0.0));
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,11 +313,28 @@ mod tests {
 
     #[test]
     fn what_was_thought_on_the_way_comes_behind() {
-        let before = ["алексей", "Алексей Лосев", "алексей лысенко"].map(str::to_owned);
-        let all: Vec<String> =
-            hypotheses("алексей лысенко", 1.0, &before).into_iter().map(|h| h.text).collect();
+        let mut told = Told::default();
+        for text in ["алексей", "Алексей Лосев", "алексей лысенко"] {
+            assert_eq!(told.thinks(text).as_deref(), Some(text));
+            assert_eq!(told.thinks(text), None, "no news");
+        }
+        told.heard("алексей лысенко").expect("taken");
+        let all: Vec<String> = told.hypotheses(1.0, &[]).into_iter().map(|h| h.text).collect();
         assert_eq!(all, ["алексей лысенко", "алексей лосев", "алексей"], "the manual's example");
-        assert!(hypotheses(" ", 1.0, &[]).is_empty());
+        assert!(Told::default().hypotheses(1.0, &[" ".into()]).is_empty());
+    }
+
+    #[test]
+    fn who_talks_without_end_is_cut_short() {
+        let mut told = Told::default();
+        for n in 0..10 * BEST {
+            told.thinks(&n.to_string());
+        }
+        assert_eq!(told.before.len(), BEST, "what it thought long ago is not kept");
+        let mut lines = kaldi::Lines::default();
+        assert!(lines.take("да\n".repeat(STRETCHES).as_bytes()).is_ok());
+        assert!(lines.take("да\n".as_bytes()).is_err());
+        assert!(kaldi::Lines::default().take(&vec![b'a'; ANSWER + 1]).is_err());
     }
 
     #[test]

@@ -8,10 +8,10 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
-use super::{ANSWER, Talk, failed, hypotheses, soon};
+use super::{ANSWER, Talk, Told, failed, soon};
 use crate::{
     grammar,
-    recogniser::{Heard, Hypothesis, RecogniserError, Word},
+    recogniser::{Heard, RecogniserError, Word},
 };
 
 #[derive(Debug, Deserialize)]
@@ -46,42 +46,29 @@ struct Alternative {
     result: Vec<VoskWord>,
 }
 
-/// What a conversation has come to so far.
+/// What the server's answers have come to.
 #[derive(Debug, Default)]
-pub(super) struct Sum {
+pub struct Sum {
+    told: Told,
     words: Vec<Word>,
-    texts: Vec<String>,
+    /// What else it may have been, as the server says.
     others: Vec<String>,
-    before: Vec<String>,
 }
 
 impl Sum {
-    /// Takes an answer; the text so far, where it tells.
-    pub(super) fn take(&mut self, json: &str) -> Result<Option<String>, RecogniserError> {
+    /// Takes an answer; the text so far, where that is news. Who talks without end is refused.
+    pub fn take(&mut self, json: &str) -> Result<Option<String>, RecogniserError> {
+        self.told.read(json.len())?;
         let said: Said = serde_json::from_str(json).map_err(failed)?;
-        let so_far = |this: &Self, text: &str| {
-            let all = this.texts.iter().map(String::as_str).chain([text]).collect::<Vec<_>>().join(" ");
-            all.trim().to_owned()
-        };
         if let Some(partial) = said.partial {
-            let text = so_far(self, &partial);
-            if text.is_empty() || self.before.last() == Some(&text) {
-                return Ok(None);
-            }
-            self.before.push(text.clone());
-            return Ok(Some(text));
+            return Ok(self.told.thinks(&partial));
         }
-        let (text, words) =
-            match said.alternatives.into_iter().enumerate().fold(None, |first, (n, a)| match n {
-                0 => Some((a.text, a.result)),
-                _ => {
-                    self.others.push(a.text);
-                    first
-                }
-            }) {
-                Some(first) => first,
-                None => (said.text.unwrap_or_default(), said.result),
-            };
+        let mut alternatives = said.alternatives.into_iter();
+        let (text, words) = match alternatives.next() {
+            Some(first) => (first.text, first.result),
+            None => (said.text.unwrap_or_default(), said.result),
+        };
+        self.others.extend(alternatives.map(|a| a.text));
         if text.trim().is_empty() {
             return Ok(None);
         }
@@ -91,26 +78,17 @@ impl Sum {
             duration: (w.end - w.start).max(0.0),
             confidence: w.conf.clamp(0.0, 1.0),
         }));
-        self.texts.push(text);
-        Ok(Some(so_far(self, "")))
+        self.told.heard(&text)?;
+        Ok(Some(self.told.text.clone()))
     }
 
-    pub(super) fn heard(self) -> Heard {
-        let text = self.texts.join(" ");
+    /// What was heard in the end.
+    pub fn heard(self) -> Heard {
         let sure = match self.words.len() {
             0 => 1.0,
             n => self.words.iter().map(|w| w.confidence).sum::<f32>() / n as f32,
         };
-        let mut all: Vec<Hypothesis> = hypotheses(&text, sure, &[]);
-        // Others that it names come before what it thought on its way.
-        let rest =
-            hypotheses("", 0.0, &self.others).into_iter().rev().chain(hypotheses("", 0.0, &self.before));
-        for other in rest {
-            if !all.iter().any(|h| h.text == other.text) {
-                all.push(other);
-            }
-        }
-        Heard { hypotheses: all, words: self.words, score: None }
+        Heard { hypotheses: self.told.hypotheses(sure, &self.others), words: self.words, score: None }
     }
 }
 
