@@ -1,13 +1,16 @@
 //! What a recogniser listens for: phrases, or a grammar as JSGF has it.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::collections::BTreeSet;
 
-use crate::phones;
+use crate::{graph::Graph, phones};
 
 /// Phrases of a grammar at most.
 pub const PHRASES: usize = 50_000;
 /// Bytes of a JSGF text at most.
 const BYTES: usize = 16 << 20;
+
+/// Steps of a phrase, each with what may be said there.
+pub type Way = Vec<Vec<String>>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grammar {
@@ -15,11 +18,20 @@ pub enum Grammar {
     Open,
     /// One of these, whole.
     Phrases(Vec<String>),
+    /// One of these, whole.
+    Ways(Vec<Way>),
     /// Any words of these, in any order: `words` says how many at most.
     Loop { of: Vec<String>, words: usize },
     /// One of `first`, one of `last`, in either order, or one of either alone.
     Names { first: Vec<String>, last: Vec<String> },
     /// A grammar of the operator's, its first public rule.
+    Jsgf(String),
+}
+
+/// A closed grammar, as PocketSphinx takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Closed {
+    Fsg(Graph),
     Jsgf(String),
 }
 
@@ -57,53 +69,33 @@ impl Grammar {
         Self::Phrases(all.into_iter().map(|p| normal(p.as_ref())).filter(|p| !p.is_empty()).collect())
     }
 
-    /// As JSGF.
-    pub fn jsgf(&self) -> Result<String, GrammarError> {
-        const HEAD: &str = "#JSGF V1.0 UTF-8;\ngrammar hypha;\n";
-        let alternatives = |all: &[String]| -> Result<String, GrammarError> {
-            let all: BTreeSet<String> = all.iter().map(|p| normal(p)).filter(|p| !p.is_empty()).collect();
-            match all.len() {
-                0 => Err(GrammarError::Empty),
-                n if n > PHRASES => Err(GrammarError::Many),
-                _ => Ok(all.into_iter().collect::<Vec<_>>().join(" | ")),
-            }
-        };
+    /// As PocketSphinx takes it.
+    pub fn closed(&self) -> Result<Closed, GrammarError> {
+        let Self::Jsgf(text) = self else { return Graph::of(self).map(Closed::Fsg) };
+        let begin = || text.chars().take(20).collect::<String>();
+        if text.len() > BYTES {
+            return Err(GrammarError::Long);
+        }
+        if !text.trim_start_matches('\u{feff}').trim_start().starts_with("#JSGF") {
+            return Err(GrammarError::Jsgf(begin(), "it begins with #JSGF"));
+        }
+        if text.contains('\0') || !text.contains("public") {
+            return Err(GrammarError::Jsgf(begin(), "it has a public rule"));
+        }
+        Ok(Closed::Jsgf(text.clone()))
+    }
+
+    /// The same without phrases that cannot be said; a text of the operator's stays as it is.
+    pub fn only(&self, sayable: impl Fn(&String) -> bool) -> Self {
+        let keep = |all: &[String]| all.iter().filter(|p| sayable(p)).cloned().collect::<Vec<_>>();
         match self {
-            Self::Open => Err(GrammarError::Open),
-            Self::Phrases(all) => Ok(format!("{HEAD}public <said> = {};\n", alternatives(all)?)),
-            Self::Loop { of, words } => {
-                let mut text = format!("{HEAD}<word> = {};\npublic <said> = <word>", alternatives(of)?);
-                for _ in 1..*words {
-                    text.push_str(" [ <word>");
-                }
-                text.push_str(&" ]".repeat(words.saturating_sub(1)));
-                text.push_str(";\n");
-                Ok(text)
+            Self::Phrases(all) => Self::Phrases(keep(all)),
+            Self::Ways(all) => {
+                Self::Ways(all.iter().map(|way| way.iter().map(|s| keep(s)).collect()).collect())
             }
-            Self::Names { first, last } => {
-                let mut text = HEAD.to_owned();
-                // Writing to memory does not fail.
-                let _ = write!(
-                    text,
-                    "<first> = {};\n<last> = {};\npublic <said> = <first> [ <last> ] | <last> [ <first> ];\n",
-                    alternatives(first)?,
-                    alternatives(last)?
-                );
-                Ok(text)
-            }
-            Self::Jsgf(text) => {
-                let begin = || text.chars().take(20).collect::<String>();
-                if text.len() > BYTES {
-                    return Err(GrammarError::Long);
-                }
-                if !text.trim_start_matches('\u{feff}').trim_start().starts_with("#JSGF") {
-                    return Err(GrammarError::Jsgf(begin(), "it begins with #JSGF"));
-                }
-                if text.contains('\0') || !text.contains("public") {
-                    return Err(GrammarError::Jsgf(begin(), "it has a public rule"));
-                }
-                Ok(text.clone())
-            }
+            Self::Loop { of, words } => Self::Loop { of: keep(of), words: *words },
+            Self::Names { first, last } => Self::Names { first: keep(first), last: keep(last) },
+            Self::Open | Self::Jsgf(_) => self.clone(),
         }
     }
 
@@ -112,6 +104,7 @@ impl Grammar {
         match self {
             Self::Open => BTreeSet::new(),
             Self::Phrases(all) | Self::Loop { of: all, .. } => all.iter().flat_map(|p| words(p)).collect(),
+            Self::Ways(all) => all.iter().flatten().flatten().flat_map(|p| words(p)).collect(),
             Self::Names { first, last } => first.iter().chain(last).flat_map(|p| words(p)).collect(),
             Self::Jsgf(text) => jsgf_words(text),
         }
@@ -156,12 +149,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phrases_become_jsgf() {
+    fn phrases_are_words_that_readings_are_wanted_for() {
         let grammar = Grammar::phrases(["Да", "Отдел продаж!", "да"]);
-        let text = grammar.jsgf().expect("a grammar");
-        assert!(text.ends_with("public <said> = да | отдел продаж;\n"), "{text}");
         assert_eq!(grammar.vocabulary().into_iter().collect::<Vec<_>>(), ["да", "отдел", "продаж"]);
-        assert_eq!(Grammar::phrases([""]).jsgf(), Err(GrammarError::Empty));
+        assert_eq!(Grammar::phrases([""]).closed(), Err(GrammarError::Empty));
         let turkish = normal("<\u{130}z*");
         assert_eq!(normal(&turkish), turkish, "a capital of two signs");
     }
@@ -172,7 +163,7 @@ mod tests {
                     <what> = продаж | кадров;\n";
         let words: Vec<String> = Grammar::Jsgf(text.into()).vocabulary().into_iter().collect();
         assert_eq!(words, ["кадров", "нет", "отдел", "продаж"]);
-        assert!(Grammar::Jsgf("public <a> = да;".into()).jsgf().is_err());
+        assert!(Grammar::Jsgf("public <a> = да;".into()).closed().is_err());
     }
 
     proptest! {

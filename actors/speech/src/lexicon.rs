@@ -81,7 +81,7 @@ impl Lexicon {
             }
             let text = std::fs::read_to_string(path).map_err(|e| LexiconError::Io(path.clone(), e))?;
             let grammar = Grammar::Jsgf(text);
-            grammar.jsgf().map_err(|e| LexiconError::Grammar(path.clone(), e))?;
+            grammar.closed().map_err(|e| LexiconError::Grammar(path.clone(), e))?;
             let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
             lexicon.grammars.insert(name, Arc::new(grammar));
         }

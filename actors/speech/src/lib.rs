@@ -6,6 +6,7 @@ pub mod audio;
 pub mod clerk;
 pub mod dictionary;
 pub mod grammar;
+pub mod graph;
 pub mod http;
 mod importer;
 pub mod lexicon;

@@ -157,7 +157,9 @@ pub fn program(model: &Path, directory: &Path, voice: &Voice, names: &[String], 
     for word in grammar.vocabulary() {
         dictionary.add(&word);
     }
-    fs::write(directory.join("peer.jsgf"), grammar.jsgf().expect("a grammar")).expect("written");
+    let said: Vec<String> = names[..size].iter().map(|n| speech::grammar::normal(n)).collect();
+    let jsgf = format!("#JSGF V1.0 UTF-8;\ngrammar names;\npublic <said> = {};\n", said.join(" | "));
+    fs::write(directory.join("peer.jsgf"), jsgf).expect("written");
     fs::write(directory.join("peer.dic"), dictionary.written()).expect("written");
     let files: Vec<&PathBuf> = voice.files.iter().take(size).collect();
     let stem = |file: &PathBuf| file.file_stem().expect("a name").to_string_lossy().into_owned();

@@ -1,9 +1,12 @@
 //! What the auto-attendant listens for: every name of the book, as people say it.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use super::{book::Book, search::Aliases};
-use crate::{grammar::Grammar, phones};
+use crate::{
+    grammar::{Grammar, Way},
+    phones,
+};
 
 /// Short forms of one word at most.
 const FORMS: usize = 12;
@@ -11,44 +14,36 @@ const FORMS: usize = 12;
 /// The grammar of a book: names in either order, short for long, and what is enough of a name.
 pub fn grammar(book: &Book, aliases: &Aliases) -> Option<Grammar> {
     // Which short names stand for a full one.
-    let mut short: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut short: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     for (alias, full) in &aliases.soft {
         for name in full {
             short.entry(super::book::key(name)).or_default().push(alias);
         }
     }
     let sayable = |text: &str| text.split(' ').all(phones::readable);
-    let forms = |word: &str| {
+    let forms = |word: &str| -> Vec<String> {
         let more = short.get(word).into_iter().flatten().filter(|s| sayable(s)).take(FORMS);
-        let all: Vec<&str> = std::iter::once(word).chain(more.copied()).collect();
-        if all.len() == 1 { word.to_owned() } else { format!("({})", all.join("|")) }
+        std::iter::once(word.to_owned()).chain(more.map(|s| (*s).clone())).collect()
     };
-    let mut alternatives: Vec<String> = Vec::new();
+    let mut ways: Vec<Way> = Vec::new();
     for (name, _) in book.entries().filter(|(name, _)| sayable(name)) {
-        let words: Vec<String> = name.split(' ').map(forms).collect();
-        alternatives.push(words.join(" "));
+        let words: Way = name.split(' ').map(forms).collect();
         match words.as_slice() {
-            [first, last] => alternatives.push(format!("{last} {first}")),
+            [first, last] => ways.push(vec![last.clone(), first.clone()]),
             [a, b, c] => {
-                alternatives.push(format!("{b} {c} {a}"));
-                alternatives.push(format!("{b} {a}"));
-                alternatives.push(format!("{a} {b}"));
+                ways.push([b, c, a].map(Clone::clone).into());
+                ways.push([b, a].map(Clone::clone).into());
+                ways.push([a, b].map(Clone::clone).into());
             }
             _ => {}
         }
+        ways.push(words);
     }
-    alternatives.extend(book.unique_names().filter(|n| !n.contains(' ') && sayable(n)).map(forms));
-    alternatives.extend(aliases.hard.keys().filter(|p| sayable(p)).cloned());
-    if alternatives.is_empty() {
-        return None;
-    }
-    let mut text = "#JSGF V1.0 UTF-8;\ngrammar book;\npublic <said> = ".to_owned();
-    for (n, alternative) in alternatives.iter().enumerate() {
-        // Writing to memory does not fail.
-        let _ = write!(text, "{}{alternative}", if n == 0 { "" } else { " | " });
-    }
-    text.push_str(";\n");
-    Some(Grammar::Jsgf(text))
+    let alone = book.unique_names().filter(|n| !n.contains(' ') && sayable(n));
+    ways.extend(alone.map(|n| vec![forms(n)]));
+    let hard = aliases.hard.keys().filter(|p| sayable(p));
+    ways.extend(hard.map(|p| p.split(' ').map(|w| vec![w.to_owned()]).collect::<Way>()));
+    (!ways.is_empty()).then_some(Grammar::Ways(ways))
 }
 
 #[cfg(test)]
@@ -63,9 +58,12 @@ mod tests {
             soft: [("женя".to_owned(), ["евгений".to_owned()].into())].into(),
             hard: BTreeMap::new(),
         };
-        let Some(Grammar::Jsgf(text)) = grammar(&book, &aliases) else { panic!("a grammar") };
-        assert!(text.contains("(евгений|женя) казарцев | казарцев (евгений|женя)"), "{text}");
-        assert!(!text.contains("smith"), "nobody knows how that is said in Russian");
+        let Some(Grammar::Ways(ways)) = grammar(&book, &aliases) else { panic!("ways") };
+        let ways: Vec<String> =
+            ways.iter().map(|w| w.iter().map(|s| s.join("|")).collect::<Vec<_>>().join(" ")).collect();
+        // Nobody knows how John Smith is said in Russian.
+        let expected = ["казарцев евгений|женя", "евгений|женя казарцев", "евгений|женя", "казарцев"];
+        assert_eq!(ways, expected);
         assert!(grammar(&Book::default(), &Aliases::default()).is_none());
     }
 }

@@ -1,8 +1,8 @@
 //! One decoder of libpocketsphinx, owned: the only unsafe code of the family.
 
 use std::{
-    collections::HashSet,
-    ffi::{CStr, CString, NulError, c_char, c_int},
+    collections::HashMap,
+    ffi::{CStr, CString, NulError, c_char, c_int, c_long},
     path::Path,
     ptr::{NonNull, null, null_mut},
     sync::{Arc, Once},
@@ -11,22 +11,33 @@ use std::{
 use super::ffi;
 use crate::{
     dictionary::Dictionary,
+    grammar::{Closed, Grammar},
     recogniser::{Hypothesis, RecogniserError, Word},
 };
 
 /// Frames a second.
 const FRAMES: f32 = 100.0;
+/// The search that listens for a task's grammar.
+const SAID: &CStr = c"said";
 /// Hypotheses of one utterance at most.
 const BEST: usize = 5;
 
 pub(super) struct Decoder {
     ps: NonNull<ffi::ps_decoder_t>,
-    known: HashSet<String>,
-    /// What the search `said` listens for: the hash of its grammar, and the dictionary that told how its words are said. It is
-    /// kept alive here, so that another one is never taken for it.
-    pub listens_for: Option<(u64, Arc<Dictionary>)>,
+    /// How many readings of a word it knows.
+    known: HashMap<String, usize>,
+    pub listens_for: Option<ListensFor>,
     /// Whether it looks far before it gives a way up.
     pub thorough: bool,
+}
+
+/// What a decoder's search listens for: a grammar, and the dictionary that told how its words are said. Both are kept alive
+/// here, so that others are never taken for them.
+pub(super) struct ListensFor {
+    pub grammar: Arc<Grammar>,
+    pub dictionary: Arc<Dictionary>,
+    /// Hash of the grammar as the library takes it: another one may come to the same.
+    pub hash: u64,
 }
 
 // SAFETY: the library keeps no state of a thread, and a decoder is used by one thread at a time.
@@ -43,6 +54,11 @@ pub(super) struct Pass {
 
 fn nul(_: NulError) -> RecogniserError {
     RecogniserError::Grammar("a text with a zero byte".into())
+}
+
+/// The library's name of a word's reading: `word(2)` is the second.
+fn reading_of(word: &str, n: usize) -> String {
+    if n == 0 { word.to_owned() } else { format!("{word}({})", n + 1) }
 }
 
 /// A text of the library's, copied.
@@ -141,7 +157,7 @@ impl Decoder {
             ps
         };
         let ps = NonNull::new(ps).ok_or_else(|| bad("no model that the library takes".into()))?;
-        let decoder = Self { ps, known: HashSet::new(), listens_for: None, thorough };
+        let decoder = Self { ps, known: HashMap::new(), listens_for: None, thorough };
         // Any phones, each without regard to its neighbours: they say how well anything at all explains what was heard.
         // SAFETY: a decoder of ours, a string that the library copies, and no phonetic language model.
         if unsafe { ffi::ps_set_allphone_file(decoder.ps.as_ptr(), c"phones".as_ptr(), null()) } < 0 {
@@ -151,52 +167,80 @@ impl Decoder {
     }
 
     fn add(&mut self, word: &str, phones: &str) -> Result<(), RecogniserError> {
-        if self.known.contains(word) {
-            return Ok(());
-        }
         let (w, p) = (CString::new(word).map_err(nul)?, CString::new(phones).map_err(nul)?);
         // SAFETY: two strings, which the library copies.
         let added = unsafe { ffi::ps_add_word(self.ps.as_ptr(), w.as_ptr(), p.as_ptr(), 0) };
-        if added < 0 {
-            return Err(RecogniserError::Model(format!(
-                "the model does not know the phones of {word}: {phones}"
-            )));
+        match added < 0 {
+            true => {
+                let why = format!("the model does not know the phones of {word}: {phones}");
+                Err(RecogniserError::Model(why))
+            }
+            false => Ok(()),
         }
-        self.known.insert(word.to_owned());
-        Ok(())
     }
 
     /// Teaches it how a word is said.
     pub fn learn(&mut self, word: &str, readings: &[String]) -> Result<(), RecogniserError> {
-        for (n, reading) in readings.iter().enumerate() {
-            match n {
-                0 => self.add(word, reading)?,
-                n => self.add(&format!("{word}({})", n + 1), reading)?,
-            }
+        let known = self.known.get(word).copied().unwrap_or(0);
+        for (n, reading) in readings.iter().enumerate().skip(known) {
+            self.add(&reading_of(word, n), reading)?;
+            self.known.insert(word.to_owned(), n + 1);
         }
         Ok(())
     }
 
-    fn search(&mut self, name: &CStr, jsgf: &str) -> Result<(), RecogniserError> {
-        let text = CString::new(jsgf).map_err(nul)?;
-        // SAFETY: two strings, which the library copies.
-        let set = unsafe { ffi::ps_set_jsgf_string(self.ps.as_ptr(), name.as_ptr(), text.as_ptr()) };
+    /// A word as it is known: once for each reading.
+    fn readings(&self, word: &str) -> Vec<String> {
+        let known = self.known.get(word).copied().unwrap_or(0);
+        (0..known).map(|n| reading_of(word, n)).collect()
+    }
+
+    fn set_jsgf(&mut self, text: &str) -> Result<c_int, RecogniserError> {
+        let text = CString::new(text).map_err(nul)?;
+        // SAFETY: a decoder of ours and two strings, which the library copies.
+        Ok(unsafe { ffi::ps_set_jsgf_string(self.ps.as_ptr(), SAID.as_ptr(), text.as_ptr()) })
+    }
+
+    fn set_fsg(&mut self, text: &str) -> Result<c_int, RecogniserError> {
+        let text = CString::new(text).map_err(nul)?;
+        // SAFETY: the stream reads memory that lives until it is closed, and nobody writes to it; the graph is ours until we
+        // give our reference back, the search has its own.
+        unsafe {
+            let memory = text.as_ptr().cast_mut().cast();
+            let stream = ffi::fmemopen(memory, text.as_bytes().len(), c"r".as_ptr());
+            if stream.is_null() {
+                return Ok(-1);
+            }
+            let fsg = ffi::fsg_model_read(stream, ffi::ps_get_logmath(self.ps.as_ptr()), 1.0);
+            ffi::fclose(stream);
+            if fsg.is_null() {
+                return Ok(-1);
+            }
+            let set = ffi::ps_set_fsg(self.ps.as_ptr(), SAID.as_ptr(), fsg);
+            ffi::fsg_model_free(fsg);
+            Ok(set)
+        }
+    }
+
+    /// What it listens for from now on.
+    pub fn listen_for(&mut self, closed: &Closed, what: ListensFor) -> Result<(), RecogniserError> {
+        self.listens_for = None;
+        // In our graphs a word's readings stand beside it: where the library puts them there itself it looks at every state for
+        // every reading.
+        let readings = c_long::from(matches!(closed, Closed::Jsgf(_)));
+        // SAFETY: the decoder's own settings, and a name that it has.
+        unsafe {
+            let config = ffi::ps_get_config(self.ps.as_ptr());
+            ffi::cmd_ln_set_int_r(config, c"-fsgusealtpron".as_ptr(), readings);
+        }
+        let set = match closed {
+            Closed::Fsg(graph) => self.set_fsg(&graph.fsg(|word| self.readings(word)))?,
+            Closed::Jsgf(text) => self.set_jsgf(text)?,
+        };
         if set < 0 {
             return Err(RecogniserError::Grammar("the grammar cannot be used".into()));
         }
-        Ok(())
-    }
-
-    /// What `said` listens for from now on.
-    pub fn listen_for(
-        &mut self,
-        jsgf: &str,
-        hash: u64,
-        dictionary: &Arc<Dictionary>,
-    ) -> Result<(), RecogniserError> {
-        self.listens_for = None;
-        self.search(c"said", jsgf)?;
-        self.listens_for = Some((hash, dictionary.clone()));
+        self.listens_for = Some(what);
         Ok(())
     }
 
@@ -214,7 +258,7 @@ impl Decoder {
 
     /// An utterance that comes in pieces begins.
     pub fn start(&mut self) -> Result<(), RecogniserError> {
-        self.use_search(c"said")?;
+        self.use_search(SAID)?;
         // SAFETY: a decoder of ours.
         Self::done(unsafe { ffi::ps_start_utt(self.ps.as_ptr()) })
     }
@@ -251,7 +295,7 @@ impl Decoder {
 
     /// The whole utterance at once, as [`Decoder::listen_for`] said.
     pub fn whole(&mut self, samples: &[i16]) -> Result<Pass, RecogniserError> {
-        let mut pass = self.pass(c"said", samples)?;
+        let mut pass = self.pass(SAID, samples)?;
         // SAFETY: an iterator over the decoder's last result, used until it says that it is over.
         unsafe {
             let mut seg = ffi::ps_seg_iter(self.ps.as_ptr());

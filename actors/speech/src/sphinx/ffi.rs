@@ -3,9 +3,11 @@
 
 #![allow(non_camel_case_types)]
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_long, c_void};
 
 pub enum cmd_ln_t {}
+pub enum fsg_model_t {}
+pub enum logmath_t {}
 pub enum ps_decoder_t {}
 pub enum ps_seg_t {}
 pub enum ps_nbest_t {}
@@ -22,6 +24,9 @@ unsafe extern "C" {
         update: c_int,
     ) -> c_int;
     pub fn ps_set_jsgf_string(ps: *mut ps_decoder_t, name: *const c_char, jsgf: *const c_char) -> c_int;
+    pub fn ps_get_config(ps: *mut ps_decoder_t) -> *mut cmd_ln_t;
+    pub fn ps_set_fsg(ps: *mut ps_decoder_t, name: *const c_char, fsg: *mut fsg_model_t) -> c_int;
+    pub fn ps_get_logmath(ps: *mut ps_decoder_t) -> *mut logmath_t;
     pub fn ps_set_allphone_file(ps: *mut ps_decoder_t, name: *const c_char, lm: *const c_char) -> c_int;
     pub fn ps_set_search(ps: *mut ps_decoder_t, name: *const c_char) -> c_int;
     pub fn ps_start_utt(ps: *mut ps_decoder_t) -> c_int;
@@ -49,5 +54,14 @@ unsafe extern "C" {
     /// Pairs of name and value follow, then a null.
     pub fn cmd_ln_init(inout: *mut cmd_ln_t, defn: *const c_void, strict: c_int, ...) -> *mut cmd_ln_t;
     pub fn cmd_ln_free_r(config: *mut cmd_ln_t) -> c_int;
+    pub fn cmd_ln_set_int_r(config: *mut cmd_ln_t, name: *const c_char, value: c_long);
     pub fn err_set_logfp(stream: *mut c_void) -> *mut c_void;
+    pub fn fsg_model_read(stream: *mut c_void, logs: *mut logmath_t, weight: f32) -> *mut fsg_model_t;
+    pub fn fsg_model_free(fsg: *mut fsg_model_t) -> c_int;
+}
+
+unsafe extern "C" {
+    /// A stream that reads this memory (POSIX).
+    pub fn fmemopen(memory: *mut c_void, size: usize, mode: *const c_char) -> *mut c_void;
+    pub fn fclose(stream: *mut c_void) -> c_int;
 }

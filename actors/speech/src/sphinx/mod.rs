@@ -11,10 +11,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use self::decoder::Decoder;
+use self::decoder::{Decoder, ListensFor};
 use crate::{
     audio::{Rate, to_i16},
-    grammar::Grammar,
+    grammar::{Grammar, GrammarError},
     recogniser::{Engine, Heard, Hypothesis, LONGEST, RATE, Recogniser, RecogniserError, Task},
 };
 
@@ -38,29 +38,32 @@ impl Sphinx {
         Ok(Self { model: model.to_owned(), idle: Arc::new(Mutex::new(vec![first])) })
     }
 
+    /// Takes one that nobody uses now, if one is as is wanted.
+    fn take(&self, wanted: impl Fn(&Decoder) -> bool) -> Option<Decoder> {
+        let mut idle = self.idle.lock();
+        let at = idle.iter().position(wanted)?;
+        Some(idle.swap_remove(at))
+    }
+
     fn decoder(&self, task: &Task) -> Result<Decoder, RecogniserError> {
-        let jsgf = task.grammar.jsgf().map_err(|e| RecogniserError::Grammar(e.to_string()))?;
-        let mut hasher = DefaultHasher::new();
-        jsgf.hash(&mut hasher);
-        let hash = hasher.finish();
-        let known = {
-            let mut idle = self.idle.lock();
-            let same = idle.iter().position(|d| {
-                let of = d.listens_for.as_ref();
-                of.is_some_and(|(grammar, d)| *grammar == hash && Arc::ptr_eq(d, &task.dictionary))
-            });
-            same.map(|at| idle.swap_remove(at))
+        let listens = |same: &dyn Fn(&ListensFor) -> bool| {
+            let same = |l: &ListensFor| Arc::ptr_eq(&l.dictionary, &task.dictionary) && same(l);
+            self.take(|d| d.listens_for.as_ref().is_some_and(same))
         };
-        if let Some(decoder) = known {
+        if let Some(decoder) = listens(&|l| Arc::ptr_eq(&l.grammar, &task.grammar)) {
+            return Ok(decoder);
+        }
+        let wrong = |e: GrammarError| RecogniserError::Grammar(e.to_string());
+        let closed = task.grammar.closed().map_err(wrong)?;
+        let mut hasher = DefaultHasher::new();
+        closed.hash(&mut hasher);
+        let hash = hasher.finish();
+        if let Some(decoder) = listens(&|l| l.hash == hash) {
             return Ok(decoder);
         }
         // A fresh one: words that another dictionary taught it would stay.
         let thorough = !loose(&task.grammar);
-        let fresh = {
-            let mut idle = self.idle.lock();
-            let fresh = idle.iter().position(|d| d.listens_for.is_none() && d.thorough == thorough);
-            fresh.map(|at| idle.swap_remove(at))
-        };
+        let fresh = self.take(|d| d.listens_for.is_none() && d.thorough == thorough);
         let mut decoder = fresh.map_or_else(|| Decoder::open(&self.model, thorough), Ok)?;
         let mut unread = Vec::new();
         for word in task.grammar.vocabulary() {
@@ -73,28 +76,20 @@ impl Sphinx {
                 unread.push(word);
             }
         }
-        let jsgf = match (&*task.grammar, unread.is_empty()) {
-            (_, true) => jsgf,
+        let closed = match (&*task.grammar, unread.is_empty()) {
+            (_, true) => closed,
             (Grammar::Jsgf(_), false) => {
-                return Err(RecogniserError::Grammar(format!(
-                    "nobody knows how to say {}",
-                    unread.join(", ")
-                )));
+                let unread = unread.join(", ");
+                return Err(RecogniserError::Grammar(format!("nobody knows how to say {unread}")));
             }
             // Phrases with such words cannot be said; the others can.
             (other, false) => {
                 let sayable = |p: &String| !crate::grammar::words(p).iter().any(|w| unread.contains(w));
-                let keep = |all: &[String]| all.iter().filter(|p| sayable(p)).cloned().collect::<Vec<_>>();
-                let rest = match other {
-                    Grammar::Phrases(all) => Grammar::Phrases(keep(all)),
-                    Grammar::Loop { of, words } => Grammar::Loop { of: keep(of), words: *words },
-                    Grammar::Names { first, last } => Grammar::Names { first: keep(first), last: keep(last) },
-                    other => other.clone(),
-                };
-                rest.jsgf().map_err(|e| RecogniserError::Grammar(e.to_string()))?
+                other.only(sayable).closed().map_err(wrong)?
             }
         };
-        decoder.listen_for(&jsgf, hash, &task.dictionary)?;
+        let (grammar, dictionary) = (task.grammar.clone(), task.dictionary.clone());
+        decoder.listen_for(&closed, ListensFor { grammar, dictionary, hash })?;
         Ok(decoder)
     }
 }
