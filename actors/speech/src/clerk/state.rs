@@ -25,6 +25,8 @@ pub const NAME: &str = "speech/attendant";
 
 /// Full names and their short ones: `полное: короткое, короткое…`.
 const FIRST: &str = include_str!("../../names/first.txt");
+/// Patronymics and what people make of them: `полное: короткое, короткое…`.
+const MIDDLE: &str = include_str!("../../names/middle.txt");
 /// Surnames as men bear them.
 const LAST: &str = include_str!("../../names/last.txt");
 
@@ -84,23 +86,27 @@ fn feminine(last: &str) -> Option<String> {
     if ends(&["ов", "ев", "ёв", "ин", "ын"]) {
         return Some(format!("{last}а"));
     }
-    last.strip_suffix("ий").filter(|s| s.ends_with("ск") || s.ends_with("цк")).map(|s| format!("{s}ая"))
+    // The last two letters, of two bytes each, give way.
+    ends(&["ский", "цкий", "ый", "ой"]).then(|| format!("{}ая", &last[..last.len() - 4]))
 }
 
 impl Default for Taught {
-    /// The base: names with their short forms, and surnames.
+    /// The base: names and patronymics with their short forms, and surnames.
     fn default() -> Self {
         let mut tables: BTreeMap<Table, BTreeMap<u64, Row>> = BTreeMap::new();
         let mut add = |table: Table, name: &str, target: Option<&str>| {
             let id = base_id(&format!("{table} {name} {}", target.unwrap_or_default()));
             let row = Row { name: name.to_owned(), target: target.map(str::to_owned) };
-            tables.entry(table).or_default().insert(id, row);
+            let before = tables.entry(table).or_default().insert(id, row.clone());
+            debug_assert!(before.is_none_or(|b| b == row), "two rows with one number: {name}");
         };
-        for line in content(FIRST) {
-            let (full, short) = line.split_once(':').unwrap_or((line, ""));
-            add(Table::FullNames, full.trim(), None);
-            for alias in short.split(',').map(str::trim).filter(|a| !a.is_empty()) {
-                add(Table::Aliases, alias, Some(full.trim()));
+        for (table, lines) in [(Table::FullNames, FIRST), (Table::Words, MIDDLE)] {
+            for line in content(lines) {
+                let (full, short) = line.split_once(':').unwrap_or((line, ""));
+                add(table, full.trim(), None);
+                for alias in short.split(',').map(str::trim).filter(|a| !a.is_empty()) {
+                    add(Table::Aliases, alias, Some(full.trim()));
+                }
             }
         }
         for last in content(LAST) {
@@ -265,7 +271,12 @@ mod tests {
         let zhenya: Vec<&str> = aliases.soft["женя"].iter().map(String::as_str).collect();
         assert_eq!(zhenya, ["божена", "евгений", "евгения"], "the manual's example");
         let words: Vec<&str> = taught.rows(Table::Words).map(|(_, r)| r.name.as_str()).collect();
-        assert!(words.contains(&"казарцев") && words.contains(&"казарцева") && words.contains(&"высоцкая"));
+        assert!(words.contains(&"казарцев") && words.contains(&"казарцева"));
+        for hers in ["высоцкая", "белая", "яровая", "шапошникова", "ильинична"]
+        {
+            assert!(words.contains(&hers), "{hers}");
+        }
+        assert!(aliases.soft["палыч"].contains("павлович"));
         for (table, row) in [Table::FullNames, Table::Aliases, Table::Words]
             .map(|t| taught.rows(t).map(move |r| (t, r)))
             .into_iter()
@@ -273,7 +284,7 @@ mod tests {
         {
             assert!(phones::readable(&row.1.name), "{table} {}", row.1.name);
         }
-        assert!(taught.words() > 1_400, "{}", taught.words());
+        assert!(taught.words() > 6_400, "{}", taught.words());
     }
 
     #[test]
@@ -284,12 +295,15 @@ mod tests {
             table,
             row: Row { name: name.to_owned(), target: target.map(str::to_owned) },
         };
-        let (events, id) = book.decide(&state, add(Table::Aliases, "кузя", Some("кузьма"))).expect("added");
+        let (events, id) = book.decide(&state, add(Table::Aliases, "кузик", Some("кузьма"))).expect("added");
         events.iter().for_each(|e| state.apply(e));
         assert!(id >= OWN);
-        let again = book.decide(&state, add(Table::Aliases, "кузя", Some("кузьма")));
+        let again = book.decide(&state, add(Table::Aliases, "кузик", Some("кузьма")));
         assert!(matches!(again, Err(TeachError::Exists(Table::Aliases))));
-        assert!(matches!(book.decide(&state, add(Table::Aliases, "кузя", None)), Err(TeachError::Target(_))));
+        assert!(matches!(
+            book.decide(&state, add(Table::Aliases, "кузик", None)),
+            Err(TeachError::Target(_))
+        ));
         assert!(matches!(book.decide(&state, add(Table::Words, "word", None)), Err(TeachError::Word(_))));
         assert!(matches!(book.decide(&state, add(Table::FullNames, " ", None)), Err(TeachError::Name)));
         let gone = book.decide(&state, Teach::Remove { table: Table::Words, id: 7 });
