@@ -24,6 +24,17 @@ const BOOK: &str = "<CiscoIPPhoneDirectory>
 </CiscoIPPhoneDirectory>
 ";
 
+/// Asks a service at this port: status and body.
+fn curl(at: u16, arguments: &[&str]) -> (u16, String) {
+    let (path, more) = arguments.split_first().expect("a path");
+    let mut command = Command::new("curl");
+    command.args(["-s", "-m", "120", "-w", "\n%{http_code}"]).args(more);
+    let out = command.arg(format!("http://127.0.0.1:{at}{path}")).output().expect("curl runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
 /// A node with an attendant at a port, phones 100 to 105, and the manual's script at 105.
 struct Station {
     node: Node,
@@ -62,19 +73,9 @@ impl Station {
         station
     }
 
-    /// Asks the attendant: status and body.
+    /// Asks the attendant.
     fn curl(&self, arguments: &[&str]) -> (u16, String) {
-        let (path, more) = arguments.split_first().expect("a path");
-        let url = format!("http://127.0.0.1:{}{path}", self.at);
-        let out = Command::new("curl")
-            .args(["-s", "-m", "60", "-w", "\n%{http_code}"])
-            .args(more)
-            .arg(url)
-            .output()
-            .expect("curl runs");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let (body, status) = text.rsplit_once('\n').expect("a status");
-        (status.parse().expect("a number"), body.to_owned())
+        curl(self.at, arguments)
     }
 
     /// What the attendant has heard, the oldest first.
@@ -407,13 +408,7 @@ fn a_recorded_conversation_is_transcribed_with_labels_words_and_times() {
     let begins = [gap, gap + said[0].len() + gap];
     let length = begins[1] + said[1].len() + gap;
     let file = dir.path().join("talk.wav");
-    let spec = hound::WavSpec {
-        channels: 2,
-        sample_rate: 8000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(&file, spec).expect("a file");
+    let mut writer = hound::WavWriter::create(&file, telephone(2)).expect("a file");
     for n in 0..length {
         for (begin, samples) in begins.iter().zip(&said) {
             let sample = n.checked_sub(*begin).and_then(|i| samples.get(i)).copied().unwrap_or(0);
@@ -422,15 +417,7 @@ fn a_recorded_conversation_is_transcribed_with_labels_words_and_times() {
     }
     writer.finalize().expect("finished");
     let file = file.to_str().expect("text").to_owned();
-    let curl = |arguments: &[&str]| {
-        let (path, more) = arguments.split_first().expect("a path");
-        let mut command = Command::new("curl");
-        command.args(["-s", "-m", "120", "-w", "\n%{http_code}"]).args(more);
-        let out = command.arg(format!("http://127.0.0.1:{at}{path}")).output().expect("curl runs");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let (body, status) = text.rsplit_once('\n').expect("a status");
-        (status.parse::<u16>().expect("a number"), body.to_owned())
-    };
+    let curl = |arguments: &[&str]| curl(at, arguments);
     until("the recogniser is ready", || curl(&["/trans/mono", "-T", &file]).0 == 200);
     let labels = ["-H", "Calling: Алиса", "-H", "Called: Боб"];
     let (status, vtt) = curl(&[&["/trans/vtt", "-T", &file][..], &labels].concat());
@@ -472,6 +459,45 @@ fn a_recorded_conversation_is_transcribed_with_labels_words_and_times() {
     assert_eq!(status, 415);
     assert_eq!(curl(&["/trans"]).0, 405);
     assert_eq!(curl(&["/trans/jobs"]), (200, "[]".to_owned()));
+}
+
+/// What a telephone's recording is like.
+fn telephone(channels: u16) -> hound::WavSpec {
+    let sample_format = hound::SampleFormat::Int;
+    hound::WavSpec { channels, sample_rate: 8000, bits_per_sample: 16, sample_format }
+}
+
+#[test]
+fn a_transcription_that_is_ended_ends_its_answer_and_leaves_nothing() {
+    let (dir, at) = (tempfile::tempdir().expect("a directory"), free_tcp_port());
+    let (vendor, licence) = licence_for("asr");
+    // Another's recogniser that takes what it is given and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let remote = silent.local_addr().expect("its address");
+    let node = Node::start_with(
+        &format!(
+            "[speech]\nasr = \"127.0.0.1:{at}\"\nattendant = \"\"\nmanager = \"\"\nremote = \"kaldi://{remote}\"\n{vendor}"
+        ),
+        &[],
+    );
+    license(&node, &licence);
+    let file = dir.path().join("talk.wav");
+    let mut writer = hound::WavWriter::create(&file, telephone(1)).expect("a file");
+    let said = festival("Добрый день");
+    for sample in [&vec![0; 8000], &said, &vec![0; 16_000]].into_iter().flatten() {
+        writer.write_sample(*sample).expect("written");
+    }
+    writer.finalize().expect("finished");
+    let file = file.to_str().expect("text").to_owned();
+    until("the engine is there", || node.ssh("node/actor/info speech/remote/0", b"").status == 0);
+    let asked = std::thread::spawn(move || curl(at, &["/trans", "-T", &file]));
+    until("it is worked on", || curl(at, &["/trans/jobs"]).1.contains("\"id\":1"));
+    until("it is an actor", || node.ssh("node/actor/kill speech/transcription/1 --force", b"").status == 0);
+    let (status, body) = asked.join().expect("asked");
+    assert!(status == 503 && body.contains("stopped"), "{status} {body}");
+    // What had been said to the silent one is over when it hangs up.
+    drop(silent);
+    until("nothing is left of it", || curl(at, &["/trans/jobs"]).1 == "[]");
 }
 
 /// A text in festival's voice, as recognisers take it.

@@ -7,6 +7,7 @@
 //! ├ speech/whisper        dynamic: any speech, a thread each; or speech/remote, another's recogniser
 //! ├ speech/manager        how many there are, and their rebuilding
 //! ├ speech/book           reads the phone book and the operator's words, and listens for them
+//! ├ speech/transcriptions dynamic, temporary: files that become words, speech/transcription/N
 //! ├ speech/asr            transcription over HTTP
 //! ├ speech/clerk          the auto-attendant over HTTP
 //! └ speech/asr-manager    the manager over HTTP
@@ -22,7 +23,14 @@ use parking_lot::Mutex;
 use crate::{
     clerk::{Clerk, records::Records, state},
     http,
-    http::{attendant, attendant::Attendant, manager::ManagerService, trans, trans::Trans},
+    http::{
+        attendant,
+        attendant::Attendant,
+        manager::ManagerService,
+        trans,
+        trans::Trans,
+        transcription::{Jobs, TRANSCRIPTIONS},
+    },
     importer,
     importer::PhoneBook,
     manager,
@@ -64,7 +72,7 @@ pub struct Speech {
     pub clerk: Clerk,
     pub closed: Pool,
     pub open: Option<Pool>,
-    pub jobs: trans::Jobs,
+    pub jobs: Jobs,
     engine: OpenSpeech,
 }
 
@@ -89,7 +97,7 @@ impl Speech {
             OpenSpeech::Remote(..) => Some(Pool::new("remote")),
         };
         let clerk = Clerk::new(closed.clone(), open.clone());
-        Self { clerk, closed, open, jobs: trans::Jobs::default(), engine }
+        Self { clerk, closed, open, jobs: Jobs::default(), engine }
     }
 
     /// How an engine for any speech is made.
@@ -185,10 +193,11 @@ pub fn child(
         settings.words.clone(),
     )?);
     if let Some(door) = &settings.asr {
+        let files = SupervisorSpec::new(Address::new(TRANSCRIPTIONS)?, Strategy::Dynamic);
+        family = family.child(files.intensity(1_000_000, Duration::from_secs(1)).into_child());
         let trans = Trans {
-            open: speech.open.clone(),
-            closed: speech.closed.clone(),
-            dictionary: Arc::default(),
+            node: node.clone(),
+            clerk: speech.clerk.clone(),
             guard: guard(door),
             licensed: licensed.clone(),
             jobs: speech.jobs.clone(),

@@ -3,6 +3,7 @@
 pub mod attendant;
 pub mod manager;
 pub mod trans;
+pub(crate) mod transcription;
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
 use httpd::BodyError;
