@@ -14,6 +14,7 @@ use speech::{
     },
     dictionary::Dictionary,
     grammar::{self, Grammar},
+    graph::Graph,
     numbers, phones,
     remote::{kaldi, vosk},
 };
@@ -38,6 +39,14 @@ fuzz_target!(|data: &[u8]| {
         assert!(Dictionary::parse(dictionary.written().as_bytes()).is_ok());
     }
     Grammar::Jsgf(text.to_owned()).vocabulary();
+    let phrases = Grammar::phrases(text.lines());
+    if let Ok(graph) = Graph::of(&phrases) {
+        let fsg = graph.fsg(|word| vec![word.to_owned()]);
+        // What is said stays on its line.
+        assert!(
+            fsg.lines().skip(4).all(|l| l == "FSG_END" || (4..=5).contains(&l.split_whitespace().count()))
+        );
+    }
     assert!(phones::readings(text).len() <= phones::READINGS);
     assert_eq!(grammar::normal(&grammar::normal(text)), grammar::normal(text));
     numbers::written(&numbers::said(text));

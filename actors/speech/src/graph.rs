@@ -62,10 +62,11 @@ impl Graph {
         let nodes = match grammar {
             Grammar::Open | Grammar::Jsgf(_) => return Err(GrammarError::Open),
             Grammar::Phrases(all) => {
+                many(all.len())?;
                 let way = |p: &String| words(p).into_iter().map(|w| vec![w]).collect();
-                tree(all.iter().map(way), &mut steps)?
+                tree(all.iter().map(way), &mut steps)
             }
-            Grammar::Ways(all) => tree(all.iter().cloned(), &mut steps)?,
+            Grammar::Ways(all) => tree(all.iter().cloned(), &mut steps),
             Grammar::Loop { of, words } => {
                 many(of.len())?;
                 let step = steps.of(of).ok_or(GrammarError::Empty)?;
@@ -78,15 +79,16 @@ impl Graph {
             Grammar::Names { first, last } => {
                 many(first.len() + last.len())?;
                 let (first, last) = (steps.of(first), steps.of(last));
-                let node = |ends, steps: [(Option<usize>, usize); 2]| Node {
+                let node = |ends, next: [Option<(usize, usize)>; 2]| Node {
                     ends,
-                    next: steps.into_iter().filter_map(|(step, to)| Some((step?, to))).collect(),
+                    next: next.into_iter().flatten().collect(),
                 };
+                let to = |step: Option<usize>, node| step.map(|step| (step, node));
                 vec![
-                    node(false, [(first, 1), (last, 2)]),
-                    node(true, [(last, 3), (None, 3)]),
-                    node(true, [(first, 3), (None, 3)]),
-                    node(true, [(None, 3), (None, 3)]),
+                    node(false, [to(first, 1), to(last, 2)]),
+                    node(true, [to(last, 3), None]),
+                    node(true, [to(first, 3), None]),
+                    node(true, [None, None]),
                 ]
             }
         };
@@ -129,11 +131,10 @@ fn many(count: usize) -> Result<(), GrammarError> {
 }
 
 /// Ways that begin alike share their beginnings. What comes later has a higher number.
-fn tree(ways: impl Iterator<Item = Way>, steps: &mut Steps) -> Result<Vec<Node>, GrammarError> {
+fn tree(ways: impl Iterator<Item = Way>, steps: &mut Steps) -> Vec<Node> {
     let mut nodes = vec![Node::default()];
     let mut known: HashMap<(usize, usize), usize> = HashMap::new();
-    for (count, way) in ways.enumerate() {
-        many(count + 1)?;
+    for way in ways {
         let mut at = 0;
         // A way of which nobody can say a step is none.
         let Some(way) = way.iter().map(|phrases| steps.of(phrases)).collect::<Option<Vec<_>>>() else {
@@ -149,7 +150,7 @@ fn tree(ways: impl Iterator<Item = Way>, steps: &mut Steps) -> Result<Vec<Node>,
         }
         nodes[at].ends = at > 0;
     }
-    Ok(nodes)
+    nodes
 }
 
 /// Nodes from which the same may follow become one state.
@@ -245,6 +246,17 @@ mod tests {
         let all: Vec<String> = said(&Graph::of(&ways).expect("a graph"), 9).into_iter().collect();
         let expected = ["александр лосев", "лосев", "лосев александр", "лосев сан саныч", "сан саныч лосев"];
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_book_may_be_longer_than_a_list() {
+        let letter = |n: usize| char::from_u32(u32::from('а') + (n % 32) as u32).expect("a letter");
+        let word = |n: usize| (0..4).map(|i| letter(n >> (5 * i))).collect::<String>();
+        let ways: Vec<Way> = (0..=PHRASES).map(|n| vec![vec![word(n)], vec![word(n / 2)]]).collect();
+        let graph = Graph::of(&Grammar::Ways(ways)).expect("a graph");
+        assert_eq!(graph.states, 2 + (PHRASES + 2) / 2, "the same second word is one state");
+        let list = Grammar::Phrases((0..=PHRASES).map(word).collect());
+        assert_eq!(Graph::of(&list), Err(GrammarError::Many));
     }
 
     #[test]
