@@ -265,6 +265,10 @@ async fn dynamic_children_come_and_go() {
     root.start_child(counter("a").restart(Restart::Transient)).await.expect("a new name");
     let twice = root.start_child(counter("a")).await.expect_err("the name is taken");
     assert_eq!(twice.to_string(), "already_started");
+    // Two who both saw that there is none.
+    let (one, other) = futures::join!(root.ensure_child(counter("b")), root.ensure_child(counter("b")));
+    assert_eq!((one, other), (Ok(()), Ok(())));
+    root.terminate_child(&address("b")).await.expect("it stops");
     let a = mailbox(&node, "a");
     a.tell(Msg::Crash).expect("there is room");
     let a = reborn(&node, "a", a.cell().pid()).await;

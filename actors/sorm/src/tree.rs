@@ -160,7 +160,7 @@ pub async fn ensure(services: &Services, domain: &str, generation: u64) -> Resul
             let (journal, stream) = (s.journal.clone(), format!("{}#{generation}", start.address));
             async move { Ledger::restore(book, journal, stream).await }
         });
-        supervisor.start_child(spec).await?;
+        supervisor.ensure_child(spec).await?;
     }
     let mediators: Vec<Mediator> = services
         .stations
@@ -173,7 +173,7 @@ pub async fn ensure(services: &Services, domain: &str, generation: u64) -> Resul
         let spec = ChildSpec::worker(name, move |_| {
             Interception::restore(s.clone(), of.clone(), generation, mediator)
         });
-        supervisor.start_child(spec).await?;
+        supervisor.ensure_child(spec).await?;
         services.stations.runs(domain, mediator, true);
     }
     Ok(())

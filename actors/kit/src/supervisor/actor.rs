@@ -369,6 +369,14 @@ impl SupervisorHandle {
         self.ask(|r| SupervisorMsg::StartChild(spec, r)).await
     }
 
+    /// Starts it unless it runs: who looks whether it does and then starts it may find that another was faster.
+    pub async fn ensure_child(&self, spec: ChildSpec) -> Result<(), SupervisorError> {
+        match self.start_child(spec).await {
+            Ok(_) | Err(SupervisorError::Refused(Refusal::AlreadyStarted)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     pub async fn terminate_child(&self, child: &Address) -> Result<(), SupervisorError> {
         self.ask(|r| SupervisorMsg::TerminateChild(child.clone(), r)).await.map(drop)
     }
