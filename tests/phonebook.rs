@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use support::{Node, calls::until, phones::free_tcp_port};
+use support::{Node, calls::until, curl, phones::free_tcp_port};
 
 /// A server that ends with the test.
 struct Server(Child);
@@ -110,14 +110,7 @@ fn names_and_numbers_of_the_node_a_database_and_a_directory_come_as_phones_read_
          ldap_bind = \"cn=admin,dc=voip,dc=test\"\nldap_password_file = \"{file}\"\nldap_base = \"dc=voip,dc=test\"\n"
     );
     let node = Node::start_with(&configuration, &[]);
-    let curl = |path: &str| {
-        let mut command = Command::new("curl");
-        command.args(["-s", "-m", "30", "-w", "\n%{http_code}"]);
-        let out = command.arg(format!("http://127.0.0.1:{book}{path}")).output().expect("curl runs");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let (body, status) = text.rsplit_once('\n').expect("a status");
-        (status.parse::<u16>().expect("a number"), body.to_owned())
-    };
+    let curl = |path: &str| curl(book, &[path, "-m", "30"]);
     // The node's own: the manual's question.
     node.ok("domain/declare voip.test");
     node.route_all("voip.test", "<local/>");

@@ -12,6 +12,7 @@ use speech::{
 use support::{
     Node,
     calls::{calls, cdrs, media_ports, talked, until},
+    curl,
     phones::{self, SoftPhone, festival, free_tcp_port},
     sorm::{licence_for, license},
 };
@@ -23,17 +24,6 @@ const BOOK: &str = "<CiscoIPPhoneDirectory>
 <DirectoryEntry><Name>Анна Смирнова</Name><Telephone>104</Telephone></DirectoryEntry>
 </CiscoIPPhoneDirectory>
 ";
-
-/// Asks a service at this port: status and body.
-fn curl(at: u16, arguments: &[&str]) -> (u16, String) {
-    let (path, more) = arguments.split_first().expect("a path");
-    let mut command = Command::new("curl");
-    command.args(["-s", "-m", "120", "-w", "\n%{http_code}"]).args(more);
-    let out = command.arg(format!("http://127.0.0.1:{at}{path}")).output().expect("curl runs");
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let (body, status) = text.rsplit_once('\n').expect("a status");
-    (status.parse().expect("a number"), body.to_owned())
-}
 
 /// A node with an attendant at a port, phones 100 to 105, and the manual's script at 105.
 struct Station {
@@ -260,15 +250,6 @@ fn recognisers_are_more_fewer_and_rebuilt_with_new_words_while_somebody_is_heard
     );
     let node = Node::start_with(&speech, &[]);
     license(&node, &licence);
-    let curl = |port: u16, arguments: &[&str]| {
-        let (path, more) = arguments.split_first().expect("a path");
-        let mut command = Command::new("curl");
-        command.args(["-s", "-m", "60", "-w", "\n%{http_code}"]).args(more);
-        let out = command.arg(format!("http://127.0.0.1:{port}{path}")).output().expect("curl runs");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let (body, status) = text.rsplit_once('\n').expect("a status");
-        (status.parse::<u16>().expect("a number"), body.to_owned())
-    };
     let json = |path: &str, body: &str| curl(at, &[path, "-H", "Content-Type: application/json", "-d", body]);
     let state =
         || -> serde_json::Value { serde_json::from_str(&curl(at, &["/api/v1/state"]).1).expect("JSON") };
@@ -417,7 +398,8 @@ fn a_recorded_conversation_is_transcribed_with_labels_words_and_times() {
     }
     writer.finalize().expect("finished");
     let file = file.to_str().expect("text").to_owned();
-    let curl = |arguments: &[&str]| curl(at, arguments);
+    // Any speech takes its time.
+    let curl = |arguments: &[&str]| curl(at, &[arguments, &["-m", "120"]].concat());
     until("the recogniser is ready", || curl(&["/trans/mono", "-T", &file]).0 == 200);
     let labels = ["-H", "Calling: Алиса", "-H", "Called: Боб"];
     let (status, vtt) = curl(&[&["/trans/vtt", "-T", &file][..], &labels].concat());

@@ -37,6 +37,17 @@ pub struct Node {
     pub web: String,
 }
 
+/// Asks a service at this port: status and body.
+pub fn curl(at: u16, arguments: &[&str]) -> (u16, String) {
+    let (path, more) = arguments.split_first().expect("a path");
+    let mut command = Command::new("curl");
+    command.args(["-s", "-m", "60", "-w", "\n%{http_code}"]).args(more);
+    let out = command.arg(format!("http://127.0.0.1:{at}{path}")).output().expect("curl runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
 pub const HYPHA: &str = env!("CARGO_BIN_EXE_hypha");
 
 impl Node {
