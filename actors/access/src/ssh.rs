@@ -4,8 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kit::{
-    Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Restart, Strategy, SupervisorHandle,
-    SupervisorSpec,
+    Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Strategy, SupervisorHandle, SupervisorSpec,
 };
 use russh::{
     MethodKind, MethodSet,
@@ -182,14 +181,8 @@ where
                 Ok(Connection { stream, peer, config, user, _place: place, _ends: ends, alive })
             }
         });
-        let spec = spec.restart(Restart::Temporary);
         let (node, connections) = (cx.node().clone(), self.listen.connections.clone());
-        let started = async move {
-            match SupervisorHandle::find(&node, &connections) {
-                Ok(supervisor) => supervisor.start_child(spec).await.map(drop),
-                Err(e) => Err(e),
-            }
-        };
+        let started = async move { SupervisorHandle::start_temporary(&node, &connections, spec).await };
         cx.spawn(started, |_, started, _| {
             if let Err(e) = started {
                 tracing::warn!(error = %e, "no actor for an SSH connection");

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt::Display, sync::Arc};
 
 use domain::Estate;
 use kit::{
-    Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Refused, Restart, SupervisorHandle, Vault,
+    Actor, Address, ChildSpec, Cx, ExitReason, Mailbox, Node, Refused, SupervisorHandle, Vault,
     journal::Origin,
 };
 use parking_lot::Mutex;
@@ -125,7 +125,6 @@ pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> R
     let name =
         Address::new(format!("domain/{}/call/{id:016x}", incoming.domain)).map_err(|e| e.to_string())?;
     let supervisor = Address::new("call").map_err(|e| e.to_string())?;
-    let supervisor = SupervisorHandle::find(&services.node, &supervisor).map_err(|e| e.to_string())?;
     let s = services.clone();
     let spec = ChildSpec::worker(name.clone(), move |start| {
         let now = s.node.clock().now();
@@ -143,8 +142,8 @@ pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> R
         async move { Ok(actor) }
     });
     // With its signalling: a wake-up of another thread for each message would cost more than the call itself.
-    let spec = spec.restart(Restart::Temporary);
-    supervisor.start_child(spec).await.map_err(|e| e.to_string())?;
+    let started = SupervisorHandle::start_temporary(&services.node, &supervisor, spec).await;
+    started.map_err(|e| e.to_string())?;
     Ok(name)
 }
 

@@ -11,8 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kit::{
-    Address, AddressError, ChildSpec, Node, Restart, Strategy, SupervisorHandle, SupervisorSpec,
-    journal::Journal,
+    Address, AddressError, ChildSpec, Node, Strategy, SupervisorHandle, SupervisorSpec, journal::Journal,
 };
 
 use crate::{
@@ -24,9 +23,7 @@ use crate::{
 /// Starts a child that does not come back when it ends, under one of the family's dynamic supervisors.
 pub(crate) async fn start(node: &Node, supervisor: &str, child: ChildSpec) -> Result<(), String> {
     let supervisor = Address::new(supervisor).map_err(|e| e.to_string())?;
-    let supervisor = SupervisorHandle::find(node, &supervisor).map_err(|e| e.to_string())?;
-    supervisor.start_child(child.restart(Restart::Temporary)).await.map_err(|e| e.to_string())?;
-    Ok(())
+    SupervisorHandle::start_temporary(node, &supervisor, child).await.map_err(|e| e.to_string())
 }
 
 /// The family; before the calls that scripts answer.

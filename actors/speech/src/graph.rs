@@ -41,17 +41,17 @@ struct Steps {
 }
 
 impl Steps {
-    fn number(&mut self, step: Step) -> usize {
-        *self.known.entry(step).or_insert_with_key(|step| {
-            self.all.push(step.clone());
-            self.all.len() - 1
-        })
-    }
-
     /// The words of some phrases; none where nothing is left of them.
     fn of<'a>(&mut self, phrases: impl IntoIterator<Item = &'a String>) -> Option<usize> {
         let step: Step = phrases.into_iter().map(|p| words(p)).filter(|w| !w.is_empty()).collect();
-        (!step.is_empty()).then(|| self.number(step))
+        if step.is_empty() {
+            return None;
+        }
+        let number = self.known.entry(step).or_insert_with_key(|step| {
+            self.all.push(step.clone());
+            self.all.len() - 1
+        });
+        Some(*number)
     }
 }
 

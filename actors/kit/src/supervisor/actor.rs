@@ -369,6 +369,15 @@ impl SupervisorHandle {
         self.ask(|r| SupervisorMsg::StartChild(spec, r)).await
     }
 
+    /// Starts a child that does not come back when it ends, under the supervisor of this name.
+    pub async fn start_temporary(
+        node: &Node,
+        supervisor: &Address,
+        spec: ChildSpec,
+    ) -> Result<(), SupervisorError> {
+        Self::find(node, supervisor)?.start_child(spec.restart(Restart::Temporary)).await.map(drop)
+    }
+
     /// Starts it unless it runs: who looks whether it does and then starts it may find that another was faster.
     pub async fn ensure_child(&self, spec: ChildSpec) -> Result<(), SupervisorError> {
         match self.start_child(spec).await {

@@ -97,8 +97,10 @@ impl Default for Taught {
         let mut add = |table: Table, name: &str, target: Option<&str>| {
             let id = base_id(&format!("{table} {name} {}", target.unwrap_or_default()));
             let row = Row { name: name.to_owned(), target: target.map(str::to_owned) };
-            let before = tables.entry(table).or_default().insert(id, row.clone());
-            debug_assert!(before.is_none_or(|b| b == row), "two rows with one number: {name}");
+            if let Some(before) = tables.entry(table).or_default().insert(id, row) {
+                let before = (before.name.as_str(), before.target.as_deref());
+                debug_assert_eq!(before, (name, target), "two rows with one number");
+            }
         };
         for (table, lines) in [(Table::FullNames, FIRST), (Table::Words, MIDDLE)] {
             for line in content(lines) {

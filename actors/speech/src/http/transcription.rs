@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node, Restart, SupervisorHandle};
+use kit::{Actor, Address, ChildSpec, Cx, ExitReason, Node, SupervisorHandle};
 use parking_lot::Mutex;
 use strum::IntoStaticStr;
 use tokio::sync::{mpsc, oneshot};
@@ -182,8 +182,7 @@ pub(super) async fn start(node: &Node, work: Work, file: File) -> Result<Lines, 
         }
     });
     let supervisor = Address::new(TRANSCRIPTIONS).map_err(|e| internal(&e))?;
-    let supervisor = SupervisorHandle::find(node, &supervisor).map_err(|e| internal(&e))?;
-    supervisor.start_child(spec.restart(Restart::Temporary)).await.map_err(|e| internal(&e))?;
+    SupervisorHandle::start_temporary(node, &supervisor, spec).await.map_err(|e| internal(&e))?;
     Ok(Lines { lines, alive, done: ended })
 }
 
