@@ -61,6 +61,13 @@ fn reading_of(word: &str, n: usize) -> String {
     if n == 0 { word.to_owned() } else { format!("{word}({})", n + 1) }
 }
 
+/// Whether a model's states share Gaussians (phonetically tied or semi-continuous): its features then come in several streams, as
+/// its `feat.params` say.
+fn shares_gaussians(feat: &str) -> bool {
+    let words: Vec<&str> = feat.split_whitespace().collect();
+    words.contains(&"-svspec") || words.contains(&"s2_4x")
+}
+
 /// A text of the library's, copied.
 ///
 /// # Safety
@@ -89,9 +96,16 @@ impl Decoder {
         }
         let path = model.to_str().ok_or_else(|| bad("a path that is no UTF-8".into()))?;
         let hmm = CString::new(path).map_err(nul)?;
-        // Narrower beams lose names that begin alike; wider ones take too long where any name may follow any other.
-        let (beam, ends) = if thorough { (c"1e-160", c"1e-120") } else { (c"1e-110", c"1e-85") };
-        let config = [
+        // Narrower beams lose names that begin alike (between words first, between phones last); wider ones take too long where
+        // any name may follow any other.
+        let [beam, words, phones] = match thorough {
+            true => [c"1e-160", c"1e-120", c"1e-100"],
+            false => [c"1e-110", c"1e-85", c"1e-85"],
+        };
+        // Where every state has its own Gaussians the nearest says nearly all; where states share them it takes several.
+        let feat = std::fs::read_to_string(model.join("feat.params")).map_err(|e| bad(e.to_string()))?;
+        let nearest = if shares_gaussians(&feat) { c"4" } else { c"1" };
+        let settings = [
             c"-hmm",
             &hmm,
             c"-samprate",
@@ -99,9 +113,11 @@ impl Decoder {
             c"-beam",
             beam,
             c"-wbeam",
-            ends,
+            words,
             c"-pbeam",
-            ends,
+            phones,
+            c"-topn",
+            nearest,
             c"-remove_noise",
             c"no",
             c"-remove_silence",
@@ -114,38 +130,11 @@ impl Decoder {
             c"1.0",
             c"-allphone_ci",
             c"yes",
-        ];
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v] = config.map(CStr::as_ptr);
-        // SAFETY: pairs of strings that live until the call returns, and a null behind them.
+        ]
+        .map(CStr::as_ptr);
+        // SAFETY: pairs of strings that live until the call returns; the library copies them.
         let config = unsafe {
-            ffi::cmd_ln_init(
-                null_mut(),
-                ffi::ps_args(),
-                1,
-                a,
-                b,
-                c,
-                d,
-                e,
-                f,
-                g,
-                h,
-                i,
-                j,
-                k,
-                l,
-                m,
-                n,
-                o,
-                p,
-                q,
-                r,
-                s,
-                t,
-                u,
-                v,
-                null::<c_char>(),
-            )
+            ffi::cmd_ln_parse_r(null_mut(), ffi::ps_args(), settings.len() as c_int, settings.as_ptr(), 1)
         };
         if config.is_null() {
             return Err(bad("the library does not take our settings".into()));
@@ -353,5 +342,19 @@ impl Drop for Decoder {
     fn drop(&mut self) {
         // SAFETY: a decoder of ours, not used any more.
         unsafe { ffi::ps_free(self.ps.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_tell_whether_their_states_share_gaussians() {
+        // The model of ours; CMU's phonetically tied and semi-continuous ones.
+        let ours = include_str!("../../../../fixtures/speech/ru-8k/feat.params");
+        assert!(!shares_gaussians(ours));
+        assert!(shares_gaussians("-feat 1s_c_d_dd\n-svspec 0-12/13-25/26-38\n-agc none\n"));
+        assert!(shares_gaussians("-feat s2_4x\n-cmn current\n"));
     }
 }

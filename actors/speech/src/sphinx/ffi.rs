@@ -51,8 +51,14 @@ unsafe extern "C" {
 
 #[link(name = "sphinxbase")]
 unsafe extern "C" {
-    /// Pairs of name and value follow, then a null.
-    pub fn cmd_ln_init(inout: *mut cmd_ln_t, defn: *const c_void, strict: c_int, ...) -> *mut cmd_ln_t;
+    /// The arguments are pairs of name and value.
+    pub fn cmd_ln_parse_r(
+        inout: *mut cmd_ln_t,
+        defn: *const c_void,
+        argc: c_int,
+        argv: *const *const c_char,
+        strict: c_int,
+    ) -> *mut cmd_ln_t;
     pub fn cmd_ln_free_r(config: *mut cmd_ln_t) -> c_int;
     pub fn cmd_ln_set_int_r(config: *mut cmd_ln_t, name: *const c_char, value: c_long);
     pub fn err_set_logfp(stream: *mut c_void) -> *mut c_void;
