@@ -186,7 +186,8 @@ impl Rate {
 
 /// Samples between -1 and 1 as 16 bits.
 pub fn to_i16(samples: &[f32]) -> Vec<i16> {
-    samples.iter().map(|s| (s.clamp(-1.0, 1.0) * 32_767.0) as i16).collect()
+    // Louder ones saturate.
+    samples.iter().map(|s| (s * 32_768.0).round() as i16).collect()
 }
 
 /// Samples of 16 bits between -1 and 1.
@@ -243,6 +244,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn samples_of_16_bits_survive_there_and_back() {
+        let all: Vec<i16> = (i16::MIN..=i16::MAX).collect();
+        assert_eq!(to_i16(&to_f32(&all)), all);
+        assert_eq!(to_i16(&[2.0, -2.0, f32::NAN, 0.4 / 32_768.0]), [i16::MAX, i16::MIN, 0, 0]);
+    }
 
     fn wav(rate: u32, channels: u16, bits: u16, seconds: f32) -> Vec<u8> {
         let mut out = Cursor::new(Vec::new());
