@@ -28,7 +28,7 @@ const SURE: f32 = 0.5;
 /// Words of a book that are looked for one by one, at most.
 const BOOKS: usize = 5_000;
 /// How much worse a frame than any other known name one of the book may explain what was said. Of 180 names of a book of 300, in
-/// three voices, 8 are taken for none with it and 2 for another, and of 180 others 5 for one of the book; 0 to 1.5 do as well.
+/// three voices, 3 are taken for none with it and 3 for another, and of 180 others 5 for one of the book; 0 to 1.5 do as well.
 const WORSE: f32 = 0.5;
 
 /// What the attendant listens for now, and what it looks into.
