@@ -94,7 +94,7 @@ words = ""
 # The attendant's phone book, XML with DirectoryEntry elements: a file, or http://…, such as a source of the service below;
 # empty: the node's own numbers from there.
 phone_book = ""
-# Seconds between two readings of it.
+# Seconds between two readings of it; the node's own numbers are read every ten seconds at least.
 phone_book_seconds = 300
 # Pieces of speech the attendant keeps to be listened to; the oldest go.
 records = 1000

@@ -288,6 +288,9 @@ fn voice(config: &Config, data: &Path) -> Result<Voice, Error> {
     Ok(Voice { prompts, files, open })
 }
 
+/// How soon a number of the node's own that was given a name can be asked for.
+const OWN_BOOK: Duration = Duration::from_secs(10);
+
 fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
     let speech = &config.speech;
     let token = speech_token(config, data)?;
@@ -301,6 +304,7 @@ fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
         ("", None) => None,
         (from, _) => Some(::speech::PhoneBook { from: from.to_owned(), token: None }),
     };
+    let every = Duration::from_secs(speech.phone_book_seconds.max(1));
     Ok(::speech::Settings {
         acoustic: given(&speech.acoustic),
         threads: match speech.threads {
@@ -312,7 +316,7 @@ fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
         manager: speech.manager.map(::speech::Door::new),
         words: given(&speech.words).unwrap_or_else(|| data.join("speech/words")),
         book,
-        book_every: Duration::from_secs(speech.phone_book_seconds.max(1)),
+        book_every: if speech.phone_book.is_empty() { every.min(OWN_BOOK) } else { every },
         records: speech.records,
         data: data.to_owned(),
         token,
