@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason};
 use parking_lot::Mutex;
 use strum::IntoStaticStr;
@@ -90,22 +90,24 @@ pub struct Ear {
     done: bool,
 }
 
-fn refused<T>(e: &TrySendError<T>) -> RecogniserError {
-    match e {
-        TrySendError::Full(_) => RecogniserError::Overloaded,
-        TrySendError::Disconnected(_) => RecogniserError::Stopped,
+/// One more for a thread to do. The channel has no bound of its own: what waits in it is dropped when the thread ends, and
+/// listeners told by that; crossbeam's bounded ones keep it for as long as somebody may still send.
+fn put(jobs: &Sender<Job>, job: Job) -> Result<(), RecogniserError> {
+    if jobs.len() >= WAITING {
+        return Err(RecogniserError::Overloaded);
     }
+    jobs.send(job).map_err(|_| RecogniserError::Stopped)
 }
 
 impl Ear {
     pub fn feed(&mut self, samples: Vec<f32>) -> Result<(), RecogniserError> {
-        self.jobs.try_send(Job::Feed(self.id, samples)).map_err(|e| refused(&e))
+        put(&self.jobs, Job::Feed(self.id, samples))
     }
 
     /// The utterance is over; what was heard comes as an [`Update::Heard`].
     pub fn finish(&mut self) -> Result<(), RecogniserError> {
         self.done = true;
-        self.jobs.try_send(Job::Finish(self.id)).map_err(|e| refused(&e))
+        put(&self.jobs, Job::Finish(self.id))
     }
 
     /// Waits for what was heard.
@@ -124,7 +126,7 @@ impl Drop for Ear {
     fn drop(&mut self) {
         if !self.done {
             // A thread that is too busy to be told forgets the listener when it speaks to nobody.
-            let _ = self.jobs.try_send(Job::Close(self.id));
+            let _ = put(&self.jobs, Job::Close(self.id));
         }
     }
 }
@@ -184,8 +186,8 @@ impl Pool {
             let id = self.next.fetch_add(1, Relaxed);
             let (told, _) = mpsc::unbounded_channel();
             // A thread with a full queue has other worries.
-            let _ = worker.jobs.try_send(Job::Open(id, task.clone(), told));
-            let _ = worker.jobs.try_send(Job::Close(id));
+            let _ = put(&worker.jobs, Job::Open(id, task.clone(), told));
+            let _ = put(&worker.jobs, Job::Close(id));
         }
     }
 
@@ -213,7 +215,7 @@ impl Pool {
         };
         let id = self.next.fetch_add(1, Relaxed);
         let (told, updates) = mpsc::unbounded_channel();
-        jobs.try_send(Job::Open(id, task, told)).map_err(|e| refused(&e))?;
+        put(&jobs, Job::Open(id, task, told))?;
         Ok(Ear { id, jobs, updates, done: false })
     }
 
@@ -260,7 +262,7 @@ enum ThreadMsg {}
 
 impl Thread {
     async fn start(pool: Pool, number: usize, make: Make) -> Result<Self, ExitReason> {
-        let (jobs, todo) = bounded(WAITING);
+        let (jobs, todo) = unbounded();
         let (ready, made) = tokio::sync::oneshot::channel();
         let (over, ended) = tokio::sync::oneshot::channel();
         let (listeners, stop): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
@@ -383,7 +385,29 @@ impl Drop for Thread {
         if let Some(at) = workers.iter().position(|w| w.number == self.number) {
             let worker = workers.swap_remove(at);
             // It looks up from an empty queue.
-            let _ = worker.jobs.try_send(Job::Close(u64::MAX));
+            let _ = worker.jobs.send(Job::Close(u64::MAX));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    use super::*;
+    use crate::grammar::Grammar;
+
+    #[test]
+    fn who_still_waits_for_a_thread_that_ends_is_told_and_a_queue_has_an_end() {
+        let (jobs, todo) = unbounded();
+        let (told, mut updates) = mpsc::unbounded_channel();
+        let task = Task::whole(Grammar::Open, Arc::default());
+        put(&jobs, Job::Open(1, task, told)).expect("taken");
+        (1..WAITING).for_each(|_| put(&jobs, Job::Finish(1)).expect("taken"));
+        assert!(matches!(put(&jobs, Job::Finish(1)), Err(RecogniserError::Overloaded)));
+        assert!(matches!(updates.try_recv(), Err(TryRecvError::Empty)));
+        drop(todo);
+        assert!(matches!(updates.try_recv(), Err(TryRecvError::Disconnected)));
+        assert!(matches!(put(&jobs, Job::Finish(1)), Err(RecogniserError::Stopped)));
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use futures::future::{BoxFuture, FutureExt};
 use kit::journal::{Batch, Entry, Filter, Journal, JournalError, Origin, Snapshot};
 use rusqlite::{Connection, params};
@@ -111,8 +111,8 @@ impl Threads {
     fn start(path: &Path, stats: Arc<JournalStats>) -> Result<Self, OpenError> {
         let db = open_writer(path)?;
         let reading = open_reader(path)?;
-        let (writer, writes) = bounded(QUEUE);
-        let (reader, reads) = bounded(QUEUE);
+        let (writer, writes) = queue();
+        let (reader, reads) = queue();
         let (alive, ended) = bounded::<()>(0);
         let other = |e: std::io::Error| OpenError::Other(path.to_owned(), e.to_string());
         thread::Builder::new()
@@ -130,18 +130,24 @@ impl Threads {
     }
 }
 
+/// What waits in it is dropped, and so answered, when its thread ends. A bounded channel of crossbeam's keeps it for as long as
+/// somebody may still send: [`ask`] bounds it.
+fn queue<Q>() -> (Sender<Q>, Receiver<Q>) {
+    unbounded()
+}
+
 fn ask<Q, T: Send + 'static>(
     to: &Sender<Q>,
     make: impl FnOnce(Answer<T>) -> Q,
 ) -> BoxFuture<'static, Result<T, JournalError>> {
+    if to.len() >= QUEUE {
+        let full = JournalError::Other(format!("more than {QUEUE} requests wait"));
+        return futures::future::ready(Err(full)).boxed();
+    }
     let (tx, rx) = oneshot::channel();
-    match to.try_send(make(tx)) {
+    match to.send(make(tx)) {
         Ok(()) => rx.map(|answer| answer.unwrap_or(Err(JournalError::Stopped))).boxed(),
-        Err(TrySendError::Full(_)) => {
-            futures::future::ready(Err(JournalError::Other(format!("more than {QUEUE} requests wait"))))
-                .boxed()
-        }
-        Err(TrySendError::Disconnected(_)) => futures::future::ready(Err(JournalError::Stopped)).boxed(),
+        Err(_) => futures::future::ready(Err(JournalError::Stopped)).boxed(),
     }
 }
 
@@ -433,6 +439,24 @@ mod tests {
             origin: Origin::system(),
             events: vec![event],
         }
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_thread_that_ends_is_answered() {
+        let (to, from) = queue();
+        let waiting = ask(&to, |answer| Read::Snapshot("s".into(), answer));
+        drop(from);
+        assert!(matches!(waiting.now_or_never(), Some(Err(JournalError::Stopped))));
+        assert!(matches!(ask(&to, |a| Read::Snapshot("s".into(), a)).await, Err(JournalError::Stopped)));
+    }
+
+    #[test]
+    fn a_queue_has_an_end() {
+        let (to, _from) = queue();
+        let all: Vec<_> = (0..QUEUE).map(|_| ask(&to, |a| Read::Snapshot("s".into(), a))).collect();
+        let more = ask(&to, |a| Read::Snapshot("s".into(), a)).now_or_never();
+        assert!(matches!(more, Some(Err(JournalError::Other(_)))));
+        assert_eq!(all.len(), to.len());
     }
 
     #[tokio::test]
