@@ -11,8 +11,8 @@ use std::{
     thread,
 };
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
-use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason};
+use crossbeam::channel::Receiver;
+use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Queue, Refused};
 use parking_lot::Mutex;
 use strum::IntoStaticStr;
 use tokio::sync::mpsc;
@@ -44,7 +44,7 @@ struct Worker {
     number: usize,
     engine: &'static str,
     since: chrono::DateTime<chrono::Utc>,
-    jobs: Sender<Job>,
+    jobs: Queue<Job>,
     listeners: Arc<AtomicUsize>,
     /// It hears whom it has to the end, and takes nobody new.
     retired: bool,
@@ -85,18 +85,16 @@ pub struct Counts {
 /// Somebody being listened to. It ends unheard when it is dropped.
 pub struct Ear {
     id: u64,
-    jobs: Sender<Job>,
+    jobs: Queue<Job>,
     pub updates: mpsc::UnboundedReceiver<Update>,
     done: bool,
 }
 
-/// One more for a thread to do. The channel has no bound of its own: what waits in it is dropped when the thread ends, and
-/// listeners told by that; crossbeam's bounded ones keep it for as long as somebody may still send.
-fn put(jobs: &Sender<Job>, job: Job) -> Result<(), RecogniserError> {
-    if jobs.len() >= WAITING {
-        return Err(RecogniserError::Overloaded);
-    }
-    jobs.send(job).map_err(|_| RecogniserError::Stopped)
+fn put(jobs: &Queue<Job>, job: Job) -> Result<(), RecogniserError> {
+    jobs.put(job).map_err(|e| match e {
+        Refused::Full(_) => RecogniserError::Overloaded,
+        Refused::Gone(_) => RecogniserError::Stopped,
+    })
 }
 
 impl Ear {
@@ -155,7 +153,7 @@ impl Pool {
             engine: w.engine,
             since: w.since,
             listeners: w.listeners.load(Relaxed),
-            waiting: w.jobs.len(),
+            waiting: w.jobs.waiting(),
             retiring: w.retired,
         };
         let mut all: Vec<Instance> = self.workers.lock().iter().map(seen).collect();
@@ -176,7 +174,7 @@ impl Pool {
         workers
             .iter()
             .find(|w| w.number == number)
-            .is_none_or(|w| w.listeners.load(Relaxed) == 0 && w.jobs.is_empty())
+            .is_none_or(|w| w.listeners.load(Relaxed) == 0 && w.jobs.waiting() == 0)
     }
 
     /// Has a thread make ready for a task before the first caller comes.
@@ -206,7 +204,7 @@ impl Pool {
             let idlest = workers
                 .iter()
                 .filter(|w| !w.retired)
-                .min_by_key(|w| w.listeners.load(Relaxed) + w.jobs.len());
+                .min_by_key(|w| w.listeners.load(Relaxed) + w.jobs.waiting());
             let idlest = idlest.ok_or(RecogniserError::Stopped)?;
             if idlest.listeners.load(Relaxed) >= LISTENERS {
                 return Err(RecogniserError::Overloaded);
@@ -262,7 +260,7 @@ enum ThreadMsg {}
 
 impl Thread {
     async fn start(pool: Pool, number: usize, make: Make) -> Result<Self, ExitReason> {
-        let (jobs, todo) = unbounded();
+        let (jobs, todo) = Queue::new(WAITING);
         let (ready, made) = tokio::sync::oneshot::channel();
         let (over, ended) = tokio::sync::oneshot::channel();
         let (listeners, stop): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
@@ -385,7 +383,7 @@ impl Drop for Thread {
         if let Some(at) = workers.iter().position(|w| w.number == self.number) {
             let worker = workers.swap_remove(at);
             // It looks up from an empty queue.
-            let _ = worker.jobs.send(Job::Close(u64::MAX));
+            let _ = put(&worker.jobs, Job::Close(u64::MAX));
         }
     }
 }
@@ -399,7 +397,7 @@ mod tests {
 
     #[test]
     fn who_still_waits_for_a_thread_that_ends_is_told_and_a_queue_has_an_end() {
-        let (jobs, todo) = unbounded();
+        let (jobs, todo) = Queue::new(WAITING);
         let (told, mut updates) = mpsc::unbounded_channel();
         let task = Task::whole(Grammar::Open, Arc::default());
         put(&jobs, Job::Open(1, task, told)).expect("taken");

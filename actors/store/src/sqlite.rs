@@ -11,9 +11,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, bounded};
 use futures::future::{BoxFuture, FutureExt};
-use kit::journal::{Batch, Entry, Filter, Journal, JournalError, Origin, Snapshot};
+use kit::{
+    Queue, Refused,
+    journal::{Batch, Entry, Filter, Journal, JournalError, Origin, Snapshot},
+};
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
@@ -59,8 +62,8 @@ pub struct SqliteJournal {
 }
 
 struct Threads {
-    writer: Sender<Write>,
-    reader: Sender<Read>,
+    writer: Queue<Write>,
+    reader: Queue<Read>,
     /// Closed when the writer's thread has ended; nothing is ever sent.
     ended: Receiver<()>,
 }
@@ -98,7 +101,7 @@ impl SqliteJournal {
 
     /// Appends waiting for the writer.
     pub fn waiting(&self) -> usize {
-        self.threads.load().writer.len()
+        self.threads.load().writer.waiting()
     }
 
     /// Whether the writer's thread still runs.
@@ -111,8 +114,8 @@ impl Threads {
     fn start(path: &Path, stats: Arc<JournalStats>) -> Result<Self, OpenError> {
         let db = open_writer(path)?;
         let reading = open_reader(path)?;
-        let (writer, writes) = queue();
-        let (reader, reads) = queue();
+        let (writer, writes) = Queue::new(QUEUE);
+        let (reader, reads) = Queue::new(QUEUE);
         let (alive, ended) = bounded::<()>(0);
         let other = |e: std::io::Error| OpenError::Other(path.to_owned(), e.to_string());
         thread::Builder::new()
@@ -130,25 +133,17 @@ impl Threads {
     }
 }
 
-/// What waits in it is dropped, and so answered, when its thread ends. A bounded channel of crossbeam's keeps it for as long as
-/// somebody may still send: [`ask`] bounds it.
-fn queue<Q>() -> (Sender<Q>, Receiver<Q>) {
-    unbounded()
-}
-
 fn ask<Q, T: Send + 'static>(
-    to: &Sender<Q>,
+    to: &Queue<Q>,
     make: impl FnOnce(Answer<T>) -> Q,
 ) -> BoxFuture<'static, Result<T, JournalError>> {
-    if to.len() >= QUEUE {
-        let full = JournalError::Other(format!("more than {QUEUE} requests wait"));
-        return futures::future::ready(Err(full)).boxed();
-    }
     let (tx, rx) = oneshot::channel();
-    match to.send(make(tx)) {
-        Ok(()) => rx.map(|answer| answer.unwrap_or(Err(JournalError::Stopped))).boxed(),
-        Err(_) => futures::future::ready(Err(JournalError::Stopped)).boxed(),
-    }
+    let refused = match to.put(make(tx)) {
+        Ok(()) => return rx.map(|answer| answer.unwrap_or(Err(JournalError::Stopped))).boxed(),
+        Err(Refused::Full(_)) => JournalError::Other(format!("more than {QUEUE} requests wait")),
+        Err(Refused::Gone(_)) => JournalError::Stopped,
+    };
+    futures::future::ready(Err(refused)).boxed()
 }
 
 impl Journal for SqliteJournal {
@@ -443,7 +438,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_for_a_thread_that_ends_is_answered() {
-        let (to, from) = queue();
+        let (to, from) = Queue::new(QUEUE);
         let waiting = ask(&to, |answer| Read::Snapshot("s".into(), answer));
         drop(from);
         assert!(matches!(waiting.now_or_never(), Some(Err(JournalError::Stopped))));
@@ -452,11 +447,11 @@ mod tests {
 
     #[test]
     fn a_queue_has_an_end() {
-        let (to, _from) = queue();
+        let (to, _from) = Queue::new(QUEUE);
         let all: Vec<_> = (0..QUEUE).map(|_| ask(&to, |a| Read::Snapshot("s".into(), a))).collect();
         let more = ask(&to, |a| Read::Snapshot("s".into(), a)).now_or_never();
         assert!(matches!(more, Some(Err(JournalError::Other(_)))));
-        assert_eq!(all.len(), to.len());
+        assert_eq!(all.len(), to.waiting());
     }
 
     #[tokio::test]
@@ -465,7 +460,7 @@ mod tests {
         let journal = SqliteJournal::open(&dir.path().join("journal.db")).expect("opened");
         let clone = journal.clone();
         assert!(matches!(journal.append(batch(0)).await, Ok(1)));
-        journal.threads.load().writer.send(Write::Crash).expect("taken");
+        assert!(journal.threads.load().writer.put(Write::Crash).is_ok());
         assert!(matches!(clone.append(batch(1)).await, Err(JournalError::Stopped)));
         while journal.is_alive() {
             tokio::task::yield_now().await;

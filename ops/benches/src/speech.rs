@@ -132,8 +132,7 @@ fn hear(engine: &mut dyn Engine, task: &Task, voice: &Voice, names: &[String], s
     let (mut errors, mut words) = (0, 0);
     for (file, name) in said {
         let file = fs::File::open(file).expect("opened");
-        let samples = audio::mono(file, RATE, 60).expect("read");
-        let samples: Vec<f32> = samples.iter().map(|s| f32::from(*s) / 32_768.0).collect();
+        let samples = audio::to_f32(&audio::mono(file, RATE, 60).expect("read"));
         let before = processor(UsageWho::RUSAGE_SELF);
         let mut listener = engine.open(task).expect("a listener");
         listener.feed(&samples).expect("taken");
