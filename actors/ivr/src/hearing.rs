@@ -23,6 +23,9 @@ use crate::{
 /// How long an attendant may take for a piece of speech.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Pieces of speech that wait for the one before to be understood, at most.
+const PIECES: usize = 4;
+
 /// What a caller says, 20 ms at a time.
 pub(crate) type Hearing = mpsc::Receiver<Box<[i16; 160]>>;
 
@@ -55,6 +58,29 @@ impl Voice {
     pub(crate) fn speaking(&self) -> bool {
         self.speaking
     }
+}
+
+/// Cuts what a caller says at its pauses. What had begun before anybody listened is nobody's answer: its end alone may sound like
+/// another name.
+async fn cut(
+    mut hearing: Hearing,
+    pieces: mpsc::Sender<Utterance>,
+    tell: mpsc::UnboundedSender<Event>,
+) -> Result<(), mpsc::error::SendError<Event>> {
+    let Ok(mut voice) = Voice::new() else { return Ok(()) };
+    while let Some(frame) = hearing.recv().await {
+        let Ok(heard) = voice.take(&frame[..]) else { return Ok(()) };
+        if heard.begins && voice.cutter.whole() {
+            tell.send(Event::Speaks)?;
+        }
+        for utterance in heard.utterances.into_iter().filter(|u| u.whole) {
+            if pieces.try_send(utterance).is_err() {
+                tracing::warn!("a caller says more than can be understood, a piece is lost");
+                tell.send(Event::Unheard)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A stream, and what it is heard with.
@@ -113,22 +139,20 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    async fn run(self, mut hearing: Hearing, tell: mpsc::UnboundedSender<Event>) {
-        let Ok(mut voice) = Voice::new() else { return };
-        let mut piece = 0_u32;
-        while let Some(frame) = hearing.recv().await {
-            let Ok(heard) = voice.take(&frame[..]) else { return };
-            if heard.begins {
-                drop(tell.send(Event::Speaks));
-            }
-            for utterance in heard.utterances {
+    /// Who is being understood is heard on meanwhile.
+    async fn run(self, hearing: Hearing, tell: mpsc::UnboundedSender<Event>) {
+        let (give, mut take) = mpsc::channel::<Utterance>(PIECES);
+        let understood = async {
+            let mut piece = 0_u32;
+            while let Some(utterance) = take.recv().await {
                 piece += 1;
-                let event = self.understand(utterance.samples, piece).await;
-                if tell.send(event).is_err() {
-                    return;
-                }
+                tell.send(self.understand(utterance.samples, piece).await)?;
             }
-        }
+            Ok(())
+        };
+        // Either ends with whom it tells.
+        let _: Result<_, mpsc::error::SendError<Event>> =
+            futures::try_join!(cut(hearing, give, tell.clone()), understood);
     }
 
     pub(crate) async fn understand(&self, samples: Vec<f32>, piece: u32) -> Event {
@@ -189,5 +213,61 @@ impl Listener {
             positive: text("positive_url"),
             negative: text("negative_url"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: usize = 8000;
+
+    /// Something like vowels, at half a syllable's pace.
+    fn voice(seconds: f32) -> Vec<i16> {
+        let sample = |n: usize| {
+            let t = n as f32 / RATE as f32;
+            let tone = |f: f32| (std::f32::consts::TAU * f * t).sin();
+            let loud = 0.6 + 0.4 * (t * 22.0).sin();
+            let harmonics = (1..20).map(|h| {
+                let f = 120.0 * h as f32;
+                let near = |at: f32, wide: f32| 1.0 / (1.0 + ((f - at) / wide).powi(2));
+                (near(600.0 + 300.0 * (t * 9.0).sin(), 200.0) + 0.6 * near(1400.0, 250.0)) * tone(f)
+            });
+            (0.15 * loud * harmonics.sum::<f32>() * 32_767.0) as i16
+        };
+        (0..(seconds * RATE as f32) as usize).map(sample).collect()
+    }
+
+    /// What is told of this sound, and how many pieces of it are to be understood.
+    fn told(sound: &[i16]) -> (Vec<Event>, usize) {
+        let (feed, hearing) = mpsc::channel(sound.len() / 160 + 1);
+        for frame in sound.chunks_exact(160) {
+            let frame: [i16; 160] = frame.try_into().expect("20 ms");
+            feed.try_send(Box::new(frame)).expect("room");
+        }
+        drop(feed);
+        let (give, mut take) = mpsc::channel(PIECES);
+        let (tell, mut told) = mpsc::unbounded_channel();
+        futures::executor::block_on(cut(hearing, give, tell)).expect("told");
+        let pieces = std::iter::from_fn(|| take.try_recv().ok()).count();
+        (std::iter::from_fn(|| told.try_recv().ok()).collect(), pieces)
+    }
+
+    #[test]
+    fn what_had_begun_before_anybody_listened_is_no_answer() {
+        let (end, pause) = (voice(0.5), vec![0; RATE * 2]);
+        assert_eq!(told(&[&end[..], &pause].concat()), (vec![], 0));
+        let (speaks, all) = (Event::Speaks, [&end[..], &pause, &voice(1.0), &pause].concat());
+        assert_eq!(told(&all), (vec![speaks], 1), "what comes then is one");
+    }
+
+    #[test]
+    fn who_says_more_than_can_be_understood_is_told_so() {
+        let one = [vec![0; RATE * 2], voice(1.0)].concat();
+        let all = [one.repeat(PIECES + 1), vec![0; RATE * 2]].concat();
+        let (events, pieces) = told(&all);
+        assert_eq!(pieces, PIECES);
+        assert_eq!(events.last(), Some(&Event::Unheard));
+        assert_eq!(events.len(), PIECES + 2, "{events:?}");
     }
 }

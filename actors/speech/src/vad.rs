@@ -8,6 +8,9 @@ use crate::recogniser::RATE;
 const FRAME: usize = 256;
 /// How likely speech must be.
 const SPEECH: f32 = 0.5;
+/// Frames of silence before an utterance whose beginning was heard: longer than within a word (224 ms at most, measured with words
+/// of festival's and espeak-ng's that were cut every 20 ms), and nobody answers a question so fast.
+const QUIET: u32 = 16;
 
 /// When an utterance begins and ends, in frames of 16 ms.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +39,9 @@ pub struct Utterance {
     pub start: f64,
     /// At [`RATE`].
     pub samples: Vec<f32>,
+    /// Whether its beginning was heard. Somebody may have been speaking when the stream began, or for longer than an utterance may
+    /// last: what is left of a name sounds like another.
+    pub whole: bool,
 }
 
 /// One stream.
@@ -51,6 +57,8 @@ pub struct Cutter {
     speech: u32,
     silence: u32,
     speaking: bool,
+    /// It was quiet before what comes now.
+    whole: bool,
 }
 
 impl Cutter {
@@ -65,12 +73,18 @@ impl Cutter {
             speech: 0,
             silence: 0,
             speaking: false,
+            whole: false,
         }
     }
 
     /// Whether somebody is speaking now.
     pub fn speaking(&self) -> bool {
         self.speaking
+    }
+
+    /// Whether the beginning was heard of what somebody is saying now; see [`Utterance::whole`].
+    pub fn whole(&self) -> bool {
+        self.whole
     }
 
     /// Before this, seconds from the beginning, no utterance begins any more.
@@ -116,6 +130,7 @@ impl Cutter {
             false => (self.speech.saturating_sub(1), self.silence + 1),
         };
         if !self.speaking {
+            self.whole |= self.silence >= QUIET;
             if self.speech >= self.pauses.begins {
                 self.speaking = true;
                 self.silence = 0;
@@ -137,8 +152,9 @@ impl Cutter {
         let start = self.before as f64 * FRAME as f64 / f64::from(RATE);
         self.before = self.frames;
         samples.truncate(samples.len().saturating_sub(quiet));
+        let whole = std::mem::replace(&mut self.whole, self.silence >= QUIET);
         (self.speaking, self.speech, self.silence) = (false, 0, 0);
-        Utterance { start, samples }
+        Utterance { start, samples, whole }
     }
 }
 
@@ -186,6 +202,24 @@ mod tests {
             let end = pair[0].start + pair[0].samples.len() as f64 / f64::from(RATE);
             assert!(pair[1].start >= end - 0.02, "utterances do not overlap");
         }
+    }
+
+    #[test]
+    fn only_what_comes_after_silence_is_whole() {
+        // Longer than any silence within what is spoken here, so that only its length cuts it.
+        let pauses = Pauses { ends: 60, longest: 100, ..Pauses::DIALOGUE };
+        let heard = |before: f32| {
+            let mut cutter = Cutter::new(pauses);
+            let mut sound = vec![0.0; (before * RATE as f32) as usize];
+            sound.extend(voice(2.4));
+            sound.extend(vec![0.0; RATE as usize * 2]);
+            sound.extend(voice(1.0));
+            sound.extend(vec![0.0; RATE as usize * 2]);
+            cutter.push(&sound).iter().map(|u| u.whole).collect::<Vec<_>>()
+        };
+        assert_eq!(heard(0.0), [false, false, true], "in the midst of it; cut; after a pause");
+        assert_eq!(heard(0.1), [false, false, true]);
+        assert_eq!(heard(0.5), [true, false, true]);
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub(super) struct Asking {
     pub(super) left: VecDeque<Prompt>,
     pub(super) playing: bool,
     digits: String,
-    /// The caller speaks, or what was said is being looked at.
-    speaking: bool,
+    /// What the caller says or has said, and nobody has understood yet: pieces.
+    said: usize,
     /// The time to answer has passed while the caller spoke.
     late: bool,
     /// Which timer counts.
@@ -38,15 +38,8 @@ impl Run {
         }
         let left: VecDeque<Prompt> = menu.play.iter().cloned().collect();
         let digits = String::new();
-        self.state = State::Menu(Asking {
-            menu,
-            left,
-            playing: false,
-            digits,
-            speaking: false,
-            late: false,
-            timer: 0,
-        });
+        self.state =
+            State::Menu(Asking { menu, left, playing: false, digits, said: 0, late: false, timer: 0 });
         self.play_on();
     }
 
@@ -133,7 +126,7 @@ impl Run {
             (_, Event::Key(key)) => self.menu_key(key),
             (asking, Event::Played) if asking.playing => self.play_on(),
             (asking, Event::Speaks) => {
-                asking.speaking = true;
+                asking.said += 1;
                 if asking.playing && asking.menu.interruption {
                     asking.playing = false;
                     asking.left.clear();
@@ -142,8 +135,8 @@ impl Run {
                 }
             }
             (asking, Event::Answered(answer)) => {
-                asking.speaking = false;
-                let late = asking.late;
+                asking.said = asking.said.saturating_sub(1);
+                let late = asking.late && asking.said == 0;
                 let found = answer.number.clone();
                 self.vars.set("ASR_RECOGNIZED", &answer.recognised);
                 self.vars.set("ASR_NEGATIVE_URL", &answer.negative);
@@ -156,8 +149,8 @@ impl Run {
                 }
             }
             (asking, Event::Phrase(phrase)) => {
-                asking.speaking = false;
-                let late = asking.late;
+                asking.said = asking.said.saturating_sub(1);
+                let late = asking.late && asking.said == 0;
                 let said = speech::grammar::normal(&phrase);
                 let fits = |c: &&Choice| c.phrases.iter().any(|p| speech::grammar::normal(p) == said);
                 let key = asking.menu.choices.iter().find(fits).map(|c| c.key.clone());
@@ -172,7 +165,7 @@ impl Run {
             }
             (_, Event::Unheard) => self.menu_done("No Match"),
             (asking, Event::Due(timer)) if timer == asking.timer => {
-                if asking.speaking && asking.digits.is_empty() && !asking.late {
+                if asking.said > 0 && asking.digits.is_empty() && !asking.late {
                     // Who speaks is heard to the end, once more as long.
                     asking.late = true;
                     let seconds = asking.menu.wait.max(5);

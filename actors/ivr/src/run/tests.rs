@@ -98,6 +98,22 @@ fn who_is_not_found_is_told_what_was_heard_and_tries_twice_more() {
 }
 
 #[test]
+fn who_goes_on_speaking_while_a_piece_is_understood_is_heard_to_the_end() {
+    let (mut run, _) = manual();
+    let due = timer(&run.handle(now(), Event::Speaks));
+    run.handle(now(), Event::Speaks);
+    let nobody = Answer { recognised: "вася".into(), ..Answer::default() };
+    run.handle(now(), Event::Answered(nobody.clone()));
+    let effects = run.handle(now(), Event::Due(due));
+    assert!(
+        matches!(&effects[..], [Effect::After(..)]),
+        "the second piece is not understood yet: {effects:?}"
+    );
+    let effects = run.handle(now(), Event::Answered(nobody));
+    assert!(effects.contains(&Effect::Deaf), "now it is, too late for another: {effects:?}");
+}
+
+#[test]
 fn a_recogniser_that_fails_is_a_retry_and_not_silence() {
     let (mut run, _) = manual();
     run.handle(now(), Event::Speaks);
