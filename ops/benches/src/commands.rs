@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -16,6 +16,7 @@ use russh::{
     client::{self, Handle},
     keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate},
 };
+use tokio::net::TcpSocket;
 
 const COMMANDS: u64 = 1_000;
 
@@ -57,11 +58,21 @@ async fn measure(session: Handle<Client>, line: &str) -> f64 {
 }
 
 pub async fn connect(at: SocketAddr) -> Handle<Client> {
+    connect_from(Ipv4Addr::LOCALHOST.into(), at).await
+}
+
+/// From an address of this machine's.
+pub async fn connect_from(own: IpAddr, at: SocketAddr) -> Handle<Client> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        match client::connect(Arc::new(client::Config { nodelay: true, ..Default::default() }), at, Client)
-            .await
-        {
+        let connected = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((own, 0).into())?;
+            let stream = socket.connect(at).await?;
+            stream.set_nodelay(true)?;
+            client::connect_stream(Arc::default(), stream, Client).await
+        };
+        match connected.await {
             Ok(session) => return session,
             Err(e) => assert!(Instant::now() < deadline, "{at}: {e}"),
         }

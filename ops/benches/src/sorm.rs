@@ -4,6 +4,8 @@
 use std::{
     collections::HashSet,
     hint::black_box,
+    net::Ipv4Addr,
+    ops::Range,
     path::Path,
     process::Command,
     sync::Arc,
@@ -107,10 +109,12 @@ pub fn set(size: usize) -> f64 {
 }
 
 const RATE: u32 = 200;
+/// Objects of one mediator: their numbers have two bytes (order 268).
+const MOST: usize = 62_500;
 
-/// Milliseconds from INVITE to 200 of calls that are not under control: the median, and what 99 of 100 stay below. `objects` are
-/// put by a mediator's session; without, interception is off.
-pub fn set_up(directory: &Path, objects: Option<u16>) -> [f64; 2] {
+/// Milliseconds from INVITE to 200 of calls that are not under control: the median, and what 99 of 100 stay below; of so many
+/// rounds the quickest. `objects` are put by mediators' sessions; without, interception is off.
+pub fn set_up(directory: &Path, objects: Option<usize>, rounds: usize) -> [f64; 2] {
     let (port, caller, callee) = (sip::free(), sip::free(), sip::free());
     let at = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let hypha = |arguments: &[&str]| {
@@ -130,18 +134,17 @@ pub fn set_up(directory: &Path, objects: Option<u16>) -> [f64; 2] {
     node.say("cluster/storage/ds1/licence/add -", &licence);
     sip::trunks(&node, directory, caller, callee);
     if let Some(objects) = objects {
-        node.run(&[
-            "domain/bench/sorm/set enabled true",
-            "domain/bench/sorm/set password secret",
-            &format!("domain/bench/sorm/set radius_servers add 127.0.0.1:{} secret", sip::free()),
-        ]);
-        put(door, objects);
+        node.run(&["domain/bench/sorm/set enabled true", "domain/bench/sorm/set password secret"]);
+        let radius = sip::free();
+        for (mediator, first) in (2_u8..).zip((0..objects).step_by(MOST)) {
+            let at = Ipv4Addr::new(127, 0, 0, mediator);
+            node.run(&[&format!("domain/bench/sorm/set radius_servers add {at}:{radius} secret")]);
+            put(door, at, first..objects.min(first + MOST));
+        }
     }
     let _uas = sip::takes_calls(callee, directory);
     std::thread::sleep(Duration::from_secs(1));
-    let mut times = Vec::new();
-    // The first calls make threads, tables and ports.
-    for calls in [RATE * 2, RATE * 15] {
+    let measured = |calls| {
         let mut uac = sip::makes_calls(RATE, calls, caller, port, directory);
         uac.args(["-trace_rtt", "-rtt_freq", "1"]);
         assert!(uac.status().expect("ops/bench installs it").success(), "every call goes");
@@ -149,17 +152,22 @@ pub fn set_up(directory: &Path, objects: Option<u16>) -> [f64; 2] {
         let files: Vec<_> = found.filter(|p| p.to_string_lossy().ends_with("_rtt.csv")).collect();
         let text: String = files.iter().filter_map(|f| std::fs::read_to_string(f).ok()).collect();
         files.iter().for_each(|f| drop(std::fs::remove_file(f)));
-        times = text.lines().filter_map(|l| l.split(';').nth(1)?.trim().parse::<f64>().ok()).collect();
-    }
-    times.sort_by(f64::total_cmp);
-    assert!(!times.is_empty(), "SIPp says how long calls took");
-    [times[times.len() / 2], times[times.len() * 99 / 100]]
+        let mut times: Vec<f64> =
+            text.lines().filter_map(|l| l.split(';').nth(1)?.trim().parse().ok()).collect();
+        times.sort_by(f64::total_cmp);
+        assert!(!times.is_empty(), "SIPp says how long calls took");
+        [times[times.len() / 2], times[times.len() * 99 / 100]]
+    };
+    // The first calls make threads, tables and ports.
+    measured(RATE * 2);
+    let runs = (0..rounds).map(|_| measured(RATE * 15));
+    runs.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1])]).unwrap_or_default()
 }
 
-/// Puts numbers of nobody under control, as a mediator does.
-fn put(door: u16, objects: u16) {
+/// Puts numbers of nobody under control, as the mediator at this address does.
+fn put(door: u16, at: Ipv4Addr, objects: Range<usize>) {
     commands::runtime().block_on(async {
-        let mut session = commands::connect(([127, 0, 0, 1], door).into()).await;
+        let mut session = commands::connect_from(at.into(), ([127, 0, 0, 1], door).into()).await;
         assert!(session.authenticate_password("bench", "secret").await.expect("answered").success());
         let mut channel = session.channel_open_session().await.expect("a channel");
         channel.request_shell(true).await.expect("a shell");
@@ -169,8 +177,9 @@ fn put(door: u16, objects: u16) {
             let digits: String = request.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
             format!("command {digits}\n")
         };
-        let puts =
-            (0..objects).map(|n| line(&format!("put {n} full russia {} statistical", number(n.into()))));
+        let puts = (0..).zip(objects).map(|(n, object): (u16, _)| {
+            line(&format!("put {n} full russia {} statistical", number(object)))
+        });
         let all: Vec<String> = std::iter::once(line("start")).chain(puts).collect();
         for some in all.chunks(1000) {
             channel.data(some.concat().as_bytes()).await.expect("sent");
