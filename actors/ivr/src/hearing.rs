@@ -220,22 +220,15 @@ impl Listener {
 mod tests {
     use super::*;
 
-    const RATE: usize = 8000;
+    include!("../../../fixtures/speech/voice.rs");
 
-    /// Something like vowels, at half a syllable's pace.
-    fn voice(seconds: f32) -> Vec<i16> {
-        let sample = |n: usize| {
-            let t = n as f32 / RATE as f32;
-            let tone = |f: f32| (std::f32::consts::TAU * f * t).sin();
-            let loud = 0.6 + 0.4 * (t * 22.0).sin();
-            let harmonics = (1..20).map(|h| {
-                let f = 120.0 * h as f32;
-                let near = |at: f32, wide: f32| 1.0 / (1.0 + ((f - at) / wide).powi(2));
-                (near(600.0 + 300.0 * (t * 9.0).sin(), 200.0) + 0.6 * near(1400.0, 250.0)) * tone(f)
-            });
-            (0.15 * loud * harmonics.sum::<f32>() * 32_767.0) as i16
-        };
-        (0..(seconds * RATE as f32) as usize).map(sample).collect()
+    /// A caller's voice, and silence, at 8000 Hz.
+    fn says(seconds: f32) -> Vec<i16> {
+        to_i16(&voice(seconds, 8000))
+    }
+
+    fn pauses(seconds: usize) -> Vec<i16> {
+        vec![0; seconds * 8000]
     }
 
     /// What is told of this sound, and how many pieces of it are to be understood.
@@ -255,16 +248,16 @@ mod tests {
 
     #[test]
     fn what_had_begun_before_anybody_listened_is_no_answer() {
-        let (end, pause) = (voice(0.5), vec![0; RATE * 2]);
+        let (end, pause) = (says(0.5), pauses(2));
         assert_eq!(told(&[&end[..], &pause].concat()), (vec![], 0));
-        let (speaks, all) = (Event::Speaks, [&end[..], &pause, &voice(1.0), &pause].concat());
+        let (speaks, all) = (Event::Speaks, [&end[..], &pause, &says(1.0), &pause].concat());
         assert_eq!(told(&all), (vec![speaks], 1), "what comes then is one");
     }
 
     #[test]
     fn who_says_more_than_can_be_understood_is_told_so() {
-        let one = [vec![0; RATE * 2], voice(1.0)].concat();
-        let all = [one.repeat(PIECES + 1), vec![0; RATE * 2]].concat();
+        let one = [pauses(2), says(1.0)].concat();
+        let all = [one.repeat(PIECES + 1), pauses(2)].concat();
         let (events, pieces) = told(&all);
         assert_eq!(pieces, PIECES);
         assert_eq!(events.last(), Some(&Event::Unheard));

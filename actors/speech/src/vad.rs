@@ -162,26 +162,7 @@ impl Cutter {
 mod tests {
     use super::*;
 
-    /// Something like a voice: a buzz with formants that come and go.
-    fn voice(seconds: f32) -> Vec<f32> {
-        let count = (seconds * RATE as f32) as usize;
-        let mut phase = 0.0_f32;
-        (0..count)
-            .map(|n| {
-                let t = n as f32 / RATE as f32;
-                phase = (phase + (120.0 + 20.0 * (t * 5.0).sin()) / RATE as f32).fract();
-                let harmonics: f32 = (1..20)
-                    .map(|h| {
-                        let f = 120.0 * h as f32;
-                        let gain = 1.0 / (1.0 + ((f - 600.0 - 300.0 * (t * 9.0).sin()) / 200.0).powi(2))
-                            + 0.6 / (1.0 + ((f - 1400.0) / 250.0).powi(2));
-                        gain * (std::f32::consts::TAU * phase * h as f32).sin()
-                    })
-                    .sum();
-                0.15 * harmonics * (0.6 + 0.4 * (t * 22.0).sin())
-            })
-            .collect()
-    }
+    include!("../../../fixtures/speech/voice.rs");
 
     #[test]
     fn silence_has_no_utterances() {
@@ -194,7 +175,7 @@ mod tests {
     fn an_endless_sound_is_cut_and_keeps_all_its_samples() {
         let pauses = Pauses { longest: 100, ..Pauses::RECORDING };
         let mut cutter = Cutter::new(pauses);
-        let sound = voice(6.0);
+        let sound = voice(6.0, RATE);
         let mut all = cutter.push(&sound);
         all.extend(cutter.finish());
         assert!(all.iter().all(|u| u.samples.len() <= 101 * FRAME));
@@ -211,9 +192,9 @@ mod tests {
         let heard = |before: f32| {
             let mut cutter = Cutter::new(pauses);
             let mut sound = vec![0.0; (before * RATE as f32) as usize];
-            sound.extend(voice(2.4));
+            sound.extend(voice(2.4, RATE));
             sound.extend(vec![0.0; RATE as usize * 2]);
-            sound.extend(voice(1.0));
+            sound.extend(voice(1.0, RATE));
             sound.extend(vec![0.0; RATE as usize * 2]);
             cutter.push(&sound).iter().map(|u| u.whole).collect::<Vec<_>>()
         };

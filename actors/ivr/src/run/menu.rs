@@ -22,6 +22,14 @@ pub(super) struct Asking {
     timer: u64,
 }
 
+impl Asking {
+    /// A piece is understood; whether the time to answer is over with it.
+    fn understood(&mut self) -> bool {
+        self.said = self.said.saturating_sub(1);
+        self.late && self.said == 0
+    }
+}
+
 impl Run {
     pub(super) fn ask(&mut self, menu: Menu) {
         for name in ASR {
@@ -135,8 +143,7 @@ impl Run {
                 }
             }
             (asking, Event::Answered(answer)) => {
-                asking.said = asking.said.saturating_sub(1);
-                let late = asking.late && asking.said == 0;
+                let last = asking.understood();
                 let found = answer.number.clone();
                 self.vars.set("ASR_RECOGNIZED", &answer.recognised);
                 self.vars.set("ASR_NEGATIVE_URL", &answer.negative);
@@ -144,13 +151,12 @@ impl Run {
                     self.vars.set("ASR_NUMBER", &number);
                     self.vars.set("ASR_POSITIVE_URL", &answer.positive);
                     self.menu_done("Extension");
-                } else if late {
+                } else if last {
                     self.menu_done("No Match");
                 }
             }
             (asking, Event::Phrase(phrase)) => {
-                asking.said = asking.said.saturating_sub(1);
-                let late = asking.late && asking.said == 0;
+                let last = asking.understood();
                 let said = speech::grammar::normal(&phrase);
                 let fits = |c: &&Choice| c.phrases.iter().any(|p| speech::grammar::normal(p) == said);
                 let key = asking.menu.choices.iter().find(fits).map(|c| c.key.clone());
@@ -159,7 +165,7 @@ impl Run {
                 match key {
                     Some(key) => self.menu_done(&key),
                     None if by_grammar => self.menu_done("Recognized"),
-                    None if late => self.menu_done("No Match"),
+                    None if last => self.menu_done("No Match"),
                     None => {}
                 }
             }
