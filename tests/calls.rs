@@ -251,23 +251,65 @@ fn a_call_whose_actor_is_killed_ends_for_both_and_no_other_does() {
     until("both have ended", || calls(&node).is_empty() && cdrs(&node).len() == 2);
 }
 
-#[test]
-fn a_node_that_dies_writes_a_record_for_every_answered_call() {
-    let mut node = estate();
+/// Two phones of a node that talk, and the time.
+fn talking() -> (Node, tempfile::TempDir, [SoftPhone; 2]) {
+    let node = estate();
     let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
     let mut alice = answering(at, dir.path(), "100", 500.0);
-    let _bob = answering(at, dir.path(), "101", 800.0);
+    let bob = answering(at, dir.path(), "101", 800.0);
     alice.types("/dial sip:101@voip.test");
     until("talking", || states(&node) == ["talking"]);
+    (node, dir, [alice, bob])
+}
+
+fn time(of: &serde_json::Value) -> chrono::DateTime<chrono::Utc> {
+    of.as_str().and_then(|t| t.parse().ok()).unwrap_or_else(|| panic!("{of} is no time"))
+}
+
+#[test]
+fn a_node_that_dies_writes_a_record_for_every_answered_call_and_bills_no_outage() {
+    let (mut node, _dir, _phones) = talking();
     node.kill();
+    let died = chrono::Utc::now();
     node.restart();
     assert_eq!(node.rows("domain/voip.test/sip/user/registered").len(), 2);
     until("its record", || cdrs(&node).len() == 1);
     let cdr = &cdrs(&node)[0]["cdr"];
-    assert!(cdr["answered"].is_string() && cdr["cause"] == 41 && cdr["released_by"] == "system", "{cdr}");
+    assert!(cdr["cause"] == 41 && cdr["released_by"] == "outage", "{cdr}");
+    assert!(
+        time(&cdr["answered"]) <= time(&cdr["ended"]) && time(&cdr["ended"]) <= died,
+        "died {died}: {cdr}"
+    );
     node.kill();
     node.restart();
     assert_eq!(cdrs(&node).len(), 1, "and only one");
+}
+
+#[test]
+fn a_call_that_ended_before_the_node_died_ended_then() {
+    let (mut node, _dir, mut phones) = talking();
+    phones[0].types("/hangup");
+    until("over", || calls(&node).is_empty());
+    // At once: nothing is left to a second thought.
+    node.kill();
+    node.restart();
+    let all = cdrs(&node);
+    assert!(all.len() == 1 && all[0]["cdr"]["cause"] == 16 && all[0]["cdr"]["released_by"] == "a", "{all:?}");
+}
+
+#[test]
+fn a_node_that_is_stopped_writes_the_ends_of_its_calls_first() {
+    let (mut node, _dir, _phones) = talking();
+    let before = chrono::Utc::now();
+    assert!(node.terminate().success());
+    let stopped = chrono::Utc::now();
+    node.restart();
+    let all = cdrs(&node);
+    let cdr = &all[0]["cdr"];
+    assert!(all.len() == 1 && cdr["released_by"] == "system", "{all:?}");
+    assert!((before..=stopped).contains(&time(&cdr["ended"])), "{before} {stopped} {cdr}");
+    let ladder = ladder(&node, &cdr["call"]);
+    assert!(ladder.contains("BYE"), "its ladder is kept too: {ladder}");
 }
 
 #[test]

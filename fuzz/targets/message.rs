@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use sip::{
     agent::{Agent, Now, Output, reply},
+    identifiers::Identifiers,
     transaction::{Flow, Transport},
     wire::{message::Message, uri::Uri, validate},
 };
@@ -24,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     while let sip::Cut::Message(message) = sip::cut(&mut stream) {
         assert!(!message.is_empty());
     }
-    let mut agent = Agent::new(1, Box::new(|_, _| "127.0.0.1:5060".to_owned()));
+    let mut agent = Agent::new(Identifiers::new(&[1; 32]), Box::new(|_, _| "127.0.0.1:5060".to_owned()));
     let flow = Flow { transport: Transport::Udp, peer: ([127, 0, 0, 1], 5061).into(), connection: 0 };
     let mut now = Now { at: Instant::now(), wall: chrono::DateTime::UNIX_EPOCH };
     agent.receive(now, &bytes, flow);

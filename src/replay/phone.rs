@@ -8,6 +8,7 @@ use kit::{Address, Secret};
 use sip::{
     agent::{Adopted, Agent, Now, Offers, Output, Way, reply},
     digest::Login,
+    identifiers::Identifiers,
     net::Port,
     transaction::{Flow, Id},
     wire::{
@@ -162,6 +163,11 @@ impl Phone {
 
     fn event(&mut self, now: Now, leg: LegId, event: LegEvent) {
         let at = self.at;
+        if matches!(event, LegEvent::Released { .. }) {
+            // Answers the peer's BYE.
+            let cause = call::Cause::NORMAL;
+            self.agent.command(now, leg, &nobody(), LegCommand::Release { cause, status: None });
+        }
         let Some(line) = self.lines.get_mut(&leg) else { return };
         match event {
             LegEvent::Progress { status, .. } if status >= 180 => line.state = "ringback",
@@ -203,6 +209,9 @@ impl Phone {
                     Output::Send(flow, bytes) => sent.push((flow.peer, bytes)),
                     Output::Event { leg, event, .. } => self.event(now, leg, event),
                     Output::Request(id, message, flow) => self.request(now, id, message, flow),
+                    Output::Unproven(_, id, message, _) => {
+                        self.agent.respond(now, id, &reply(&message, 403, None));
+                    }
                     Output::Answer(id, answer) => {
                         if let Some((_, proved)) = self.registering.filter(|(asked, _)| *asked == id) {
                             self.registered(now, answer, proved);
@@ -380,8 +389,10 @@ impl Phones {
         let at = port.local().map_err(|e| e.to_string())?;
         let (user, domain) = user.split_once('@').unwrap_or((&user, ""));
         self.salt = self.salt.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.salt.to_be_bytes());
         let phone = Phone {
-            agent: Agent::new(self.salt, Box::new(move |_, _| at.to_string())),
+            agent: Agent::new(Identifiers::new(&key), Box::new(move |_, _| at.to_string())),
             at,
             server: self.server,
             user: user.to_owned(),

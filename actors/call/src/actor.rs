@@ -111,8 +111,10 @@ pub(crate) struct CallActor {
     media: Option<Box<dyn MediaSession>>,
     ladder: Ladder,
     todo: VecDeque<Effect>,
-    /// Ended connections, written once the last message has been seen.
-    ended: Vec<RecordEvent>,
+    /// A record of it has been kept: its ladder follows.
+    recorded: bool,
+    /// The node goes down: what is left to write is written at once.
+    stopping: bool,
     name: Address,
     /// Where its application is.
     application: Option<Address>,
@@ -134,13 +136,15 @@ pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> R
             media: None,
             ladder: ladder.clone(),
             todo: VecDeque::new(),
-            ended: Vec::new(),
+            recorded: false,
+            stopping: false,
             name: start.address,
             application: None,
             done: false,
         };
         async move { Ok(actor) }
-    });
+    })
+    .shutdown(kit::Shutdown::After(crate::tree::WRITING));
     // With its signalling: a wake-up of another thread for each message would cost more than the call itself.
     let started = SupervisorHandle::start_temporary(&services.node, &supervisor, spec).await;
     started.map_err(|e| e.to_string())?;
@@ -183,16 +187,20 @@ impl CallActor {
                 Effect::Leg(leg, command) => self.signal(leg, command, cx)?,
                 Effect::After(delay, timer) => cx.after(delay, CallMsg::Timer(timer)),
                 Effect::Note(text) => self.note("call", "call", text, cx),
-                Effect::Keep(event @ RecordEvent::Ended { .. }) => self.ended.push(event),
                 Effect::Keep(event) => {
                     let records =
                         cx.lookup::<RecordsMsg>(&crate::records::address()?).map_err(ExitReason::error)?;
+                    let ended = matches!(event, RecordEvent::Ended { .. });
+                    self.recorded |= ended;
                     let kept = async move {
                         records.ask(|reply| RecordsMsg::Keep { event, reply: Some(reply) }).await
                     };
-                    cx.wait(kept, |me, kept, cx| {
-                        // Without a record there is no call: nobody would pay for it.
-                        kept.map_err(ExitReason::error)?.map_err(ExitReason::error)?;
+                    cx.wait(kept, move |me, kept, cx| {
+                        let kept = kept.map_err(ExitReason::error)?;
+                        // Without a record no call begins. One that cannot be written now still ends: the end is tried again.
+                        if !ended {
+                            kept.map_err(ExitReason::error)?;
+                        }
                         me.carry_out(cx)
                     });
                     return Ok(());
@@ -229,8 +237,9 @@ impl CallActor {
                 Effect::Done => {
                     self.done = true;
                     self.media = None;
-                    self.services.board.remove(&self.name);
-                    cx.after(LAST_WORDS, CallMsg::LastWords);
+                    self.services.board.over(&self.name);
+                    let pause = if self.stopping { LAST_WORDS / 20 } else { LAST_WORDS };
+                    cx.after(pause, CallMsg::LastWords);
                 }
             }
         }
@@ -304,24 +313,15 @@ impl CallActor {
     }
 
     fn last_words(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        if !self.recorded {
+            return Err(ExitReason::Normal);
+        }
         let records: Mailbox<RecordsMsg> =
             cx.lookup(&crate::records::address()?).map_err(ExitReason::error)?;
-        let lines = self.ladder.written();
-        let events: Vec<RecordEvent> = std::mem::take(&mut self.ended)
-            .into_iter()
-            .map(|event| match event {
-                RecordEvent::Ended { cdr, .. } => RecordEvent::Ended { cdr, ladder: lines.clone() },
-                other => other,
-            })
-            .collect();
+        let event = RecordEvent::Traced { call: self.name.to_string(), ladder: self.ladder.written() };
         let sent = async move {
-            for event in events {
-                records
-                    .send(RecordsMsg::Keep { event, reply: None })
-                    .await
-                    .map_err(|e| ExitReason::Error(e.to_string()))?;
-            }
-            Ok(())
+            let keep = RecordsMsg::Keep { event, reply: None };
+            records.send(keep).await.map_err(|e| ExitReason::Error(e.to_string()))
         };
         cx.wait(sent, |_, sent: Result<(), ExitReason>, _| {
             sent?;
@@ -362,7 +362,9 @@ impl Actor for CallActor {
             CallMsg::Adopt { adopt, from, by } => {
                 let leg = adopt.leg;
                 let other = cx.lookup::<CallMsg>(&from);
-                if self.done || !self.call.lock().would_adopt(adopt.how) {
+                let picture = self.services.estate.picture();
+                let now = cx.node().clock().now();
+                if self.done || !self.call.lock().would_adopt(&adopt, &picture, now) {
                     if let Ok(other) = other {
                         let _ = other.tell(CallMsg::TakeBack(adopt));
                     }
@@ -408,10 +410,8 @@ impl Actor for CallActor {
             // The records are written at once.
             return self.last_words(cx).is_err();
         }
-        if self.step(cx, |call, world| call.handle(Event::Shutdown, world)).is_err() {
-            return true;
-        }
-        self.last_words(cx).is_err()
+        self.stopping = true;
+        self.step(cx, |call, world| call.handle(Event::Shutdown, world)).is_err()
     }
 
     fn inspect(&self) -> serde_json::Value {

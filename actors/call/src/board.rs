@@ -59,6 +59,8 @@ pub struct Board(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     calls: DashMap<Address, (Arc<Mutex<Call>>, Ladder)>,
+    /// Ladders of calls that are over and wait for their last messages.
+    ending: DashMap<Address, Ladder>,
     lines: DashMap<String, Arc<AtomicU32>>,
     legs: AtomicU64,
     meetings: DashMap<String, Address>,
@@ -81,8 +83,16 @@ impl Board {
         self.0.calls.iter().map(|e| (e.key().clone(), e.value().0.lock().view()))
     }
 
+    /// A call is over; its ladder is shown until its actor has gone.
+    pub(crate) fn over(&self, call: &Address) {
+        if let Some((name, (_, ladder))) = self.0.calls.remove(call) {
+            self.0.ending.insert(name, ladder);
+        }
+    }
+
     pub fn remove(&self, call: &Address) {
         self.0.calls.remove(call);
+        self.0.ending.remove(call);
     }
 
     pub fn all(&self) -> Vec<CallView> {
@@ -163,7 +173,8 @@ impl Board {
     }
 
     pub fn ladder(&self, call: &Address) -> Option<Ladder> {
-        self.0.calls.get(call).map(|e| e.value().1.clone())
+        let known = self.0.calls.get(call).map(|e| e.value().1.clone());
+        known.or_else(|| self.0.ending.get(call).map(|e| e.value().clone()))
     }
 
     /// Calls of an interface now.

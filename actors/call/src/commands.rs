@@ -304,7 +304,7 @@ fn member(s: &Services, call: &Call, what: impl Fn(LegId) -> CallMsg) -> Result<
 async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
     let lines = match in_progress(&s.board, call).and_then(|c| s.board.ladder(&c)) {
         Some(ladder) => ladder.lines(),
-        None => past(journal, call).await?,
+        None => past(&s.board, journal, call).await?,
     };
     let mut table = Table::new(["Time", "From", "To", "Message"]);
     for l in &lines {
@@ -313,27 +313,37 @@ async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result
     Ok(Output::table(table).with_data(json!(lines)))
 }
 
-async fn past(journal: &Arc<dyn Journal>, call: &Call) -> Result<Vec<Line>, CommandError> {
+async fn past(board: &Board, journal: &Arc<dyn Journal>, call: &Call) -> Result<Vec<Line>, CommandError> {
     let wanted = call.get("call");
-    let entries = browse(journal, Some(wanted.to_owned()), 50).await?;
-    let found = entries.into_iter().filter_map(ended).filter(|(cdr, lines)| {
-        id(&cdr.call) == wanted
-            && !lines.is_empty()
-            && cdr.sides.iter().any(|s| s.domain == call.var("domain"))
+    let entries = browse(journal, "CallEnded", Some(wanted.to_owned()), 50).await?;
+    let found = entries.into_iter().filter_map(ended).filter(|(cdr, _)| {
+        id(&cdr.call) == wanted && cdr.sides.iter().any(|s| s.domain == call.var("domain"))
     });
-    found.map(|(_, lines)| lines).next().ok_or_else(|| {
+    let (name, lines) = found.map(|(cdr, lines)| (cdr.call, lines)).next().ok_or_else(|| {
         CommandError::Failed(format!("there is no call {wanted}; call/list and cdr/list show them"))
-    })
+    })?;
+    if !lines.is_empty() {
+        return Ok(lines);
+    }
+    let traced = browse(journal, "CallTraced", Some(wanted.to_owned()), 50).await?;
+    let kept = traced.into_iter().find_map(|entry| match serde_json::from_value(entry.body) {
+        Ok(RecordEvent::Traced { call, ladder }) if call == name => Some(Ladder::read(&ladder)),
+        _ => None,
+    });
+    // A call that is over, but still waits for its last messages.
+    let ending = || board.ladder(&kit::Address::new(name.clone()).ok()?).map(|l| l.lines());
+    Ok(kept.or_else(ending).unwrap_or_default())
 }
 
 async fn browse(
     journal: &Arc<dyn Journal>,
+    kind: &str,
     text: Option<String>,
     limit: usize,
 ) -> Result<Vec<Entry>, CommandError> {
     let filter = Filter {
         stream_prefix: Some(crate::records::NAME.into()),
-        kind: Some("CallEnded".into()),
+        kind: Some(kind.into()),
         text,
         limit,
         ..Filter::default()
@@ -351,7 +361,7 @@ fn ended(entry: Entry) -> Option<(Cdr, Vec<Line>)> {
 async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
     let limit = call.number("--limit").unwrap_or(50) as usize;
     let number = call.opt("--number");
-    let entries = browse(journal, number.map(str::to_owned), LOOKED_THROUGH).await?;
+    let entries = browse(journal, "CallEnded", number.map(str::to_owned), LOOKED_THROUGH).await?;
     let mut table =
         Table::new(["Call", "Setup", "A", "B", "From", "To", "Seconds", "Cause", "By", "Service"]);
     let mut data = Vec::new();

@@ -162,6 +162,8 @@ pub enum SignalMsg {
     /// A call has ended, however it did: what is left of its legs goes.
     #[strum(serialize = "CallDown")]
     CallDown { call: Address, crashed: bool },
+    /// The adapter is to end, and looks whether its last requests have been answered.
+    Leave,
 }
 
 /// The adapter's name.

@@ -23,7 +23,7 @@ pub struct Cdr {
     pub answered: Option<DateTime<Utc>>,
     pub ended: Option<DateTime<Utc>>,
     pub cause: Option<Cause>,
-    /// Who ended it: `a`, `b` or `system`.
+    /// What ended it: `a`, `b`, `transfer`, `system`, or `outage` of the node, which is billed to nobody.
     pub released_by: String,
     /// Number the call was diverted by, if it was.
     pub diverted: Option<String>,
@@ -75,13 +75,46 @@ pub enum RecordEvent {
     /// Kept before the caller hears of it, so that a node that dies still bills.
     #[strum(serialize = "CallAnswered")]
     Answered { cdr: Box<Cdr> },
+    /// Kept before the party's BYE is answered. Its ladder is in [`RecordEvent::Traced`], or here in older journals.
     #[strum(serialize = "CallEnded")]
-    Ended { cdr: Box<Cdr>, ladder: String },
+    Ended {
+        cdr: Box<Cdr>,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        ladder: String,
+    },
+    /// The ladder of a call that is over, with its last messages.
+    #[strum(serialize = "CallTraced")]
+    Traced { call: String, ladder: String },
+    /// The node lives, and calls are under way: those that it loses in a crash end here, not when it starts again.
+    #[strum(serialize = "CallsAlive")]
+    Alive { at: DateTime<Utc> },
 }
 
 /// Calls that were answered and have not ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct OpenCalls(pub OrdMap<String, Cdr>);
+#[serde(from = "KeptCalls")]
+pub struct OpenCalls {
+    pub calls: OrdMap<String, Cdr>,
+    /// The last moment that an event has told of: the node lived then.
+    pub alive: Option<DateTime<Utc>>,
+}
+
+/// [`OpenCalls`] as snapshots hold them, also those of before there was a sign of life.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum KeptCalls {
+    Now { calls: OrdMap<String, Cdr>, alive: Option<DateTime<Utc>> },
+    Before(OrdMap<String, Cdr>),
+}
+
+impl From<KeptCalls> for OpenCalls {
+    fn from(kept: KeptCalls) -> Self {
+        match kept {
+            KeptCalls::Now { calls, alive } => Self { calls, alive },
+            KeptCalls::Before(calls) => Self { calls, alive: None },
+        }
+    }
+}
 
 pub(crate) fn key(cdr: &Cdr) -> String {
     format!("{} {}", cdr.call, cdr.attempt)
@@ -91,9 +124,18 @@ impl Fold for OpenCalls {
     type Event = RecordEvent;
 
     fn apply(&mut self, event: &RecordEvent) {
-        match event {
-            RecordEvent::Answered { cdr } => drop(self.0.insert(key(cdr), (**cdr).clone())),
-            RecordEvent::Ended { cdr, .. } => drop(self.0.remove(&key(cdr))),
-        }
+        let at = match event {
+            RecordEvent::Answered { cdr } => {
+                self.calls.insert(key(cdr), (**cdr).clone());
+                cdr.answered
+            }
+            RecordEvent::Ended { cdr, .. } => {
+                self.calls.remove(&key(cdr));
+                cdr.ended
+            }
+            RecordEvent::Alive { at } => Some(*at),
+            RecordEvent::Traced { .. } => None,
+        };
+        self.alive = self.alive.max(at);
     }
 }

@@ -18,6 +18,8 @@ use crate::{
 /// Between two commits: who comes meanwhile goes with the next, so that many calls cost few commits. After silence the first
 /// record is written at once.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+/// Between two signs of life while calls are under way: what a crash may cost a record at most.
+const ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Events between two snapshots.
 const SNAPSHOT: u64 = 5_000;
 
@@ -40,6 +42,8 @@ pub enum RecordsMsg {
     },
     /// The pause after a commit, or after one that failed, is over.
     Rested,
+    /// A sign of life is due.
+    Alive,
 }
 
 type Waiting = (RecordEvent, Option<Reply<Result<(), JournalError>>>);
@@ -51,34 +55,53 @@ pub(crate) struct Records {
     snapshot: u64,
     waiting: Vec<Waiting>,
     writing: bool,
+    /// A commit is under way, not the pause behind it.
+    committing: bool,
     /// Ends that are being written.
     ending: Vec<String>,
+    /// The node stops: the actor ends when everything is written.
+    stopping: bool,
 }
 
-/// An answered call nobody will end any more.
-fn orphan(cdr: &Cdr, now: DateTime<Utc>) -> RecordEvent {
+/// The end of an answered call that has lost its actor at `at`.
+fn orphan(cdr: &Cdr, at: DateTime<Utc>, by: &str) -> RecordEvent {
     let cdr = Cdr {
-        ended: Some(now),
+        ended: Some(at.max(cdr.answered.unwrap_or(at))),
         cause: Some(Cause::TEMPORARY_FAILURE),
-        released_by: "system".into(),
+        released_by: by.into(),
         ..cdr.clone()
     };
     RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }
 }
 
 impl Records {
-    /// Restores the stream. Calls still open belonged to a node that died: they have ended.
+    /// Restores the stream. Calls still open belonged to a node that died: they ended at its last sign of life.
     pub(crate) async fn restore(journal: Arc<dyn Journal>, now: DateTime<Utc>) -> Result<Self, ExitReason> {
         let (open, version) = restore::<OpenCalls>(&journal, NAME).await.map_err(ExitReason::error)?;
-        let waiting = open.0.values().map(|cdr| (orphan(cdr, now), None)).collect();
-        Ok(Self { journal, open, version, snapshot: version, waiting, writing: false, ending: Vec::new() })
+        let died = open.alive.map_or(now, |alive| alive.min(now));
+        let waiting = open.calls.values().map(|cdr| (orphan(cdr, died, "outage"), None)).collect();
+        Ok(Self {
+            journal,
+            open,
+            version,
+            snapshot: version,
+            waiting,
+            writing: false,
+            committing: false,
+            ending: Vec::new(),
+            stopping: false,
+        })
     }
 
     fn write(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        if self.stopping && !self.writing && self.waiting.is_empty() {
+            return Err(ExitReason::Shutdown);
+        }
         if self.writing || self.waiting.is_empty() {
             return Ok(());
         }
         self.writing = true;
+        self.committing = true;
         let (events, replies): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().unzip();
         let mut bodies = Vec::with_capacity(events.len());
         for event in &events {
@@ -98,6 +121,7 @@ impl Records {
         let appended = self.journal.append(batch);
         cx.spawn(appended, move |me, appended, cx| {
             me.ending.clear();
+            me.committing = false;
             let outcome = appended.map(|version| {
                 for event in &events {
                     me.open.apply(event);
@@ -117,7 +141,9 @@ impl Records {
                 Err(e) => {
                     // What ended is tried again with the next; what was to be answered has been refused.
                     tracing::error!(error = %e, "call records were not written");
-                    let ended = events.into_iter().filter(|e| matches!(e, RecordEvent::Ended { .. }));
+                    let ended = events
+                        .into_iter()
+                        .filter(|e| matches!(e, RecordEvent::Ended { .. } | RecordEvent::Traced { .. }));
                     me.waiting.splice(..0, ended.map(|e| (e, None)));
                     cx.after(std::time::Duration::from_secs(1), RecordsMsg::Rested);
                     return Ok(());
@@ -125,6 +151,10 @@ impl Records {
                 Ok(()) => {}
             }
             me.save_snapshot(cx);
+            if me.stopping {
+                me.writing = false;
+                return me.write(cx);
+            }
             cx.after(PAUSE, RecordsMsg::Rested);
             Ok(())
         });
@@ -153,12 +183,33 @@ impl Actor for Records {
     const MAILBOX: u32 = 100_000;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        cx.after(ALIVE, RecordsMsg::Alive);
         self.write(cx)
+    }
+
+    /// What waits is written before the actor ends: ends of calls above all.
+    fn exit_requested(&mut self, _: &ExitReason, cx: &mut Cx<'_, Self>) -> bool {
+        self.stopping = true;
+        if !self.writing && self.waiting.is_empty() {
+            return true;
+        }
+        // Between two commits nothing is under way: the pause need not pass.
+        if !self.committing {
+            self.writing = false;
+        }
+        self.write(cx).is_err()
     }
 
     fn handle(&mut self, msg: RecordsMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         match msg {
             RecordsMsg::Rested => self.writing = false,
+            RecordsMsg::Alive => {
+                cx.after(ALIVE, RecordsMsg::Alive);
+                let now = cx.node().clock().now();
+                if !self.open.calls.is_empty() && self.open.alive.is_none_or(|at| at + ALIVE <= now) {
+                    self.waiting.push((RecordEvent::Alive { at: now }, None));
+                }
+            }
             RecordsMsg::Keep { event, reply } => self.waiting.push((event, reply)),
             RecordsMsg::Lost { call } => {
                 let now = cx.node().clock().now();
@@ -170,10 +221,10 @@ impl Actor for Records {
                 };
                 let open: Vec<RecordEvent> = self
                     .open
-                    .0
+                    .calls
                     .values()
                     .filter(|c| call.as_ref().is_none_or(|call| c.call == call.as_str()) && !under_way(c))
-                    .map(|c| orphan(c, now))
+                    .map(|c| orphan(c, now, "system"))
                     .collect();
                 self.waiting.extend(open.into_iter().map(|e| (e, None)));
             }
@@ -182,6 +233,6 @@ impl Actor for Records {
     }
 
     fn inspect(&self) -> serde_json::Value {
-        serde_json::json!({ "open": self.open.0.len(), "version": self.version, "waiting": self.waiting.len() })
+        serde_json::json!({ "open": self.open.calls.len(), "version": self.version, "waiting": self.waiting.len() })
     }
 }

@@ -9,16 +9,20 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use domain::Estate;
-use kit::{Address, AddressError, ChildSpec, Strategy, SupervisorSpec, journal::Journal};
+use kit::{Address, AddressError, ChildSpec, Shutdown, Strategy, SupervisorSpec, journal::Journal};
 
 use crate::{files::CdrFiles, records::Records};
+
+/// How long a disk may take to write the last records before the node stops without them.
+pub(crate) const WRITING: Duration = Duration::from_secs(30);
 
 /// Keeps records; before whatever makes calls.
 pub fn records(journal: Arc<dyn Journal>) -> Result<ChildSpec, AddressError> {
     Ok(ChildSpec::worker(Address::new(crate::records::NAME)?, move |start| {
         let journal = journal.clone();
         async move { Records::restore(journal, start.node.clock().now()).await }
-    }))
+    })
+    .shutdown(Shutdown::After(WRITING)))
 }
 
 /// Writes records into files for billing; behind the records.

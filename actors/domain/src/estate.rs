@@ -76,6 +76,12 @@ pub struct Messages {
 }
 
 impl Picture {
+    /// A domain by its name as a host of a URI: without regard to case (RFC 3261, 19.1.4).
+    pub fn domain_named(&self, host: &str) -> Option<(&String, &Arc<DomainState>)> {
+        let exact = self.domains.get_key_value(host);
+        exact.or_else(|| self.domains.iter().find(|(name, _)| name.eq_ignore_ascii_case(host)))
+    }
+
     /// Calls now on a bridge.
     pub fn calls_on(&self, bridge: &str) -> u32 {
         self.calls.get(bridge).map_or(0, |c| c.load(Relaxed))

@@ -118,9 +118,17 @@ impl Node {
         self.0.pids.fetch_add(1, Relaxed)
     }
 
-    /// Random bits for identities that need not be secret; the same in every replay with the same seed.
+    /// Random bits for identities that need not be secret; the same in every replay with the same seed. The generator is a
+    /// cryptographic one: what it has given away tells nothing of what follows.
     pub fn random_id(&self) -> u64 {
         self.0.rng.lock().next_u64()
+    }
+
+    /// A random key for the process's own use; the same in every replay with the same seed, else the system's randomness.
+    pub fn random_key(&self) -> [u8; 32] {
+        let mut key = [0; 32];
+        self.0.rng.lock().fill_bytes(&mut key);
+        key
     }
 
     /// Runs `make`'s future on the thread that `placement` names.

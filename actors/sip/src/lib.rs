@@ -10,6 +10,7 @@ mod commands;
 pub mod digest;
 mod endpoint;
 pub mod health;
+pub mod identifiers;
 pub mod location;
 pub mod net;
 pub mod registrar;

@@ -1,38 +1,116 @@
-//! How often one address may guess.
+//! How often a password may be guessed. Only a failure with a nonce that was made for the very address counts, so a forged
+//! source address costs its owner nothing.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
-use chrono::{DateTime, TimeDelta, Utc};
-
-/// Failures of one address in [`WINDOW`] before it has to wait.
+/// Failures of one user at one address in [`WINDOW`]; more have to wait.
 const TRIES: u32 = 20;
-const WINDOW: TimeDelta = TimeDelta::seconds(60);
-/// Addresses remembered.
+/// Failures in [`WINDOW`] of one user at addresses where it has not succeeded, and of one address with users that have not
+/// succeeded there. Users that have succeeded at their address are not concerned.
+const STRANGERS: u32 = 200;
+const WINDOW: Duration = Duration::from_secs(60);
+/// How long an address is known as a user's after its last success.
+const KNOWN: Duration = Duration::from_secs(24 * 3600);
+/// Entries of each table.
 const REMEMBERED: usize = 50_000;
 
-/// See the module.
-#[derive(Debug, Default)]
-pub struct Throttle {
-    failures: HashMap<IpAddr, (u32, DateTime<Utc>)>,
-}
+/// Counts with the beginning of their window, bounded.
+#[derive(Debug)]
+struct Counts<K>(HashMap<K, (u32, Instant)>);
 
-impl Throttle {
-    pub fn may_try(&self, ip: IpAddr, now: DateTime<Utc>) -> bool {
-        self.failures.get(&ip).is_none_or(|(count, since)| *count < TRIES || *since + WINDOW <= now)
+impl<K: Hash + Eq + Clone> Counts<K> {
+    fn count(&self, key: &K, now: Instant) -> u32 {
+        self.0.get(key).filter(|(_, since)| now < *since + WINDOW).map_or(0, |(count, _)| *count)
     }
 
-    pub fn failed(&mut self, ip: IpAddr, now: DateTime<Utc>) {
-        if self.failures.len() >= REMEMBERED {
-            self.failures.retain(|_, (_, since)| *since + WINDOW > now);
-            if self.failures.len() >= REMEMBERED {
-                self.failures.clear();
-            }
-        }
-        let entry = self.failures.entry(ip).or_insert((0, now));
+    fn add(&mut self, key: K, now: Instant) {
+        make_room(&mut self.0, |(_, since)| *since + WINDOW > now, |(_, since)| *since);
+        let entry = self.0.entry(key).or_insert((0, now));
         if entry.1 + WINDOW <= now {
             *entry = (0, now);
         }
-        entry.0 += 1;
+        entry.0 = entry.0.saturating_add(1);
+    }
+}
+
+/// Keeps a table below its bound: entries that are over go first, then the older half.
+fn make_room<K: Hash + Eq + Clone, V>(
+    table: &mut HashMap<K, V>,
+    lives: impl Fn(&V) -> bool,
+    age: impl Fn(&V) -> Instant,
+) {
+    if table.len() < REMEMBERED {
+        return;
+    }
+    table.retain(|_, v| lives(v));
+    if table.len() >= REMEMBERED / 2 {
+        let mut ages: Vec<Instant> = table.values().map(&age).collect();
+        let middle = ages.len() / 2;
+        let (_, median, _) = ages.select_nth_unstable(middle);
+        let median = *median;
+        table.retain(|_, v| age(v) > median);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Throttle {
+    pairs: Counts<(IpAddr, String)>,
+    users: Counts<String>,
+    addresses: Counts<IpAddr>,
+    /// When a user last succeeded at an address.
+    known: HashMap<(IpAddr, String), Instant>,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        let (pairs, users, addresses) =
+            (Counts(HashMap::new()), Counts(HashMap::new()), Counts(HashMap::new()));
+        Self { pairs, users, addresses, known: HashMap::new() }
+    }
+}
+
+/// The part of an address that its holder cannot choose freely: of IPv6, a /64.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => {
+            let s = ip.segments();
+            Ipv6Addr::new(s[0], s[1], s[2], s[3], 0, 0, 0, 0).into()
+        }
+    }
+}
+
+impl Throttle {
+    /// Whether a password of this user (name and realm) may be tried from this address.
+    pub fn may_try(&self, ip: IpAddr, user: &str, now: Instant) -> bool {
+        let ip = network(ip);
+        let pair = (ip, user.to_owned());
+        if self.pairs.count(&pair, now) >= TRIES {
+            return false;
+        }
+        let known = self.known.get(&pair).is_some_and(|last| now < *last + KNOWN);
+        known || self.users.count(&pair.1, now) < STRANGERS && self.addresses.count(&ip, now) < STRANGERS
+    }
+
+    pub fn failed(&mut self, ip: IpAddr, user: &str, now: Instant) {
+        let ip = network(ip);
+        let pair = (ip, user.to_owned());
+        self.pairs.add(pair.clone(), now);
+        if !self.known.contains_key(&pair) {
+            self.users.add(pair.1, now);
+            self.addresses.add(ip, now);
+        }
+    }
+
+    pub fn succeeded(&mut self, ip: IpAddr, user: &str, now: Instant) {
+        make_room(&mut self.known, |last| *last + KNOWN > now, |last| *last);
+        self.known.insert((network(ip), user.to_owned()), now);
     }
 }
 
@@ -40,17 +118,62 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::from((0x0a00_0000 + n).to_be_bytes())
+    }
+
     #[test]
-    fn who_guesses_waits_and_others_do_not() {
-        let (mut t, now) = (Throttle::default(), DateTime::UNIX_EPOCH);
-        let (bad, good) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+    fn one_phone_with_a_wrong_password_waits_and_its_neighbours_do_not() {
+        let (mut t, now) = (Throttle::default(), Instant::now());
         for _ in 0..TRIES {
-            assert!(t.may_try(bad, now));
-            t.failed(bad, now);
+            assert!(t.may_try(ip(1), "100@d", now));
+            t.failed(ip(1), "100@d", now);
         }
-        assert!(!t.may_try(bad, now) && t.may_try(good, now));
-        assert!(t.may_try(bad, now + WINDOW));
-        t.failed(bad, now + WINDOW);
-        assert!(t.may_try(bad, now + WINDOW), "a new count");
+        assert!(!t.may_try(ip(1), "100@d", now));
+        assert!(t.may_try(ip(1), "101@d", now), "another phone of the same office");
+        assert!(t.may_try(ip(2), "100@d", now), "the same user elsewhere");
+        assert!(t.may_try(ip(1), "100@d", now + WINDOW));
+    }
+
+    #[test]
+    fn guessing_from_many_addresses_is_slowed_and_the_user_at_home_is_not() {
+        let (mut t, now) = (Throttle::default(), Instant::now());
+        t.succeeded(ip(1), "100@d", now);
+        for n in 0..STRANGERS {
+            t.failed(ip(100 + n), "100@d", now);
+        }
+        assert!(!t.may_try(ip(9999), "100@d", now), "one more address");
+        assert!(t.may_try(ip(1), "100@d", now), "where it has succeeded");
+        assert!(t.may_try(ip(9999), "101@d", now), "another user");
+    }
+
+    #[test]
+    fn an_address_that_scans_users_is_slowed_and_known_users_behind_it_are_not() {
+        let (mut t, now) = (Throttle::default(), Instant::now());
+        t.succeeded(ip(1), "100@d", now);
+        for n in 0..STRANGERS {
+            t.failed(ip(1), &format!("guess{n}@d"), now);
+        }
+        assert!(!t.may_try(ip(1), "guess@d", now) && t.may_try(ip(1), "100@d", now));
+        let net: IpAddr = "2001:db8::1".parse().expect("an address");
+        let same: IpAddr = "2001:db8::2".parse().expect("an address");
+        for _ in 0..TRIES {
+            t.failed(net, "100@d", now);
+        }
+        assert!(!t.may_try(same, "100@d", now), "one holder has a whole /64");
+    }
+
+    #[test]
+    fn the_tables_are_bounded_and_forget_the_oldest() {
+        let (mut t, now) = (Throttle::default(), Instant::now());
+        for n in 0..REMEMBERED as u32 + 10 {
+            t.failed(ip(n), "u", now + Duration::from_micros(u64::from(n)));
+        }
+        assert!(t.addresses.0.len() <= REMEMBERED && t.pairs.0.len() <= REMEMBERED);
+        assert_eq!(
+            t.addresses.count(&ip(REMEMBERED as u32 + 9), now + Duration::from_secs(1)),
+            1,
+            "the newest"
+        );
     }
 }

@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::wire::message::{Message, Method, Name};
+use crate::{
+    identifiers::{Identifiers, Kind},
+    wire::message::{Message, Method, Name},
+};
 
 /// Round trip, longest pause between retransmissions of a request, longest life of a message in the network.
 pub const T1: Duration = Duration::from_millis(500);
@@ -62,6 +65,13 @@ impl Flow {
     pub fn udp(peer: SocketAddr) -> Self {
         Self { transport: Transport::Udp, peer, connection: 0 }
     }
+
+    /// Whether a message on `other` comes from the host that this flow leads to. Ports may differ over UDP: a NAT may choose
+    /// a new one, and some peers send from another than they listen on.
+    pub fn same_source(&self, other: Flow) -> bool {
+        let host = |f: &Flow| f.peer.ip().to_canonical();
+        host(self) == host(&other)
+    }
 }
 
 impl std::fmt::Display for Flow {
@@ -93,8 +103,10 @@ pub type Id = u64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     Send(Flow, Bytes),
-    /// A request of ours got no final answer.
+    /// A request of ours got no final answer in its time.
     Unanswered(Id),
+    /// A request of ours cannot reach its peer: its connection has closed, or none could be opened.
+    Undelivered(Id),
     /// A final answer of ours to an INVITE was never acknowledged.
     Unacknowledged(Id),
 }
@@ -161,8 +173,8 @@ enum Timer {
 /// All transactions of an endpoint.
 pub struct Transactions {
     next: Id,
-    /// Part of every branch: an answer from somebody who never saw the request does not fit.
-    salt: u64,
+    /// Seals the branches: a response from a peer that never saw the request does not fit.
+    identifiers: Identifiers,
     server: foldhash::HashMap<Id, Server>,
     /// What others choose; the hash is one that they cannot foresee.
     keys: HashMap<Box<str>, Id>,
@@ -175,10 +187,10 @@ pub struct Transactions {
 const COOKIE: &str = "z9hG4bK";
 
 impl Transactions {
-    pub fn new(salt: u64) -> Self {
+    pub fn new(identifiers: Identifiers) -> Self {
         Self {
             next: 1,
-            salt,
+            identifiers,
             server: foldhash::HashMap::default(),
             keys: HashMap::new(),
             client: foldhash::HashMap::default(),
@@ -254,9 +266,11 @@ impl Transactions {
         }
     }
 
-    /// The INVITE that a CANCEL is about (RFC 3261, 9.2).
-    pub fn cancelled(&self, cancel: &Message) -> Option<Id> {
-        self.keys.get(server_key(cancel, &Method::Invite)?.as_str()).copied()
+    /// The INVITE that a CANCEL is about (RFC 3261, 9.2); it must come from where the INVITE did.
+    pub fn cancelled(&self, cancel: &Message, flow: Flow) -> Option<Id> {
+        let id = *self.keys.get(server_key(cancel, &Method::Invite)?.as_str())?;
+        self.server.get(&id).filter(|s| s.flow.same_source(flow))?;
+        Some(id)
     }
 
     /// Answers a request. A second final answer is not sent.
@@ -320,18 +334,12 @@ impl Transactions {
 
     /// The branch of the next request, for its `Via`.
     pub fn next_branch(&self) -> String {
-        format!("{COOKIE}{:x}.{:x}", self.next, self.check(self.next))
-    }
-
-    fn check(&self, id: Id) -> u64 {
-        self.salt ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        format!("{COOKIE}{}", self.identifiers.seal(Kind::Branch, self.next))
     }
 
     /// The number in a branch of ours.
     pub fn id_of(&self, branch: &str) -> Option<Id> {
-        let (number, check) = branch.strip_prefix(COOKIE)?.split_once('.')?;
-        let id = Id::from_str_radix(number, 16).ok()?;
-        (u64::from_str_radix(check, 16).ok()? == self.check(id)).then_some(id)
+        self.identifiers.open(Kind::Branch, branch.strip_prefix(COOKIE)?)
     }
 
     /// Sends a request whose `Via` holds [`Transactions::next_branch`].
@@ -353,14 +361,21 @@ impl Transactions {
         self.send(flow, bytes);
     }
 
-    /// Takes an INVITE of ours back; only one that has got a provisional answer may be (RFC 3261, 9.1).
-    pub fn cancel(&mut self, now: Instant, id: Id) -> bool {
+    /// Takes an INVITE of ours back; only one that has got a provisional answer may be (RFC 3261, 9.1). `reason` goes with
+    /// it (RFC 3326): a phone that is told `cause=200` shows no missed call.
+    pub fn cancel(&mut self, now: Instant, id: Id, reason: Option<String>) -> bool {
         let Some(client) = self.client.get(&(id, false)) else { return false };
         let (ClientState::Proceeding, Some(invite)) = (client.state, client.request.as_deref()) else {
             return false;
         };
         let flow = client.flow;
-        let cancel = follow_up(invite, Method::Cancel, invite.header(&Name::To).cloned());
+        let mut cancel = follow_up(invite, Method::Cancel, invite.header(&Name::To).cloned());
+        if let Some(reason) = reason {
+            cancel.push(Name::Reason, reason);
+        }
+        if self.client.contains_key(&(id, true)) {
+            return true;
+        }
         self.start(now, (id, true), cancel, flow);
         // Whoever does not end it now is not waited for any longer (RFC 3261, 9.1).
         if let Some(client) = self.client.get_mut(&(id, false)) {
@@ -377,14 +392,24 @@ impl Transactions {
             .is_some_and(|c| matches!(c.state, ClientState::Calling | ClientState::Proceeding))
     }
 
-    /// Takes a response; its request, when it is news (for an INVITE every 2xx is: several may have answered).
-    pub fn answered(&mut self, now: Instant, response: &Message) -> Option<Id> {
+    /// Whether any request of ours still waits for its final answer.
+    pub fn awaits(&self) -> bool {
+        self.client.values().any(|c| matches!(c.state, ClientState::Calling | ClientState::Proceeding))
+    }
+
+    /// Takes a response; its request, when it is news (for an INVITE every 2xx is: several may have answered). A response
+    /// from another address than the request went to is dropped.
+    pub fn answered(&mut self, now: Instant, response: &Message, from: Flow) -> Option<Id> {
         let id = self.id_of(response.via()?.branch()?)?;
         let (_, method) = response.cseq()?;
         let key = (id, method == "CANCEL");
         let code = response.code()?;
         let client = self.client.get_mut(&key)?;
         let flow = client.flow;
+        if !flow.same_source(from) {
+            metrics::counter!("hypha_sip_refused_total", "reason" => "response_source").increment(1);
+            return None;
+        }
         let invite = method == "INVITE";
         match client.state {
             ClientState::Calling | ClientState::Proceeding => {
@@ -439,26 +464,26 @@ impl Transactions {
         }
     }
 
-    /// A request could not be sent: nobody will answer.
+    /// A request could not be sent: no response will come.
     pub fn undeliverable(&mut self, id: Id) {
         if self.client.remove(&(id, false)).is_some() {
-            self.out.push(Output::Unanswered(id));
+            self.out.push(Output::Undelivered(id));
         }
     }
 
-    /// Requests that wait on a flow, when its connection is lost.
-    pub fn lost(&mut self, connection: u64) {
-        let waiting = |c: &&Client| matches!(c.state, ClientState::Calling | ClientState::Proceeding);
-        let on: Vec<ClientKey> = self
-            .client
-            .iter()
-            .filter(|(_, c)| c.flow.connection == connection && waiting(c))
-            .map(|(k, _)| *k)
-            .collect();
-        for (id, cancel) in on {
+    /// The connection of `flow` has closed: requests that wait on it, or on any connection to its peer, get no response.
+    pub fn lost(&mut self, flow: Flow) {
+        let waiting = |c: &Client| matches!(c.state, ClientState::Calling | ClientState::Proceeding);
+        let on = |c: &Client| match c.flow.connection {
+            0 => c.flow.transport == flow.transport && c.flow.peer == flow.peer,
+            id => id == flow.connection,
+        };
+        let lost: Vec<ClientKey> =
+            self.client.iter().filter(|(_, c)| waiting(c) && on(c)).map(|(k, _)| *k).collect();
+        for (id, cancel) in lost {
             self.client.remove(&(id, cancel));
             if !cancel {
-                self.out.push(Output::Unanswered(id));
+                self.out.push(Output::Undelivered(id));
             }
         }
     }

@@ -56,8 +56,10 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     // Nonces and counts of failures outlive a restart of the sockets.
     let mut key = [0; 32];
     rand::rng().fill_bytes(&mut key);
-    let authenticator = Arc::new(Mutex::new(Authenticator::new(key, settings.digest)));
+    let start = tokio::time::Instant::now().into_std();
+    let authenticator = Arc::new(Mutex::new(Authenticator::new(key, settings.digest, start)));
     let throttle = Arc::default();
+    let refusals = Arc::new(Mutex::new(kit::Seldom::new(5)));
     let endpoint = ChildSpec::worker(Address::new("sip/endpoint")?, move |start| {
         let registrar = Registrar {
             node: start.node,
@@ -65,6 +67,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
             vault: s.vault.clone(),
             authenticator: authenticator.clone(),
             throttle: Arc::clone(&throttle),
+            refusals: Arc::clone(&refusals),
         };
         let (calls, health, listen) = (s.calls.clone(), s.health.clone(), listen.clone());
         async move { EndpointActor::bind(registrar, calls, health, listen).await }

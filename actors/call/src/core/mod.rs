@@ -97,10 +97,19 @@ pub enum Timer {
     Longest,
 }
 
+/// The party in whose name another one moves between calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    pub domain: String,
+    pub iface: String,
+    pub alias: Option<String>,
+}
+
 /// A party that comes from another call.
 pub struct Adopt {
     pub leg: LegId,
     pub party: Leg,
+    pub by: Authority,
     pub part: Option<MediaPart>,
     /// An offer not answered yet; with it the party is one that calls.
     pub how: How,

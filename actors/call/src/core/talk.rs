@@ -32,6 +32,12 @@ impl Call {
                 let change = world.media.remote_offer(id, &sdp);
                 let answer =
                     change.as_ref().map_err(|_| 488).and_then(|_| world.media.answer(id).map_err(|_| 488));
+                // An UPDATE before the answer: the final answer repeats what this one has settled (RFC 3311, 5.1).
+                if let (Ok(sdp), Some(leg)) = (&answer, self.legs.get_mut(&id))
+                    && leg.early.is_some()
+                {
+                    leg.early = Some(sdp.clone());
+                }
                 self.out.push(Effect::Leg(id, LegCommand::OfferAnswer(answer)));
                 self.changed(id, change, world);
             }
@@ -309,7 +315,8 @@ impl Call {
             dial.by = None;
         }
         self.end_connection(|c| c.legs.0 == id || c.legs.1 == id, cause, by, world);
-        self.forget(id, world);
+        // After the record, which is kept first: this answers the party's BYE, or hangs it up.
+        self.release(id, cause, None, world);
         if self.chair == Some(id) {
             return self.finish(cause, by, world);
         }
@@ -321,7 +328,6 @@ impl Call {
 
     /// Sends a party away.
     pub(super) fn leave(&mut self, id: LegId, cause: Cause, world: &mut World<'_>) {
-        self.out.push(Effect::Leg(id, LegCommand::Release { cause, status: None }));
         self.left(id, cause, world);
     }
 

@@ -46,9 +46,13 @@ impl Call {
     }
 
     pub(super) fn give_away(&mut self, leg: LegId, to: HandTo, how: How, by: LegId, world: &mut World<'_>) {
+        let Some(asks) = self.legs.get(&by) else { return };
+        let authority =
+            Authority { domain: asks.domain.clone(), iface: asks.iface.clone(), alias: asks.alias.clone() };
         let Some(party) = self.legs.remove(&leg) else { return };
         let part = world.media.detach(leg);
-        self.out.push(Effect::HandOver { to, by, adopt: Box::new(Adopt { leg, party, part, how }) });
+        let adopt = Box::new(Adopt { leg, party, by: authority, part, how });
+        self.out.push(Effect::HandOver { to, by, adopt });
     }
 
     pub(super) fn handed_over(&mut self, by: LegId, done: bool, world: &mut World<'_>) {
@@ -133,7 +137,7 @@ impl Call {
 
     /// Takes a party back that nobody wanted.
     pub fn take_back(&mut self, adopt: Adopt, world: &mut World<'_>) -> Vec<Effect> {
-        let Adopt { leg, party, part, how } = adopt;
+        let Adopt { leg, party, part, how, .. } = adopt;
         if let Some(part) = part {
             world.media.attach(leg, part);
         }
@@ -155,20 +159,33 @@ impl Call {
     }
 
     /// Whether a party may come here.
-    pub fn would_adopt(&self, how: How) -> bool {
+    pub fn would_adopt(&self, adopt: &Adopt, picture: &Picture, now: DateTime<Utc>) -> bool {
         let most = if self.meeting.is_some() { MEETING } else { CONFERENCE };
         let room = self.chair.is_none() || self.legs.len() < most;
         !self.over
             && room
-            && match how {
-                How::Replace(leg) => self.legs.contains_key(&leg),
+            && match adopt.how {
+                How::Replace(leg) => self.may_replace(leg, &adopt.by, picture, now),
                 How::Pickup => self.dial.as_ref().is_some_and(|d| d.by.is_none()),
                 How::Join { .. } => self.meeting.is_some(),
             }
     }
 
+    /// Whether a leg may be replaced in this party's name (RFC 3891, 5): by parties of the call, and while it rings by numbers
+    /// of the same domain that may pick calls up.
+    fn may_replace(&self, leg: LegId, by: &Authority, picture: &Picture, now: DateTime<Utc>) -> bool {
+        let Some(replaced) = self.legs.get(&leg).filter(|l| l.domain == by.domain) else { return false };
+        let party = self.legs.values().any(|l| l.domain == by.domain && l.iface == by.iface);
+        let rings = matches!(replaced.state, State::Trying | State::Ringing);
+        let picks_up = by
+            .alias
+            .as_ref()
+            .is_some_and(|alias| service::active(picture, now, &by.domain, alias, Service::Pickup).is_some());
+        party || rings && picks_up
+    }
+
     pub(super) fn adopt(&mut self, adopt: Adopt, world: &mut World<'_>) {
-        let Adopt { leg, party, part, how } = adopt;
+        let Adopt { leg, party, part, how, .. } = adopt;
         if let Some(part) = part {
             world.media.attach(leg, part);
         }

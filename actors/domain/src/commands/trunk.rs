@@ -34,6 +34,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
                     listen_port: number("listen_port"),
                     properties: imbl::OrdMap::new(),
                 };
+                foreign_neighbour(&s, &call, &trunk)?;
                 change_domain_ok(&s, &call, DomainCommand::DeclareTrunk(trunk)).await
             }),
         )
@@ -104,6 +105,26 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .names(names(s, |d| d.trunks.keys().cloned().collect()))
         .confirm(|c| format!("You are going to remove trunk {}.", c.get("name"))),
     ]
+}
+
+/// A neighbour that a trunk of another domain has already: calls from it are told apart by the domain in their Request-URI
+/// alone, so only the system's administrator may declare it again.
+fn foreign_neighbour(s: &Services, call: &Call, trunk: &Trunk) -> Result<(), CommandError> {
+    let TrunkKind::Static { host, .. } = &trunk.kind;
+    let own = call.var("domain");
+    let picture = s.estate.picture();
+    let taken = picture.domains.iter().filter(|(name, _)| name.as_str() != own).any(|(_, state)| {
+        state.trunks.values().any(|t| {
+            let TrunkKind::Static { host: known, .. } = &t.kind;
+            known.eq_ignore_ascii_case(host)
+        })
+    });
+    match taken && !call.caller.grants.system {
+        true => Err(CommandError::Failed(format!(
+            "{host} is the neighbour of another domain's trunk; only the system's administrator may declare it again"
+        ))),
+        false => Ok(()),
+    }
 }
 
 async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {

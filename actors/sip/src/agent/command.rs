@@ -6,10 +6,12 @@ use kit::Address;
 
 use super::{
     Agent, Alarm, Now, Output, Purpose,
-    leg::{ALLOW, Beginning, Leg, MIN_SE, Reliable, SESSION, SUPPORTED, State, reply},
+    dialog::{cancel_reason, min_se},
+    leg::{ALLOW, Beginning, Leg, MIN_SE, Reliable, Repeat, SESSION, SUPPORTED, State, reply},
 };
 use crate::{
     digest::Login,
+    identifiers::Kind,
     transaction::{Flow, T1},
     wire::{
         address::display,
@@ -52,6 +54,8 @@ impl Agent {
     pub fn command(&mut self, now: Now, id: LegId, call: &Address, command: LegCommand) {
         match self.legs.get(&id) {
             Some(leg) if leg.call.is_none() => self.assign(id, call),
+            // The peer has hung up: only its BYE is left to answer.
+            Some(leg) if leg.hung_up.is_some() && !matches!(command, LegCommand::Release { .. }) => return,
             Some(_) => {}
             None => return,
         }
@@ -66,7 +70,7 @@ impl Agent {
             LegCommand::Key { key, millis } => self.send_key(now, id, key, millis),
             LegCommand::Release { cause, status } => self.release(now, id, cause, status),
         }
-        self.collect();
+        self.collect(now);
     }
 
     /// Calls somebody.
@@ -81,7 +85,7 @@ impl Agent {
             id,
             state: State::Calling,
             flow,
-            call_id: format!("{:x}.{:x}@hypha", id.0, self.check(id) ^ self.salt).into(),
+            call_id: self.identifiers.seal(Kind::CallId, id.0).into(),
             local: &from,
             local_tag: self.tag(id),
             remote: format!("<{}>", uri(&out.to)).into(),
@@ -130,34 +134,64 @@ impl Agent {
         }
         let invite = invite.with_body(SDP, out.sdp.clone());
         leg.ladder.add(now.wall, id, leg.flow, format_args!("INVITE {}", leg.target));
-        leg.proof = way.login.map(|login| Box::new((login, invite.clone())));
+        leg.repeat = Some(Box::new(Repeat { invite: invite.clone(), login: way.login, tries: 3 }));
         let transaction = self.transactions.request(now.at, invite, flow);
         leg.client = Some(transaction);
         leg.invited = Some(transaction);
         self.purposes.insert(transaction, Purpose::Invite(id));
-        self.collect();
+        self.collect(now);
     }
 
     /// Sends our INVITE again with the answer to the peer's challenge, once.
     pub(super) fn prove(&mut self, now: Now, id: LegId, challenge: &Message) -> bool {
         let Some(leg) = self.legs.get_mut(&id).filter(|l| l.give_up.is_none()) else { return false };
-        let Some((login, mut invite)) = leg.proof.take().map(|p| *p) else { return false };
-        let cnonce = self.salt ^ id.0.rotate_left(32);
-        let Some((name, value)) = login.proof(challenge, "INVITE", invite.uri(), cnonce) else {
+        let Some(repeat) = leg.repeat.as_mut() else { return false };
+        let Some(login) = repeat.login.take() else { return false };
+        let cnonce = self.identifiers.derive(Kind::ClientNonce, id.0, 0);
+        let Some((name, value)) = login.proof(challenge, "INVITE", repeat.invite.uri(), cnonce) else {
             return false;
         };
+        repeat.invite.push(name, value);
+        self.invite_again(now, id, "INVITE with credentials")
+    }
+
+    /// Sends our INVITE again with the session that the peer wants at least (RFC 4028, 7.3).
+    pub(super) fn lengthen(&mut self, now: Now, id: LegId, refusal: &Message) -> bool {
+        let Some(leg) = self.legs.get_mut(&id).filter(|l| l.give_up.is_none()) else { return false };
+        let Some(repeat) = leg.repeat.as_mut().filter(|r| r.tries > 0) else { return false };
+        // A day: what asks for more is a fault, and no session would ever be looked after.
+        let Some(least) = min_se(refusal).filter(|s| (MIN_SE..=86_400).contains(s)) else { return false };
+        repeat.tries -= 1;
+        let mut longer = false;
+        for (name, value) in &mut repeat.invite.headers {
+            match name {
+                Name::SessionExpires => {
+                    longer = true;
+                    let asked: u32 = value.parse().unwrap_or(SESSION);
+                    *value = asked.max(least).to_string().into();
+                }
+                Name::MinSe => *value = least.to_string().into(),
+                _ => {}
+            }
+        }
+        longer && self.invite_again(now, id, "INVITE with a longer session")
+    }
+
+    fn invite_again(&mut self, now: Now, id: LegId, line: &str) -> bool {
+        let Some(leg) = self.legs.get_mut(&id) else { return false };
         leg.cseq += 1;
         let (flow, number) = (leg.flow, leg.cseq);
-        leg.ladder.add(now.wall, id, flow, "INVITE with credentials");
+        leg.ladder.add(now.wall, id, flow, line);
         let via = self.via(flow);
-        for (name, value) in &mut invite.headers {
+        let Some(repeat) = self.legs.get_mut(&id).and_then(|l| l.repeat.as_mut()) else { return false };
+        for (name, value) in &mut repeat.invite.headers {
             match name {
                 Name::Via => *value = via.clone().into(),
                 Name::CSeq => *value = format!("{number} INVITE").into(),
                 _ => {}
             }
         }
-        invite.push(name, value);
+        let invite = repeat.invite.clone();
         let transaction = self.transactions.request(now.at, invite, flow);
         if let Some(leg) = self.legs.get_mut(&id) {
             if let Some(before) = leg.invited.replace(transaction) {
@@ -197,8 +231,8 @@ impl Agent {
             response = response.with_body(SDP, sdp);
         }
         if reliable {
-            let bytes = response.to_bytes();
-            let kept = Reliable { rseq, bytes, pause: T1, since: now.at };
+            let (bytes, settles) = (response.to_bytes(), !response.body.is_empty());
+            let kept = Reliable { rseq, bytes, pause: T1, since: now.at, settles };
             if let Some(leg) = self.legs.get_mut(&id) {
                 leg.reliable = Some(kept);
             }
@@ -207,9 +241,14 @@ impl Agent {
         self.transactions.respond(now.at, transaction, &response);
     }
 
-    fn answer(&mut self, now: Now, id: LegId, sdp: Bytes) {
+    pub(super) fn answer(&mut self, now: Now, id: LegId, sdp: Bytes) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         if leg.state != State::Incoming {
+            return;
+        }
+        if leg.reliable.as_ref().is_some_and(|r| r.settles) {
+            // RFC 3262, 3: not before the PRACK; without one, the INVITE is refused in time.
+            leg.waiting_answer = Some(sdp);
             return;
         }
         let (Some(transaction), Some(request)) = (leg.server.take(), leg.request.take()) else { return };
@@ -228,13 +267,8 @@ impl Agent {
         leg.unacknowledged = Some(transaction);
         leg.ladder.add(now.wall, id, leg.flow, "200 OK");
         let session = leg.session;
-        if let Some((seconds, ours)) = session {
-            let refresher = if ours { "uas" } else { "uac" };
-            response.push(Name::SessionExpires, format!("{seconds};refresher={refresher}"));
-            if leg.peer_timer {
-                response.push(Name::Require, "timer");
-            }
-        }
+        leg.session_headers(&mut response);
+        self.answered.insert(transaction, id);
         self.invites.remove(&transaction);
         if let Some(session) = session {
             self.alarm_session(now, id, session);
@@ -272,10 +306,14 @@ impl Agent {
         }
         if let Some((transaction, request)) = leg.update.take() {
             let flow = leg.flow;
+            let confirmed = leg.state == State::Confirmed;
             let response = match answer {
                 Ok(sdp) => {
-                    let contact = self.contact(flow);
-                    reply(&request, 200, None).with(Name::Contact, contact).with_body(SDP, sdp)
+                    let mut response = reply(&request, 200, None);
+                    if confirmed {
+                        leg.session_headers(&mut response);
+                    }
+                    response.with(Name::Contact, self.contact(flow)).with_body(SDP, sdp)
                 }
                 Err(status) => reply(&request, status, None),
             };
@@ -356,7 +394,7 @@ impl Agent {
         let request = leg.request(Method::Refer, via, Some(&contact)).with(Name::ReferTo, to);
         let sent = self.transactions.request(now.at, request, flow);
         self.purposes.insert(sent, Purpose::InDialog(id));
-        self.collect();
+        self.collect(now);
     }
 
     pub(super) fn refresh(&mut self, now: Now, id: LegId, seconds: u32) {
@@ -403,7 +441,13 @@ impl Agent {
                 }
                 leg.give_up = Some(cause);
                 // Without a provisional answer it waits for one; the leg goes with the final answer.
-                self.transactions.cancel(now.at, transaction);
+                self.transactions.cancel(now.at, transaction, Some(cancel_reason(cause)));
+            }
+            State::Confirmed if leg.hung_up.is_some() => {
+                if let Some((transaction, bye)) = leg.hung_up.take() {
+                    self.respond(now, transaction, &reply(&bye, 200, None));
+                }
+                self.forget(id);
             }
             State::Confirmed => {
                 let flow = leg.flow;
@@ -416,6 +460,7 @@ impl Agent {
                 leg.ladder.add(now.wall, id, leg.flow, "BYE");
                 let bye = leg.request(Method::Bye, via, None).with(Name::Reason, cause.reason_header());
                 if let Some(transaction) = leg.unacknowledged.take() {
+                    self.answered.remove(&transaction);
                     // RFC 3261, 15: the ACK is not waited for; the 2xx need not go on.
                     self.transactions.acknowledged(transaction);
                 }

@@ -1,15 +1,16 @@
 //! What comes in for a leg: requests in its dialog, answers, and the silence of the peer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use call::{Cause, LegEvent, LegId, Refer};
 
 use super::{
-    Agent, Alarm, Now, Output, Purpose, half,
-    leg::{ALLOW, MIN_SE, State, reply},
-    session,
+    Agent, Alarm, Now, Output, Purpose, Silence,
+    leg::{ALLOW, DECLINED, MIN_SE, State, reply},
+    session_too_short,
 };
 use crate::{
+    identifiers::Kind,
     transaction::{Flow, Id, T1},
     wire::{
         address,
@@ -20,25 +21,42 @@ use crate::{
 
 /// Longest pause between two copies of a reliable provisional answer, and how long they go on (RFC 3262, 3).
 const RELIABLE_LONGEST: Duration = Duration::from_secs(32);
+/// How long a BYE waits for the call to keep its end; the peer repeats it meanwhile (RFC 3261, timer E).
+const HUNG_UP_LONGEST: Duration = Duration::from_secs(4);
+/// Pause before a refused refresh is tried again (RFC 3261, 14.1: 2.1 to 4 seconds after 491).
+const REFRESH_AGAIN: Duration = Duration::from_millis(2100);
 
 impl Agent {
     /// An ACK that belongs to a dialog: to our 2xx.
-    pub(super) fn acknowledge(&mut self, now: Now, message: &Message) {
+    pub(super) fn acknowledge(&mut self, now: Now, message: &Message, flow: Flow) {
         let Some(id) = message.tag(&Name::To).and_then(|t| self.leg_of(t)) else { return };
-        let Some(leg) = self.legs.get_mut(&id).filter(|l| l.same_dialog(message)) else { return };
+        let leg = self.legs.get_mut(&id).filter(|l| l.same_dialog(message) && l.is_peer(flow));
+        let Some(leg) = leg else { return };
         let Some(transaction) = leg.unacknowledged.take() else { return };
         leg.ladder.add(now.wall, leg.flow, id, "ACK");
+        self.answered.remove(&transaction);
         self.transactions.acknowledged(transaction);
         let sdp = body(message);
         self.event(id, LegEvent::Confirmed { sdp });
     }
 
-    pub(super) fn cancelled(&mut self, now: Now, id: Id, message: &Message) {
-        let invite = self.transactions.cancelled(message);
+    pub(super) fn cancelled(&mut self, now: Now, id: Id, message: &Message, flow: Flow) {
+        let invite = self.transactions.cancelled(message, flow);
         let leg = invite.and_then(|i| self.invites.get(&i)).copied();
         let code = if invite.is_some() { 200 } else { 481 };
-        self.transactions.respond(now.at, id, &reply(message, code, Some("h0")));
-        let Some(leg) = leg else { return };
+        // The tag is that of the answer to the INVITE (RFC 3261, 9.2).
+        let tag = leg.map_or_else(|| "h0".to_owned(), |l| self.tag(l));
+        self.transactions.respond(now.at, id, &reply(message, code, Some(&tag)));
+        let Some(leg) = leg else {
+            // It came in one batch with its INVITE, which waits to be adopted: it never is.
+            let waits = |o: &Output| matches!(o, Output::Request(id, ..) if Some(*id) == invite);
+            if let Some(at) = self.out.iter().position(waits)
+                && let Output::Request(id, request, _) = self.out.remove(at)
+            {
+                self.respond(now, id, &reply(&request, 487, Some(&tag)));
+            }
+            return;
+        };
         let Some(l) = self.legs.get_mut(&leg).filter(|l| l.state == State::Incoming) else { return };
         l.ladder.add(now.wall, l.flow, leg, "CANCEL");
         l.reliable = None;
@@ -56,6 +74,9 @@ impl Agent {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let Some(method) = message.method().cloned() else { return };
         let number = message.cseq().map_or(0, |(n, _)| n);
+        if leg.hung_up.is_some() {
+            return self.respond(now, transaction, &reply(&message, 481, None));
+        }
         if leg.remote_cseq.is_some_and(|last| number <= last) {
             return self.respond(now, transaction, &reply(&message, 500, None));
         }
@@ -67,9 +88,17 @@ impl Agent {
         match method {
             Method::Bye => {
                 let cause = message.header(&Name::Reason).and_then(|r| Cause::from_reason(r));
-                self.respond(now, transaction, &reply(&message, 200, None));
+                let cause = cause.unwrap_or(Cause::NORMAL);
                 self.drop_pending(now, id);
-                self.gone(id, cause.unwrap_or(Cause::NORMAL), None);
+                let Some(leg) = self.legs.get_mut(&id) else { return };
+                if leg.state != State::Confirmed {
+                    self.respond(now, transaction, &reply(&message, 200, None));
+                    return self.gone(id, cause, None);
+                }
+                // The call keeps the end of the conversation first; its release answers the BYE.
+                leg.hung_up = Some((transaction, Box::new(message)));
+                self.alarm(now.at + HUNG_UP_LONGEST, id, Alarm::HungUp);
+                self.event(id, LegEvent::Released { cause, status: None });
             }
             Method::Invite => self.reinvite(now, id, transaction, message),
             Method::Update => self.update(now, id, transaction, message),
@@ -114,10 +143,11 @@ impl Agent {
             }
             return self.respond(now, transaction, &response);
         }
-        leg.retarget(&message);
-        if let Some(session) = session(&message) {
-            leg.session = Some(session);
+        if session_too_short(&message) {
+            return self.refuse_session(now, transaction, &message);
         }
+        leg.retarget(&message);
+        leg.take_session(&message);
         leg.refreshed = now.at;
         leg.server = Some(transaction);
         let sdp = body(&message);
@@ -125,32 +155,42 @@ impl Agent {
         self.event(id, LegEvent::Offer { sdp });
     }
 
+    /// 422 with the shortest session that may be asked for (RFC 4028, 9).
+    fn refuse_session(&mut self, now: Now, transaction: Id, message: &Message) {
+        let response = reply(message, 422, None).with(Name::MinSe, MIN_SE.to_string());
+        self.respond(now, transaction, &response);
+    }
+
     fn update(&mut self, now: Now, id: LegId, transaction: Id, message: Message) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        leg.retarget(&message);
-        leg.refreshed = now.at;
-        if let Some(session) = session(&message) {
-            leg.session = Some(session);
+        if session_too_short(&message) {
+            return self.refuse_session(now, transaction, &message);
         }
         let sdp = body(&message);
-        if sdp.is_none() {
-            let mut response = reply(&message, 200, None);
-            if let Some(expires) = message.header(&Name::SessionExpires) {
-                response.push(Name::SessionExpires, expires.clone());
-            }
-            let contact = self.legs.get(&id).map(|l| self.contact(l.flow));
-            contact.into_iter().for_each(|c| response.push(Name::Contact, c));
-            return self.respond(now, transaction, &response);
-        }
-        if leg.update.is_some()
-            || leg.offering.is_some()
-            || leg.server.is_some() && leg.state == State::Confirmed
-        {
+        // Offers that cross, or meet one that waits for its answer (RFC 3311, 5.2).
+        let early = leg.state != State::Confirmed;
+        if sdp.is_some() && leg.offering.is_some() {
             return self.respond(now, transaction, &reply(&message, 491, None));
         }
-        if leg.state != State::Confirmed {
-            // Before the answer, the session is not settled yet.
-            return self.respond(now, transaction, &reply(&message, 504, None));
+        let waits = if early { leg.state == State::Incoming && !leg.settled } else { leg.server.is_some() };
+        if sdp.is_some() && (leg.update.is_some() || waits) {
+            let response = reply(&message, 500, None).with(Name::RetryAfter, "2");
+            return self.respond(now, transaction, &response);
+        }
+        leg.retarget(&message);
+        leg.refreshed = now.at;
+        leg.take_session(&message);
+        let session = leg.session.filter(|_| !early);
+        if let Some(session) = session {
+            self.alarm_session(now, id, session);
+        }
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if sdp.is_none() {
+            let flow = leg.flow;
+            let mut response = reply(&message, 200, None);
+            leg.session_headers(&mut response);
+            response.push(Name::Contact, self.contact(flow));
+            return self.respond(now, transaction, &response);
         }
         leg.update = Some((transaction, Box::new(message)));
         self.event(id, LegEvent::Offer { sdp });
@@ -159,14 +199,22 @@ impl Agent {
     fn prack(&mut self, now: Now, id: LegId, transaction: Id, message: &Message) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let rseq = message.header(&Name::RAck).and_then(|r| r.split_whitespace().next()?.parse::<u32>().ok());
+        let known = rseq.is_some_and(|n| n > 0 && n <= leg.rseq);
         let code = match &leg.reliable {
             Some(reliable) if rseq == Some(reliable.rseq) => {
+                leg.settled |= reliable.settles;
                 leg.reliable = None;
                 if body(message).is_some() { 488 } else { 200 }
             }
+            // It crossed our final answer, or comes again (RFC 3262, 3): 481 would end the dialog for its sender.
+            _ if known => 200,
             _ => 481,
         };
+        let answer = leg.waiting_answer.take_if(|_| leg.reliable.is_none());
         self.respond(now, transaction, &reply(message, code, None));
+        if let Some(sdp) = answer {
+            self.answer(now, id, sdp);
+        }
     }
 
     fn info(&mut self, now: Now, id: LegId, transaction: Id, message: &Message) {
@@ -202,7 +250,7 @@ impl Agent {
             name.eq_ignore_ascii_case("replaces").then(|| uri::unescape(value))
         });
         let refer = match replaces {
-            Some(value) => self.replaced(&value).map_or(Refer::Unknown, Refer::Leg),
+            Some(value) => self.replaced(&value).map_or(Refer::Unknown, |r| Refer::Leg(r.leg)),
             None => Refer::Number(target.number()),
         };
         if let Some(leg) = self.legs.get_mut(&id) {
@@ -213,8 +261,8 @@ impl Agent {
 
     // ---- answers
 
-    pub(super) fn response(&mut self, now: Now, message: &Message) {
-        let Some(transaction) = self.transactions.answered(now.at, message) else { return };
+    pub(super) fn response(&mut self, now: Now, message: &Message, from: Flow) {
+        let Some(transaction) = self.transactions.answered(now.at, message, from) else { return };
         let Some(code) = message.code() else { return };
         let Some(purpose) = self.purposes.get(&transaction).copied() else {
             return;
@@ -223,19 +271,13 @@ impl Agent {
             self.purposes.remove(&transaction);
         }
         match purpose {
-            Purpose::Invite(leg) => self.invite_answered(now, leg, transaction, code, message),
+            Purpose::Invite(leg) => self.invite_answered(now, leg, transaction, code, message, from),
             Purpose::Offer(leg) if code >= 200 => self.offer_answered(now, leg, code, message),
             Purpose::Refresh(leg) if code >= 200 => {
-                if let Some(l) = self.legs.get_mut(&leg) {
-                    l.client = None;
-                    if code < 300 {
-                        l.refreshed = now.at;
-                    }
-                }
                 if code < 300 && message.cseq().is_some_and(|(_, m)| m == "INVITE") {
                     self.acknowledge_2xx(now, leg, message);
                 }
-                self.dialog_lives(now, leg, code);
+                self.refresh_answered(now, leg, code, message);
             }
             Purpose::InDialog(leg) if code >= 200 => self.dialog_lives(now, leg, code),
             Purpose::Own if code >= 200 => {
@@ -252,7 +294,42 @@ impl Agent {
         }
     }
 
-    fn invite_answered(&mut self, now: Now, id: LegId, transaction: Id, code: u16, message: &Message) {
+    /// A refused refresh is tried again after a pause, until the session's time is over (RFC 4028, 10).
+    fn refresh_answered(&mut self, now: Now, id: LegId, code: u16, message: &Message) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        leg.client = None;
+        if code < 300 {
+            leg.refreshed = now.at;
+            leg.agree_session(message);
+            let session = leg.session;
+            if let Some(session) = session {
+                self.alarm_session(now, id, session);
+            }
+            return;
+        }
+        if code == 422
+            && let Some(least) = min_se(message)
+            && let Some((seconds, _)) = &mut leg.session
+        {
+            *seconds = least.max(*seconds);
+        }
+        leg.refused_refreshes = leg.refused_refreshes.saturating_add(1);
+        let spread = self.identifiers.derive(Kind::ClientNonce, id.0, leg.refused_refreshes) % 1900;
+        let again = now.at + REFRESH_AGAIN * leg.refused_refreshes.min(8) + Duration::from_millis(spread);
+        leg.session_alarm = Some(again);
+        self.alarm(again, id, Alarm::Session);
+        self.dialog_lives(now, id, code);
+    }
+
+    fn invite_answered(
+        &mut self,
+        now: Now,
+        id: LegId,
+        transaction: Id,
+        code: u16,
+        message: &Message,
+        from: Flow,
+    ) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let line = format!("{code} {}", crate::wire::message::reason(code));
         leg.ladder.add(now.wall, leg.flow, id, line);
@@ -262,8 +339,8 @@ impl Agent {
                 if tag && routes {
                     leg.learn(message);
                 }
-                if leg.give_up.is_some() {
-                    self.transactions.cancel(now.at, transaction);
+                if let Some(cause) = leg.give_up {
+                    self.transactions.cancel(now.at, transaction, Some(cancel_reason(cause)));
                     return;
                 }
                 if code == 100 {
@@ -281,7 +358,7 @@ impl Agent {
                         (true, Some(ack)) => self.out.push(Output::Send(leg.flow, ack)),
                         (true, None) => {}
                         // Another phone behind a fork answered as well.
-                        (false, _) => self.hang_up_stranger(now, message),
+                        (false, _) => self.decline(now, id, message, from),
                     }
                     return;
                 }
@@ -289,8 +366,8 @@ impl Agent {
                 leg.state = State::Confirmed;
                 leg.client = None;
                 leg.refreshed = now.at;
-                // The 2xx says who refreshes; `uac` are we.
-                leg.session = session(message).map(|(seconds, uas)| (seconds, !uas));
+                leg.repeat = None;
+                leg.agree_session(message);
                 let session = leg.session;
                 let given_up = leg.give_up;
                 if let Some(session) = session {
@@ -305,6 +382,7 @@ impl Agent {
                 }
             }
             401 | 407 if self.prove(now, id, message) => {}
+            422 if self.lengthen(now, id, message) => {}
             300..=399 => {
                 let contacts = message.all(&Name::Contact).filter_map(|c| address::list(c).ok()).flatten();
                 let to: Vec<String> = contacts
@@ -316,7 +394,8 @@ impl Agent {
             }
             _ => {
                 let cause = message.header(&Name::Reason).and_then(|r| Cause::from_reason(r));
-                self.gone(id, cause.unwrap_or(Cause::of_status(code)), Some(code));
+                let status = if between_neighbours(code) { 502 } else { code };
+                self.gone(id, cause.unwrap_or(Cause::of_status(code)), Some(status));
             }
         }
     }
@@ -338,26 +417,39 @@ impl Agent {
         let cseq = self.legs.get(&id).map_or(0, |l| l.cseq);
         let host = self.host(flow);
         format!(
-            "SIP/2.0/{} {host};rport;branch=z9hG4bKa{:x}.{:x}.{cseq}",
+            "SIP/2.0/{} {host};rport;branch=z9hG4bKa{:016x}",
             flow.transport.upper(),
-            id.0,
-            self.salt
+            self.identifiers.derive(Kind::AckBranch, id.0, cseq)
         )
     }
 
-    /// ACK and BYE to a dialog we do not want.
-    fn hang_up_stranger(&mut self, now: Now, message: &Message) {
+    /// ACK, and once BYE, to a dialog we do not want. Both go back the way its 2xx came, never to the host that the 2xx names:
+    /// a peer must not make the node send to a third party.
+    fn decline(&mut self, now: Now, id: LegId, message: &Message, flow: Flow) {
         let Some(target) = message.address(&Name::Contact) else { return };
-        let peer = Uri::parse(&target.uri)
-            .ok()
-            .and_then(|u| format!("{}:{}", u.host, u.port.unwrap_or(5060)).parse().ok());
-        let Some(peer) = peer else { return };
-        let flow = Flow::udp(peer);
+        let tag = message.tag(&Name::To).unwrap_or_default().to_owned();
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let known = leg.declined.contains(&tag);
+        if !known && leg.declined.len() >= DECLINED {
+            return;
+        }
+        if !known {
+            leg.declined.push(tag);
+        }
         let number = message.cseq().map_or(1, |(n, _)| n);
+        let mut routes = super::leg::routes(message, &Name::RecordRoute);
+        routes.reverse();
         for (method, number) in [(Method::Ack, number), (Method::Bye, number + 1)] {
-            let via = self.via(flow);
+            if known && method == Method::Bye {
+                continue;
+            }
+            let via = match method {
+                Method::Ack => self.via_unique(flow, id),
+                _ => self.via(flow),
+            };
             let word = method.as_str().to_owned();
             let mut request = Message::request(method.clone(), target.uri.clone()).with(Name::Via, via);
+            routes.iter().for_each(|r| request.push(Name::Route, r.clone()));
             for name in [Name::From, Name::To, Name::CallId] {
                 if let Some(value) = message.header(&name) {
                     request.push(name, value.clone());
@@ -406,19 +498,28 @@ impl Agent {
 
     // ---- silence
 
-    pub(super) fn unanswered(&mut self, transaction: Id) {
+    pub(super) fn unanswered(&mut self, now: Now, transaction: Id, silence: Silence) {
         match self.purposes.remove(&transaction) {
-            Some(Purpose::Invite(leg)) => self.gone(leg, Cause::TIMER, Some(408)),
+            Some(Purpose::Invite(leg)) => {
+                let trunk = self.legs.get(&leg).is_some_and(|l| l.follows);
+                let (cause, status) = match silence {
+                    Silence::TimedOut => (Cause::TIMER, 408),
+                    Silence::Undelivered if trunk => (Cause::OUT_OF_ORDER, 503),
+                    Silence::Undelivered => (Cause::ABSENT, 480),
+                };
+                self.gone(leg, cause, Some(status));
+            }
             Some(Purpose::Offer(leg)) => {
                 if let Some(l) = self.legs.get_mut(&leg) {
                     l.offering = None;
                 }
                 self.event(leg, LegEvent::OfferAnswered(Err(408)));
-                self.gone(leg, Cause::NETWORK_OUT_OF_ORDER, Some(408));
+                self.give_up(now, leg, Cause::NETWORK_OUT_OF_ORDER, Some(408));
             }
             Some(Purpose::Refresh(leg) | Purpose::InDialog(leg)) => {
+                // The peer gets a BYE all the same: it may only have missed this request (RFC 4028, 10).
                 if self.legs.contains_key(&leg) {
-                    self.gone(leg, Cause::NETWORK_OUT_OF_ORDER, Some(408));
+                    self.give_up(now, leg, Cause::NETWORK_OUT_OF_ORDER, Some(408));
                 }
             }
             Some(Purpose::Own) => self.out.push(Output::Answer(transaction, None)),
@@ -426,11 +527,17 @@ impl Agent {
         }
     }
 
-    /// Nobody acknowledged our answer (RFC 3261, 13.3.1.4): the call is not one.
-    pub(super) fn unacknowledged(&mut self, transaction: Id) {
-        let leg = self.legs.values().find(|l| l.unacknowledged == Some(transaction)).map(|l| l.id);
-        if let Some(leg) = leg {
-            self.gone(leg, Cause::NETWORK_OUT_OF_ORDER, Some(408));
+    /// Our answer was never acknowledged: the session is ended with a BYE (RFC 3261, 13.3.1.4).
+    pub(super) fn unacknowledged(&mut self, now: Now, transaction: Id) {
+        if let Some(leg) = self.answered.remove(&transaction) {
+            self.give_up(now, leg, Cause::NETWORK_OUT_OF_ORDER, Some(408));
+        }
+    }
+
+    /// The call has not said in time that it kept the end: the peer's BYE is answered all the same.
+    pub(super) fn hung_up_long_ago(&mut self, now: Now, id: LegId) {
+        if self.legs.get(&id).is_some_and(|l| l.hung_up.is_some()) {
+            self.release(now, id, Cause::NORMAL, None);
         }
     }
 
@@ -453,23 +560,49 @@ impl Agent {
         self.give_up(now, id, Cause::TIMER, Some(504));
     }
 
-    pub(super) fn session_due(&mut self, now: Now, id: LegId) {
-        let Some(leg) = self.legs.get(&id) else { return };
+    pub(super) fn session_due(&mut self, now: Now, at: Instant, id: LegId) {
+        let Some(leg) = self.legs.get_mut(&id).filter(|l| l.session_alarm == Some(at)) else { return };
         let Some((seconds, ours)) = leg.session else { return };
-        let since = now.at.duration_since(leg.refreshed);
         let limit = Duration::from_secs(u64::from(seconds));
-        if !ours {
-            if since >= limit {
-                // Nobody has refreshed it (RFC 4028, 10).
-                return self.give_up(now, id, Cause::TIMER, None);
+        // A little before the session's end, for the BYE's sake (RFC 4028, 10).
+        let end = leg.refreshed + limit - (limit / 3).min(Duration::from_secs(32));
+        if now.at >= end {
+            return self.give_up(now, id, Cause::TIMER, None);
+        }
+        let mut next = end;
+        if ours {
+            let half = leg.refreshed + limit / 2;
+            let idle = leg.client.is_none() && leg.offering.is_none() && leg.server.is_none();
+            match () {
+                () if now.at < half => next = half,
+                () if idle => self.refresh(now, id, seconds),
+                // What is under way refreshes the session too, or is over soon.
+                () => next = end.min(now.at + REFRESH_AGAIN),
             }
-            let at = leg.refreshed + limit;
-            return self.alarm(at, id, Alarm::Session);
         }
-        if since >= half(seconds) && leg.client.is_none() && leg.offering.is_none() && leg.server.is_none() {
-            self.refresh(now, id, seconds.max(MIN_SE));
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.session_alarm = Some(next);
         }
-        self.alarm(now.at + half(seconds).max(Duration::from_secs(1)), id, Alarm::Session);
+        self.alarm(next, id, Alarm::Session);
+    }
+}
+
+/// Statuses that concern this node and its neighbour alone, and would mislead the caller: challenges, extensions, session
+/// intervals and the like.
+fn between_neighbours(code: u16) -> bool {
+    matches!(code, 401 | 407 | 420 | 421 | 422 | 423 | 428 | 429 | 436..=440 | 469 | 470 | 489 | 494)
+}
+
+/// `Min-SE` of a 422.
+pub(super) fn min_se(message: &Message) -> Option<u32> {
+    message.header(&Name::MinSe)?.split(';').next()?.trim().parse().ok()
+}
+
+/// `Reason` of a CANCEL: that another phone has the call, or the cause (RFC 3326).
+pub(super) fn cancel_reason(cause: Cause) -> String {
+    match cause {
+        Cause::ANSWERED_ELSEWHERE => "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned(),
+        cause => cause.reason_header(),
     }
 }
 

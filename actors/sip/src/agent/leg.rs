@@ -1,6 +1,6 @@
 //! One leg as SIP sees it: a dialog (RFC 3261, 12) and what is under way in it.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -8,6 +8,7 @@ use call::{Cause, Ladder, LegEvent, LegId};
 use kit::Address;
 
 use crate::{
+    agent::{Refresher, session_expires},
     digest::Login,
     transaction::{Flow, Id, Transport},
     wire::{
@@ -40,7 +41,21 @@ pub(super) struct Reliable {
     pub bytes: Bytes,
     pub pause: std::time::Duration,
     pub since: Instant,
+    /// It holds a session description: the final answer waits for its PRACK (RFC 3262, 3).
+    pub settles: bool,
 }
+
+/// An INVITE of ours that may have to be sent again: with credentials, or with a longer session.
+pub(super) struct Repeat {
+    pub invite: Message,
+    /// Answers one challenge.
+    pub login: Option<Login>,
+    /// 422 may still be followed so many times (RFC 4028, 7.3).
+    pub tries: u8,
+}
+
+/// Other phones behind one fork whose 2xx has been declined.
+pub(super) const DECLINED: usize = 16;
 
 pub(super) struct Leg {
     pub id: LegId,
@@ -70,8 +85,16 @@ pub(super) struct Leg {
     /// An INVITE whose 2xx waits for its ACK.
     pub unacknowledged: Option<Id>,
     pub client: Option<Id>,
-    /// What answers a challenge to our INVITE, and the INVITE.
-    pub proof: Option<Box<(Login, Message)>>,
+    /// Our INVITE until it is answered.
+    pub repeat: Option<Box<Repeat>>,
+    /// Tags of 2xx that another phone behind a fork sent and that have had their BYE.
+    pub declined: Vec<String>,
+    /// The peer's BYE: it is answered when the call has kept the end.
+    pub hung_up: Option<(Id, Box<Message>)>,
+    /// A reliable provisional answer has settled the session: the peer may change it before the final one (RFC 3311, 5.1).
+    pub settled: bool,
+    /// Our answer, while a reliable provisional one with a session waits for its PRACK.
+    pub waiting_answer: Option<Bytes>,
     /// The INVITE that began it, where it was ours: its 2xx may come again.
     pub invited: Option<Id>,
     /// An UPDATE with an offer, to be answered.
@@ -89,6 +112,10 @@ pub(super) struct Leg {
     /// Seconds of the session, and whether we refresh it.
     pub session: Option<(u32, bool)>,
     pub refreshed: Instant,
+    /// When the session's alarm that counts is due; earlier ones are void.
+    pub session_alarm: Option<Instant>,
+    /// Refreshes that were refused since the last good one.
+    pub refused_refreshes: u32,
     pub peer_updates: bool,
     pub peer_timer: bool,
     pub sdp: Option<Bytes>,
@@ -150,7 +177,11 @@ impl Leg {
             request: None,
             unacknowledged: None,
             client: None,
-            proof: None,
+            repeat: None,
+            declined: Vec::new(),
+            hung_up: None,
+            settled: false,
+            waiting_answer: None,
             invited: None,
             update: None,
             ack: None,
@@ -162,6 +193,8 @@ impl Leg {
             referring: false,
             session: None,
             refreshed: now,
+            session_alarm: None,
+            refused_refreshes: 0,
             peer_updates: false,
             peer_timer: false,
             sdp: None,
@@ -217,6 +250,50 @@ impl Leg {
         self.routes = routes;
         self.retarget(response);
         self.peer_updates |= response.lists(&Name::Allow, "UPDATE");
+    }
+
+    /// What a request of the peer says about the session's time (RFC 4028, 9, table 2). The peer refreshes where it can and
+    /// did not ask us to. A request without the header leaves what we refresh ourselves as it is.
+    pub fn take_session(&mut self, request: &Message) {
+        self.peer_timer = request.lists(&Name::Supported, "timer");
+        self.session = match session_expires(request) {
+            None => self.session.filter(|(_, ours)| *ours),
+            // Too short for a peer that would not understand 422, and we may not lengthen it: no timer.
+            Some((seconds, _)) if seconds < MIN_SE => None,
+            Some((seconds, refresher)) => {
+                Some((seconds, !self.peer_timer || refresher == Some(Refresher::Uas)))
+            }
+        };
+    }
+
+    /// What our 2xx says about the session's time.
+    pub fn session_headers(&self, response: &mut Message) {
+        let Some((seconds, ours)) = self.session else { return };
+        let refresher = if ours { "uas" } else { "uac" };
+        response.push(Name::SessionExpires, format!("{seconds};refresher={refresher}"));
+        if self.peer_timer {
+            response.push(Name::Require, "timer");
+        }
+    }
+
+    /// What a 2xx to a request of ours says about it.
+    pub fn agree_session(&mut self, response: &Message) {
+        self.session = session_expires(response)
+            .map(|(seconds, refresher)| (seconds.max(MIN_SE), refresher != Some(Refresher::Uas)));
+        self.refused_refreshes = 0;
+    }
+
+    /// Whether a message's source is the peer as far as its address can tell: the host of the flow, of the target or of the
+    /// first route. A target that is a host name cannot be compared, and counts for trunks only.
+    pub fn is_peer(&self, flow: Flow) -> bool {
+        let source = flow.peer.ip().to_canonical();
+        let host =
+            |uri: &str| -> Option<IpAddr> { Some(Uri::parse(uri).ok()?.socket()?.ip().to_canonical()) };
+        let route = self.routes.first().and_then(|r| address::list(r).ok()?.into_iter().next());
+        self.flow.same_source(flow)
+            || self.follows
+                && (host(&self.target).is_none_or(|ip| ip == source)
+                    || route.is_some_and(|r| host(&r.uri).is_none_or(|ip| ip == source)))
     }
 
     pub fn same_dialog(&self, request: &Message) -> bool {

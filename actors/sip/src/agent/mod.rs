@@ -28,6 +28,7 @@ pub(crate) use leg::{ALLOW, MIN_SE, SUPPORTED};
 use leg::{Beginning, Leg, State};
 
 use crate::{
+    identifiers::{Identifiers, Kind},
     transaction::{self, Arrival, Flow, Id, Transactions, Transport},
     wire::{
         message::{Message, Method, Name, ParseError},
@@ -52,6 +53,9 @@ pub enum Output {
     },
     /// A request outside any dialog; it waits for [`Agent::respond`], an INVITE perhaps for [`Agent::adopt`].
     Request(Id, Box<Message>, Flow),
+    /// A request in a leg's dialog from another host than the leg's peer: its sender must prove to be the peer. It waits
+    /// for [`Agent::admit`] or [`Agent::respond`].
+    Unproven(LegId, Id, Box<Message>, Flow),
     /// A request of [`Agent::send`] has its answer, or will never have one.
     Answer(Id, Option<Box<Message>>),
 }
@@ -63,6 +67,7 @@ pub type Locals = Box<dyn Fn(Transport, SocketAddr) -> String>;
 enum Alarm {
     Reliable,
     Session,
+    HungUp,
 }
 
 /// What a request of ours was sent for.
@@ -86,9 +91,11 @@ pub struct Agent {
     purposes: HashMap<Id, Purpose>,
     /// INVITEs of others that are under way, for CANCEL.
     invites: HashMap<Id, LegId>,
+    /// Our answers to INVITEs that wait for their ACK.
+    answered: HashMap<Id, LegId>,
     alarms: BinaryHeap<Reverse<(Instant, LegId, Alarm)>>,
     locals: Locals,
-    salt: u64,
+    identifiers: Identifiers,
     out: Vec<Output>,
 }
 
@@ -105,22 +112,22 @@ pub struct Adopted<'a> {
 const LIMIT: usize = 500_000;
 
 impl Agent {
-    pub fn new(salt: u64, locals: Locals) -> Self {
+    pub fn new(identifiers: Identifiers, locals: Locals) -> Self {
         Self {
-            transactions: Transactions::new(salt),
+            transactions: Transactions::new(identifiers.clone()),
             legs: HashMap::default(),
             by_call: HashMap::default(),
             purposes: HashMap::default(),
             invites: HashMap::default(),
+            answered: HashMap::default(),
             alarms: BinaryHeap::new(),
             locals,
-            salt,
+            identifiers,
             out: Vec::new(),
         }
     }
 
     pub fn outputs(&mut self) -> Vec<Output> {
-        self.collect();
         std::mem::take(&mut self.out)
     }
 
@@ -134,13 +141,24 @@ impl Agent {
         (self.legs.len(), self.transactions.len())
     }
 
-    fn collect(&mut self) {
-        let outputs: Vec<transaction::Output> = self.transactions.outputs().collect();
-        for output in outputs {
-            match output {
-                transaction::Output::Send(flow, bytes) => self.out.push(Output::Send(flow, bytes)),
-                transaction::Output::Unanswered(id) => self.unanswered(id),
-                transaction::Output::Unacknowledged(id) => self.unacknowledged(id),
+    /// Whether requests of ours, such as a last BYE, still wait for their answer.
+    pub fn awaits(&self) -> bool {
+        self.transactions.awaits()
+    }
+
+    fn collect(&mut self, now: Now) {
+        loop {
+            let outputs: Vec<transaction::Output> = self.transactions.outputs().collect();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                match output {
+                    transaction::Output::Send(flow, bytes) => self.out.push(Output::Send(flow, bytes)),
+                    transaction::Output::Unanswered(id) => self.unanswered(now, id, Silence::TimedOut),
+                    transaction::Output::Undelivered(id) => self.unanswered(now, id, Silence::Undelivered),
+                    transaction::Output::Unacknowledged(id) => self.unacknowledged(now, id),
+                }
             }
         }
     }
@@ -179,6 +197,10 @@ impl Agent {
             for transaction in asked.into_iter().flatten() {
                 self.transactions.abandon(transaction);
             }
+            if let Some(answer) = gone.unacknowledged {
+                self.answered.remove(&answer);
+                self.transactions.acknowledged(answer);
+            }
             if let Some(call) = gone.call {
                 self.leave(&call, id);
             }
@@ -206,7 +228,7 @@ impl Agent {
     /// Takes what came in as one datagram or one message of a stream.
     pub fn receive(&mut self, now: Now, data: &Bytes, flow: Flow) {
         match Message::parse(data) {
-            Ok(message) if message.code().is_some() => self.response(now, &message),
+            Ok(message) if message.code().is_some() => self.response(now, &message, flow),
             Ok(message) => self.request(now, message, flow),
             Err(ParseError::Malformed(message, text)) => self.refuse_malformed(&message, 400, text, flow),
             Err(ParseError::Version(message)) => {
@@ -214,7 +236,7 @@ impl Agent {
             }
             Err(ParseError::Hopeless(_)) => {}
         }
-        self.collect();
+        self.collect(now);
     }
 
     /// Without a transaction: whoever sends this again is told again.
@@ -240,18 +262,18 @@ impl Agent {
         let id = match self.transactions.receive(now.at, &message, flow) {
             Some(Arrival::New(id)) => id,
             Some(_) => return,
-            None => return self.acknowledge(now, &message),
+            None => return self.acknowledge(now, &message, flow),
         };
         if method == Method::Cancel {
-            return self.cancelled(now, id, &message);
+            return self.cancelled(now, id, &message, flow);
         }
         let ours = message.tag(&Name::To).map(|tag| self.leg_of(tag));
         match ours {
             Some(leg) => match leg.and_then(|l| self.legs.get(&l)).filter(|l| l.same_dialog(&message)) {
-                Some(l) => {
-                    l.ladder.add(now.wall, l.flow, l.id, method.as_str());
-                    self.in_dialog(now, l.id, id, message, flow);
+                Some(l) if !l.is_peer(flow) => {
+                    self.out.push(Output::Unproven(l.id, id, Box::new(message), flow));
                 }
+                Some(l) => self.admit(now, l.id, id, message, flow),
                 // A subscription is no leg; whose it is, is known elsewhere.
                 None if method == Method::Subscribe => {
                     self.out.push(Output::Request(id, Box::new(message), flow));
@@ -262,33 +284,56 @@ impl Agent {
         }
     }
 
-    /// Our tags hold their leg's number, and a check.
-    pub fn tag(&self, leg: LegId) -> String {
-        format!("h{:x}.{:x}", leg.0, self.check(leg))
+    /// Takes a request in a leg's dialog whose sender is the leg's peer.
+    pub fn admit(&mut self, now: Now, leg: LegId, id: Id, message: Message, flow: Flow) {
+        let Some(l) = self.legs.get(&leg) else {
+            return self.respond(now, id, &reply(&message, 481, None));
+        };
+        l.ladder.add(now.wall, l.flow, leg, message.method().map_or("", Method::as_str));
+        self.in_dialog(now, leg, id, message, flow);
+        self.collect(now);
     }
 
-    fn check(&self, leg: LegId) -> u64 {
-        (self.salt.rotate_left(17) ^ leg.0).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16
+    /// Our tag of a leg's dialog.
+    pub fn tag(&self, leg: LegId) -> String {
+        self.identifiers.seal(Kind::Tag, leg.0)
     }
 
     /// The leg that a tag of ours belongs to.
     pub fn leg_of(&self, tag: &str) -> Option<LegId> {
-        let (number, check) = tag.strip_prefix('h')?.split_once('.')?;
-        let leg = LegId(u64::from_str_radix(number, 16).ok()?);
-        (u64::from_str_radix(check, 16).ok()? == self.check(leg)).then_some(leg)
+        self.identifiers.open(Kind::Tag, tag).map(LegId)
     }
 
-    /// The leg that a `Replaces` value means (RFC 3891): its tags, ours among them.
-    pub fn replaced(&self, value: &str) -> Option<LegId> {
-        let tag = |name: &str| {
-            value
-                .split(';')
-                .skip(1)
-                .find_map(|p| p.trim().strip_prefix(name)?.trim().strip_prefix('=').map(str::trim))
+    /// The leg that a `Replaces` value names (RFC 3891, 3): `to-tag` is our tag of its dialog, `from-tag` the peer's.
+    pub fn replaced(&self, value: &str) -> Result<Replaced, ReplacesError> {
+        let mut parts = value.split(';').map(str::trim);
+        let call_id = parts.next().unwrap_or_default();
+        let (mut to, mut from, mut early_only) = (None, None, false);
+        for part in parts {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+            let twice = match name.as_str() {
+                "to-tag" => to.replace(value).is_some(),
+                "from-tag" => from.replace(value).is_some(),
+                "early-only" => std::mem::replace(&mut early_only, true),
+                _ => false,
+            };
+            if twice {
+                return Err(ReplacesError::Malformed);
+            }
+        }
+        let (Some(to), Some(from)) = (to.filter(|t| !t.is_empty()), from.filter(|t| !t.is_empty())) else {
+            return Err(ReplacesError::Malformed);
         };
-        let call_id = value.split(';').next()?.trim();
-        let leg = [tag("to-tag"), tag("from-tag")].into_iter().flatten().find_map(|t| self.leg_of(t))?;
-        self.legs.get(&leg).filter(|l| *l.call_id == *call_id).map(|l| l.id)
+        let leg = self.leg_of(to).and_then(|leg| self.legs.get(&leg));
+        let leg = leg.filter(|l| *l.call_id == *call_id && l.remote_tag.as_deref() == Some(from));
+        let leg = leg.ok_or(ReplacesError::Unknown)?;
+        match leg.state {
+            // An early dialog that the peer began is not ours to replace.
+            State::Incoming => Err(ReplacesError::Unknown),
+            State::Confirmed if early_only => Err(ReplacesError::Answered),
+            _ => Ok(Replaced { leg: leg.id, early: leg.state == State::Calling }),
+        }
     }
 
     pub(crate) fn via(&self, flow: Flow) -> String {
@@ -315,7 +360,7 @@ impl Agent {
         self.transactions.respond(now.at, id, response);
         metrics::counter!("hypha_sip_responses_total", "code" => CODES[usize::from(code / 100).min(6)])
             .increment(1);
-        self.collect();
+        self.collect(now);
     }
 
     /// Sends a request outside any dialog; [`Output::Answer`] follows. `build` is given a `Via`.
@@ -323,7 +368,7 @@ impl Agent {
         let message = build(self.via(flow), self.contact(flow));
         let id = self.transactions.request(now.at, message, flow);
         self.purposes.insert(id, Purpose::Own);
-        self.collect();
+        self.collect(now);
         id
     }
 
@@ -350,16 +395,15 @@ impl Agent {
         new.remote_cseq = message.cseq().map(|(n, _)| n);
         new.server = Some(id);
         new.wants_reliable = message.lists(&Name::Require, "100rel");
-        new.session = session(&message);
         new.peer_updates = message.lists(&Name::Allow, "UPDATE");
-        new.peer_timer = message.lists(&Name::Supported, "timer");
+        new.take_session(&message);
         new.retarget(&message);
         ladder.add(now.wall, new.flow, leg, "INVITE");
         new.request = Some(message);
         self.legs.insert(leg, new);
         self.invites.insert(id, leg);
         self.transactions.respond(now.at, id, &trying);
-        self.collect();
+        self.collect(now);
     }
 
     /// The call that a leg belongs to from now on.
@@ -401,45 +445,48 @@ impl Agent {
             l.early.clear();
         }
         self.release(now, leg, cause, None);
-        self.collect();
+        self.collect(now);
     }
 
     // ---- time and transport
 
     pub fn timeout(&mut self, now: Now) {
         self.transactions.timeout(now.at);
-        self.collect();
-        while let Some(Reverse((at, ..))) = self.alarms.peek()
-            && *at <= now.at
-        {
-            let Some(Reverse((_, leg, alarm))) = self.alarms.pop() else { break };
+        self.collect(now);
+        while self.alarms.peek().is_some_and(|Reverse((at, ..))| *at <= now.at) {
+            let Some(Reverse((at, leg, alarm))) = self.alarms.pop() else { break };
             match alarm {
                 Alarm::Reliable => self.repeat_reliable(now, leg),
-                Alarm::Session => self.session_due(now, leg),
+                Alarm::Session => self.session_due(now, at, leg),
+                Alarm::HungUp => self.hung_up_long_ago(now, leg),
             }
         }
-        self.collect();
+        self.collect(now);
     }
 
-    /// A stream has gone; a leg on it may come back on another.
-    pub fn connection_lost(&mut self, connection: u64) {
-        self.transactions.lost(connection);
-        self.collect();
+    /// A stream has closed: requests on it fail; a leg on it may come back on another.
+    pub fn connection_lost(&mut self, now: Now, flow: Flow) {
+        self.transactions.lost(flow);
+        self.collect(now);
     }
 
     /// Bytes for a stream could not be sent at all.
-    pub fn undeliverable(&mut self, data: &Bytes) {
+    pub fn undeliverable(&mut self, now: Now, data: &Bytes) {
         let Ok(message) = Message::parse(data) else { return };
         let id = message.via().and_then(|v| self.transactions.id_of(v.branch()?));
         if let (Some(id), true) = (id, message.code().is_none()) {
             self.transactions.undeliverable(id);
-            self.collect();
+            self.collect(now);
         }
     }
 
     /// Looks after the session's time: half of it where we refresh, all of it where the peer does.
     fn alarm_session(&mut self, now: Now, leg: LegId, (seconds, ours): (u32, bool)) {
-        let after = if ours { half(seconds) } else { Duration::from_secs(u64::from(seconds)) };
+        let limit = Duration::from_secs(u64::from(seconds));
+        let after = if ours { limit / 2 } else { limit - (limit / 3).min(Duration::from_secs(32)) };
+        if let Some(l) = self.legs.get_mut(&leg) {
+            l.session_alarm = Some(now.at + after);
+        }
         self.alarm(now.at + after, leg, Alarm::Session);
     }
 
@@ -495,14 +542,61 @@ fn stamp(message: &mut Message, flow: Flow) -> Flow {
     to
 }
 
-/// What a request says about the session's time: seconds, and whether we refresh it.
-pub(crate) fn session(message: &Message) -> Option<(u32, bool)> {
-    let value = message.header(&Name::SessionExpires)?;
-    let seconds = value.split(';').next()?.trim().parse().ok()?;
-    let ours = value.split(';').skip(1).any(|p| p.trim().eq_ignore_ascii_case("refresher=uas"));
-    Some((seconds, ours))
+/// A leg that `Replaces` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    pub leg: LegId,
+    /// It has not been answered yet.
+    pub early: bool,
 }
 
-fn half(seconds: u32) -> Duration {
-    Duration::from_secs(u64::from(seconds / 2))
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReplacesError {
+    /// 400: a tag is missing or comes twice.
+    #[error("Replaces needs one to-tag and one from-tag")]
+    Malformed,
+    /// 481
+    #[error("Replaces matches no dialog")]
+    Unknown,
+    /// 486: `early-only`, and the dialog is answered.
+    #[error("the dialog is answered")]
+    Answered,
+}
+
+/// Why a request of ours has no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    TimedOut,
+    Undelivered,
+}
+
+/// `Session-Expires` of a message (RFC 4028, 4): seconds, and the refresher where it is named.
+fn session_expires(message: &Message) -> Option<(u32, Option<Refresher>)> {
+    let value = message.header(&Name::SessionExpires)?;
+    let mut parts = value.split(';').map(str::trim);
+    let seconds = parts.next()?.parse().ok()?;
+    let refresher = parts.find_map(|p| {
+        let (name, value) = p.split_once('=')?;
+        let value = value.trim();
+        name.trim().eq_ignore_ascii_case("refresher").then_some(())?;
+        match () {
+            () if value.eq_ignore_ascii_case("uas") => Some(Refresher::Uas),
+            () if value.eq_ignore_ascii_case("uac") => Some(Refresher::Uac),
+            () => None,
+        }
+    });
+    Some((seconds, refresher))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refresher {
+    Uac,
+    Uas,
+}
+
+/// Whether a request is to be refused with 422 (RFC 4028, 9): it asks for a shorter session than may be, and its sender
+/// knows what that answer means.
+pub(crate) fn session_too_short(message: &Message) -> bool {
+    session_expires(message).is_some_and(|(seconds, _)| seconds < MIN_SE)
+        && message.lists(&Name::Supported, "timer")
 }

@@ -32,8 +32,10 @@ fn flow(of: usize) -> Flow {
 
 impl Net {
     fn new(losses: Vec<bool>) -> Self {
-        let agent =
-            |own: usize| Agent::new(own as u64 + 77, Box::new(move |_, _| flow(own).peer.to_string()));
+        let agent = |own: usize| {
+            let ids = Identifiers::new(&[own as u8 + 77; 32]);
+            Agent::new(ids, Box::new(move |_, _| flow(own).peer.to_string()))
+        };
         Self {
             start: Instant::now(),
             at: Duration::ZERO,
@@ -94,7 +96,14 @@ impl Net {
                         }
                         Output::Event { event, .. } => {
                             self.heard[who].push(<&'static str>::from(&event).to_owned());
+                            let over = matches!(event, LegEvent::Released { .. });
                             self.events[who].push(event);
+                            if over {
+                                // As a call does, once it has kept the end.
+                                let release = LegCommand::Release { cause: Cause::NORMAL, status: None };
+                                let (now, call) = (self.now(), self.call.clone());
+                                self.agents[who].command(now, LEG, &call, release);
+                            }
                         }
                         Output::Request(id, message, from) => {
                             let now = self.now();
@@ -106,6 +115,10 @@ impl Net {
                             } else {
                                 self.agents[who].respond(now, id, &reply(&message, 404, Some("x")));
                             }
+                        }
+                        Output::Unproven(_, id, message, _) => {
+                            let now = self.now();
+                            self.agents[who].respond(now, id, &reply(&message, 403, None));
                         }
                         Output::Answer(..) => {}
                     }
@@ -228,12 +241,379 @@ fn a_transfer_asked_for_is_accepted_and_told_of() {
     let leg = net.agents[0].legs.get_mut(&LEG).expect("a leg");
     let refer = leg.request(Method::Refer, via, None).with(Name::ReferTo, "<sip:102@d>");
     net.agents[0].transactions.request(now.at, refer, flow);
+    net.agents[0].collect(now);
     net.settle();
     assert!(matches!(net.events[1].last(), Some(LegEvent::Refer(Refer::Number(n))) if n == "102"));
     net.tell(1, LegCommand::Transferred { status: 100 });
     net.tell(1, LegCommand::Transferred { status: 200 });
     net.wait(40);
     assert_eq!(net.agents[0].sizes().0, 1, "the dialog stands until somebody ends it");
+}
+
+/// An agent and a peer that is played by hand, message by message.
+struct Bench {
+    agent: Agent,
+    now: Now,
+    call: Address,
+    sent: Vec<(Flow, Message)>,
+    events: Vec<LegEvent>,
+    unproven: Vec<(LegId, Id, Message, Flow)>,
+}
+
+const PEER: &str = "127.0.0.1:5061";
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            agent: Agent::new(Identifiers::new(&[9; 32]), Box::new(|_, _| "127.0.0.1:5060".into())),
+            now: Now { at: Instant::now(), wall: DateTime::UNIX_EPOCH },
+            call: Address::new("domain/d/call/1").expect("a name"),
+            sent: vec![],
+            events: vec![],
+            unproven: vec![],
+        }
+    }
+
+    fn from(peer: &str) -> Flow {
+        Flow::udp(peer.parse().expect("an address"))
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let outputs = self.agent.outputs();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                match output {
+                    Output::Send(flow, bytes) => {
+                        self.sent.push((flow, Message::parse(&bytes).expect("ours")))
+                    }
+                    Output::Event { event, .. } => self.events.push(event),
+                    Output::Request(id, message, flow) => {
+                        let ladder = &Ladder::default();
+                        let adopted = Adopted { leg: LEG, ladder, follows: false };
+                        self.agent.adopt(self.now, id, message, flow, adopted);
+                        self.agent.assign(LEG, &self.call);
+                    }
+                    Output::Unproven(leg, id, message, flow) => self.unproven.push((leg, id, *message, flow)),
+                    Output::Answer(..) => {}
+                }
+            }
+        }
+    }
+
+    fn get(&mut self, text: &str, peer: &str) {
+        self.batch(&[text], peer);
+    }
+
+    /// Datagrams that come in before the agent's wishes are carried out.
+    fn batch(&mut self, texts: &[&str], peer: &str) {
+        for text in texts {
+            let bytes = Bytes::from(text.replace('\n', "\r\n"));
+            self.agent.receive(self.now, &bytes, Self::from(peer));
+        }
+        self.settle();
+    }
+
+    fn tell(&mut self, command: LegCommand) {
+        self.agent.command(self.now, LEG, &self.call, command);
+        self.settle();
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        let until = self.now.at + Duration::from_secs(seconds);
+        while let Some(at) = self.agent.deadline().filter(|at| *at <= until) {
+            self.now.at = at.max(self.now.at);
+            self.agent.timeout(self.now);
+            self.settle();
+        }
+        self.now.at = until;
+    }
+
+    /// What has been sent since the last look.
+    fn lines(&mut self) -> Vec<String> {
+        let line = |m: &Message| match (m.method(), m.code()) {
+            (Some(method), _) => method.to_string(),
+            (_, code) => code.unwrap_or(0).to_string(),
+        };
+        std::mem::take(&mut self.sent).iter().map(|(_, m)| line(m)).collect()
+    }
+
+    fn last(&self) -> &Message {
+        &self.sent.last().expect("something was sent").1
+    }
+
+    /// The peer calls; `more` are further headers.
+    fn called(&mut self, more: &str) {
+        self.get(&incoming("INVITE", "z9hG4bKi", 1, None, more), PEER);
+    }
+
+    /// And is answered, and acknowledges.
+    fn talks(&mut self, more: &str) -> String {
+        self.called(more);
+        self.tell(LegCommand::Answer { sdp: sdp() });
+        let tag = self.last().tag(&Name::To).expect("a tag").to_owned();
+        self.get(&incoming("ACK", "z9hG4bKa", 1, Some(&tag), ""), PEER);
+        self.lines();
+        tag
+    }
+
+    /// We call the peer.
+    fn calls(&mut self) -> Message {
+        let out = Outgoing {
+            target: Target::Trunk { domain: "d".into(), trunk: "t".into() },
+            from: Party { number: "100".into(), ..Party::default() },
+            to: Party { number: "101".into(), ..Party::default() },
+            domain: "d".into(),
+            sdp: sdp(),
+            max_forwards: 70,
+            history: vec![],
+            uui: None,
+        };
+        let way = Way {
+            flow: Self::from(PEER),
+            uri: format!("sip:101@{PEER}"),
+            routes: vec![],
+            trusted: false,
+            login: None,
+            offers: Offers::default(),
+        };
+        let call = self.call.clone();
+        self.agent.call(self.now, LEG, &call, &Ladder::default(), &out, way);
+        self.settle();
+        self.last().clone()
+    }
+
+    /// Answers a request of ours.
+    fn answer(&mut self, request: &Message, code: u16, tag: &str, more: &[(Name, &str)], peer: &str) {
+        let mut response = reply(request, code, Some(tag));
+        response.push(Name::Contact, format!("<sip:101@{PEER}>"));
+        more.iter().for_each(|(n, v)| response.push(n.clone(), *v));
+        self.agent.receive(self.now, &response.to_bytes(), Self::from(peer));
+        self.settle();
+    }
+}
+
+fn incoming(method: &str, branch: &str, cseq: u32, tag: Option<&str>, more: &str) -> String {
+    let tag = tag.map(|t| format!(";tag={t}")).unwrap_or_default();
+    format!(
+        "{method} sip:101@d SIP/2.0\nVia: SIP/2.0/UDP {PEER};branch={branch};rport\nFrom: <sip:100@d>;tag=peer\n\
+         To: <sip:101@d>{tag}\nCall-ID: c\nCSeq: {cseq} {method}\nContact: <sip:100@{PEER}>\nMax-Forwards: 70\n\
+         {more}Content-Length: 0\n\n"
+    )
+}
+
+#[test]
+fn a_response_from_another_host_connects_nothing() {
+    let mut bench = Bench::new();
+    let invite = bench.calls();
+    // Even with the right branch, which cannot be guessed.
+    bench.answer(&invite, 200, "thief", &[], "127.0.0.9:5061");
+    assert!(bench.events.is_empty(), "{:?}", bench.events);
+    bench.answer(&invite, 200, "phone", &[], "127.0.0.1:40000");
+    assert!(matches!(bench.events[..], [LegEvent::Answered { .. }]), "a NAT may choose another port");
+}
+
+#[test]
+fn a_request_in_a_dialog_from_another_host_must_be_proven() {
+    let mut bench = Bench::new();
+    let tag = bench.talks("");
+    for (n, method) in ["BYE", "INVITE", "UPDATE", "REFER", "INFO"].into_iter().enumerate() {
+        let branch = format!("z9hG4bKx{n}");
+        let more = "Refer-To: <sip:900@d>\n";
+        bench.get(&incoming(method, &branch, 2, Some(&tag), more), "127.0.0.9:5061");
+    }
+    assert_eq!(bench.unproven.len(), 5);
+    assert!(
+        matches!(bench.events[..], [LegEvent::Confirmed { .. }]),
+        "nothing has happened: {:?}",
+        bench.events
+    );
+    let (leg, id, message, flow) = bench.unproven.remove(0);
+    bench.agent.admit(bench.now, leg, id, message, flow);
+    bench.settle();
+    assert!(matches!(bench.events.last(), Some(LegEvent::Released { .. })), "one that has proven itself");
+}
+
+#[test]
+fn a_bye_is_answered_when_the_call_has_kept_its_end_or_after_a_while() {
+    for kept in [true, false] {
+        let mut bench = Bench::new();
+        let tag = bench.talks("");
+        bench.get(&incoming("BYE", "z9hG4bKb", 2, Some(&tag), ""), PEER);
+        assert_eq!(bench.lines(), [""; 0], "the end is not kept yet");
+        assert!(matches!(bench.events.last(), Some(LegEvent::Released { .. })));
+        match kept {
+            true => bench.tell(LegCommand::Release { cause: Cause::NORMAL, status: None }),
+            false => bench.wait(5),
+        }
+        assert_eq!(bench.lines(), ["200"]);
+        assert_eq!(bench.agent.sizes().0, 0);
+    }
+}
+
+#[test]
+fn a_cancel_wins_over_its_invite_in_one_batch() {
+    let mut bench = Bench::new();
+    let invite = incoming("INVITE", "z9hG4bKi", 1, None, "");
+    bench.batch(&[&invite, &incoming("CANCEL", "z9hG4bKi", 1, None, "")], PEER);
+    assert_eq!(bench.lines(), ["200", "487"]);
+    assert!(bench.events.is_empty() && bench.agent.sizes().0 == 0);
+    // Another host cannot take the INVITE back.
+    let mut bench = Bench::new();
+    bench.called("");
+    bench.get(&incoming("CANCEL", "z9hG4bKi", 1, None, ""), "127.0.0.9:5061");
+    assert_eq!(bench.lines(), ["100", "481"]);
+}
+
+#[test]
+fn an_answer_that_is_never_acknowledged_ends_with_a_bye() {
+    let mut bench = Bench::new();
+    bench.called("");
+    bench.tell(LegCommand::Answer { sdp: sdp() });
+    bench.wait(33);
+    assert_eq!(bench.lines().last().map(String::as_str), Some("BYE"));
+    assert!(matches!(bench.events.last(), Some(LegEvent::Released { .. })));
+}
+
+#[test]
+fn a_prack_that_crosses_the_answer_is_taken() {
+    let mut bench = Bench::new();
+    bench.called("Require: 100rel\n");
+    bench.tell(LegCommand::Progress { status: 180, sdp: None });
+    let tag = bench.last().tag(&Name::To).expect("a tag").to_owned();
+    bench.tell(LegCommand::Answer { sdp: sdp() });
+    bench.lines();
+    bench.get(&incoming("PRACK", "z9hG4bKp", 2, Some(&tag), "RAck: 1 1 INVITE\n"), PEER);
+    assert_eq!(bench.lines(), ["200"]);
+    bench.get(&incoming("PRACK", "z9hG4bKq", 3, Some(&tag), "RAck: 7 1 INVITE\n"), PEER);
+    assert_eq!(bench.lines(), ["481"], "of an answer that never was");
+}
+
+#[test]
+fn an_answer_waits_for_the_prack_of_a_provisional_one_that_settled_the_session() {
+    let mut bench = Bench::new();
+    bench.called("Require: 100rel\n");
+    bench.tell(LegCommand::Progress { status: 183, sdp: Some(sdp()) });
+    let tag = bench.last().tag(&Name::To).expect("a tag").to_owned();
+    bench.tell(LegCommand::Answer { sdp: sdp() });
+    assert_eq!(bench.lines(), ["100", "183"]);
+    bench.get(&incoming("PRACK", "z9hG4bKp", 2, Some(&tag), "RAck: 1 1 INVITE\n"), PEER);
+    assert_eq!(bench.lines(), ["200", "200"], "of the PRACK, then of the INVITE");
+    assert_eq!(bench.agent.sizes().0, 1);
+}
+
+#[test]
+fn sessions_are_refreshed_by_the_side_that_can() {
+    // (headers of the caller, what our 2xx says)
+    let cases = [
+        ("Session-Expires: 90\n", Some("90;refresher=uas")),
+        ("Session-Expires: 90;refresher=uac\n", Some("90;refresher=uas")),
+        ("Supported: timer\nSession-Expires: 120\n", Some("120;refresher=uac")),
+        ("Supported: timer\nSession-Expires: 120;refresher=uas\n", Some("120;refresher=uas")),
+        ("Session-Expires: 20\n", None),
+        ("Supported: timer\n", None),
+    ];
+    for (headers, said) in cases {
+        let mut bench = Bench::new();
+        bench.called(headers);
+        bench.tell(LegCommand::Answer { sdp: sdp() });
+        assert_eq!(bench.last().header(&Name::SessionExpires).map(|v| &**v), said, "{headers}");
+    }
+}
+
+#[test]
+fn a_session_that_is_too_short_is_refused_in_every_request() {
+    let mut bench = Bench::new();
+    let tag = bench.talks("");
+    for (n, method) in ["INVITE", "UPDATE"].into_iter().enumerate() {
+        let more = "Supported: timer\nSession-Expires: 60\n";
+        bench.get(&incoming(method, &format!("z9hG4bKs{n}"), 2 + n as u32, Some(&tag), more), PEER);
+        assert_eq!(bench.last().code(), Some(422), "{method}");
+        assert_eq!(bench.last().header(&Name::MinSe).map(|v| &**v), Some("90"));
+    }
+}
+
+#[test]
+fn a_refused_refresh_is_tried_again_and_silence_ends_with_a_bye() {
+    let mut bench = Bench::new();
+    bench.talks("Session-Expires: 90\n");
+    bench.wait(46);
+    let refresh = bench.last().clone();
+    assert_eq!(refresh.method(), Some(&Method::Invite));
+    bench.lines();
+    bench.answer(&refresh, 491, "x", &[], PEER);
+    bench.wait(6);
+    let lines = bench.lines();
+    assert_eq!(lines.last().map(String::as_str), Some("INVITE"), "{lines:?}");
+    // It is never answered: the session ends before its time, with a BYE.
+    bench.wait(40);
+    assert!(bench.lines().contains(&"BYE".to_owned()));
+    assert!(matches!(bench.events.last(), Some(LegEvent::Released { .. })));
+}
+
+#[test]
+fn a_session_that_the_callee_finds_too_short_is_offered_longer() {
+    let mut bench = Bench::new();
+    let invite = bench.calls();
+    bench.answer(&invite, 422, "x", &[(Name::MinSe, "2000")], PEER);
+    let again = bench.last().clone();
+    assert_eq!((again.method(), again.cseq()), (Some(&Method::Invite), Some((2, "INVITE"))));
+    assert_eq!(again.header(&Name::SessionExpires).map(|v| &**v), Some("2000"));
+    assert_eq!(again.header(&Name::MinSe).map(|v| &**v), Some("2000"));
+    bench.answer(&again, 422, "x", &[], PEER);
+    assert!(
+        matches!(bench.events.last(), Some(LegEvent::Released { status: Some(502), .. })),
+        "{:?}",
+        bench.events
+    );
+}
+
+#[test]
+fn another_phone_behind_a_fork_is_hung_up_the_way_its_answer_came() {
+    let mut bench = Bench::new();
+    let invite = bench.calls();
+    bench.answer(&invite, 200, "one", &[], PEER);
+    bench.lines();
+    for _ in 0..3 {
+        // The Contact names a third party.
+        let mut response = reply(&invite, 200, Some("two"));
+        response.push(Name::Contact, "<sip:x@10.9.9.9:9999>");
+        bench.agent.receive(bench.now, &response.to_bytes(), Bench::from(PEER));
+        bench.settle();
+    }
+    assert!(bench.sent.iter().all(|(flow, _)| *flow == Bench::from(PEER)), "no third party is sent to");
+    assert_eq!(bench.lines(), ["ACK", "BYE", "ACK", "ACK"], "one BYE");
+}
+
+#[test]
+fn replaces_needs_both_tags_of_a_dialog_that_may_be_replaced() {
+    let mut bench = Bench::new();
+    let invite = bench.calls();
+    bench.answer(&invite, 180, "phone", &[], PEER);
+    let (call_id, ours) = (invite.call_id(), invite.tag(&Name::From).expect("ours"));
+    let replaced = |value: String| bench.agent.replaced(&value);
+    let good = replaced(format!("{call_id};to-tag={ours};from-tag=phone"));
+    assert_eq!(good, Ok(Replaced { leg: LEG, early: true }));
+    assert_eq!(replaced(format!("{call_id}; From-Tag=phone ;early-only;to-tag={ours}")), good);
+    for unknown in [
+        format!("{call_id};to-tag={ours};from-tag=other"),
+        format!("{call_id};to-tag=phone;from-tag={ours}"),
+        format!("x;to-tag={ours};from-tag=phone"),
+    ] {
+        assert_eq!(replaced(unknown), Err(ReplacesError::Unknown));
+    }
+    for malformed in [
+        format!("{call_id};to-tag={ours}"),
+        format!("{call_id};to-tag={ours};from-tag=a;from-tag=phone"),
+        call_id.to_owned(),
+    ] {
+        assert_eq!(replaced(malformed), Err(ReplacesError::Malformed));
+    }
+    bench.answer(&invite, 200, "phone", &[], PEER);
+    let early = format!("{call_id};to-tag={ours};from-tag=phone;early-only");
+    assert_eq!(bench.agent.replaced(&early), Err(ReplacesError::Answered));
 }
 
 proptest! {
@@ -265,6 +645,6 @@ proptest! {
         }
         net.wait(4000);
         prop_assert_eq!([net.agents[0].sizes(), net.agents[1].sizes()], [(0, 0), (0, 0)]);
-        prop_assert!(net.agents.iter().all(|a| a.purposes.is_empty() && a.invites.is_empty() && a.by_call.is_empty()));
+        prop_assert!(net.agents.iter().all(|a| a.purposes.is_empty() && a.invites.is_empty() && a.answered.is_empty() && a.by_call.is_empty()));
     }
 }

@@ -15,7 +15,7 @@ use super::{
     uplinks::login,
 };
 use crate::{
-    agent::{MIN_SE, Offers, Way, session},
+    agent::{MIN_SE, Offers, Way, session_too_short},
     health::TrunksHealth,
     transaction::Flow,
     wire::{
@@ -29,9 +29,19 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Trunks {
     of: OrdMap<String, std::sync::Arc<DomainState>>,
-    by_peer: HashMap<IpAddr, Vec<(u16, String, String)>>,
+    by_peer: HashMap<IpAddr, Vec<Neighbour>>,
     /// Addresses of neighbours named by host names.
     resolved: HashMap<String, IpAddr>,
+}
+
+/// A trunk as its neighbour's address finds it.
+#[derive(Debug, Clone)]
+struct Neighbour {
+    port: u16,
+    /// The trunk names the address itself, not a host that was looked up.
+    literal: bool,
+    domain: String,
+    trunk: String,
 }
 
 impl Trunks {
@@ -46,19 +56,47 @@ impl Trunks {
                 let TrunkKind::Static { host, port } = &trunk.kind;
                 let ip = host.parse().ok().or_else(|| self.resolved.get(host).copied());
                 if let Some(ip) = ip {
-                    self.by_peer.entry(ip).or_default().push((*port, domain.clone(), trunk.name.clone()));
+                    let literal = host.parse::<IpAddr>().is_ok();
+                    let (domain, trunk) = (domain.clone(), trunk.name.clone());
+                    self.by_peer.entry(ip).or_default().push(Neighbour {
+                        port: *port,
+                        literal,
+                        domain,
+                        trunk,
+                    });
                 }
             }
         }
     }
 
-    /// The trunk a request comes from: by address and port, else by an address that only one trunk has.
-    pub fn from(&mut self, picture: &Picture, peer: SocketAddr) -> Option<(String, String)> {
+    /// The trunk a request comes from: by address and port, else by the address alone. Where trunks of several domains have
+    /// the neighbour, `host` decides, the domain that the Request-URI names; a domain cannot take another's calls by
+    /// declaring its neighbour, and a host name cannot take those of an address.
+    pub fn from(
+        &mut self,
+        picture: &Picture,
+        peer: SocketAddr,
+        host: Option<&str>,
+    ) -> Option<(String, String)> {
         self.refresh(picture);
-        let all = self.by_peer.get(&peer.ip())?;
-        let exact = all.iter().find(|(port, ..)| *port == peer.port());
-        let only = (all.len() == 1 && !peer.ip().is_loopback()).then(|| &all[0]);
-        exact.or(only).map(|(_, domain, trunk)| (domain.clone(), trunk.clone()))
+        let all = self.by_peer.get(&peer.ip().to_canonical())?;
+        let mut fitting: Vec<&Neighbour> = all.iter().filter(|n| n.port == peer.port()).collect();
+        if fitting.is_empty() && !peer.ip().is_loopback() {
+            fitting = all.iter().collect();
+        }
+        if fitting.iter().any(|n| n.literal) {
+            fitting.retain(|n| n.literal);
+        }
+        let first = *fitting.first()?;
+        if fitting.iter().any(|n| n.domain != first.domain) {
+            let named = fitting.iter().find(|n| host.is_some_and(|h| n.domain.eq_ignore_ascii_case(h)));
+            if named.is_none() {
+                metrics::counter!("hypha_sip_refused_total", "reason" => "trunk_ambiguous").increment(1);
+                tracing::warn!(%peer, "trunks of several domains have this neighbour, and the Request-URI names none of them");
+            }
+            return named.map(|n| (n.domain.clone(), n.trunk.clone()));
+        }
+        Some((first.domain.clone(), first.trunk.clone()))
     }
 
     /// Where a trunk's calls go.
@@ -145,7 +183,7 @@ pub(super) fn incoming(
     let restricted = request
         .header(&Name::Privacy)
         .is_some_and(|p| p.split(';').any(|v| matches!(v.trim(), "id" | "user" | "header")));
-    let by_address = trunks.from(&picture, flow.peer);
+    let by_address = trunks.from(&picture, flow.peer, Some(uri.host));
     let known = match by_address {
         Some(known) => Some(known),
         // A neighbour that calls from anywhere proves who it is.
@@ -162,14 +200,14 @@ pub(super) fn incoming(
             let strangers = "calls come from subscribers and from trunks";
             let (realm, _, user) = registrar.subscriber(&picture, request, flow, &from_uri, strangers)?;
             let (realm, iface) = (realm.to_owned(), user.iface.clone());
-            if uri.is_sip() && uri.host != realm && picture.domains.contains_key(uri.host) {
+            if uri.is_sip() && picture.domain_named(uri.host).is_some_and(|(other, _)| *other != realm) {
                 return Err(warned(404, "another domain is reached by its numbers, over a bridge"));
             }
             let party = Party { number: from_uri.number(), name: from.name, restricted };
             (realm, Origin::Subscriber { iface }, party)
         }
     };
-    if session(request).is_some_and(|(seconds, _)| seconds < MIN_SE) {
+    if session_too_short(request) {
         return Err((422, vec![(Name::MinSe, MIN_SE.to_string())]));
     }
     let history = request.all(&Name::HistoryInfo).filter_map(|v| address::list(v).ok()).flatten();

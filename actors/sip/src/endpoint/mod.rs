@@ -16,7 +16,7 @@ use std::{
     net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -33,8 +33,9 @@ use register::{Answer, warned};
 use socket::{Door, accept, acceptor, datagrams, named, plain};
 
 use crate::{
-    agent::{self, ALLOW, Agent, Now, Output, SUPPORTED},
+    agent::{self, ALLOW, Agent, Now, Output, ReplacesError, SUPPORTED},
     health::TrunksHealth,
+    identifiers::Identifiers,
     net::{Network, Port},
     subscriptions::Subscriptions,
     transaction::{Flow, Id, Transport},
@@ -96,7 +97,13 @@ pub(crate) struct EndpointActor {
     doors: Vec<Door>,
     local: SocketAddr,
     locals: HashMap<Transport, SocketAddr>,
+    /// It is to end, at this time at the latest.
+    leaves: Option<tokio::time::Instant>,
 }
+
+/// How long an endpoint that is to end waits for answers to its last requests, and between two looks.
+const LEAVES: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 
 impl EndpointActor {
     pub(crate) async fn bind(
@@ -133,11 +140,11 @@ impl EndpointActor {
         }
         let locals: HashMap<Transport, SocketAddr> = doors.iter().map(|d| (d.transport, d.local)).collect();
         let own = locals.clone();
-        let salt = registrar.node.random_id();
+        let identifiers = Identifiers::new(&registrar.node.random_key());
         let named = Box::new(move |transport, peer| named(*own.get(&transport).unwrap_or(&local), peer));
         let shared = Rc::new_cyclic(|myself| {
             RefCell::new(Shared {
-                agent: Agent::new(salt, named),
+                agent: Agent::new(identifiers, named),
                 registrar,
                 calls,
                 trunks: invite::Trunks::default(),
@@ -159,7 +166,7 @@ impl EndpointActor {
                 myself: myself.clone(),
             })
         });
-        Ok(Self { shared, doors, local, locals })
+        Ok(Self { shared, doors, local, locals, leaves: None })
     }
 }
 
@@ -171,6 +178,8 @@ impl Shared {
     fn receive(&mut self, bytes: &Bytes, flow: Flow) {
         let now = self.now();
         self.agent.receive(now, bytes, flow);
+        // At once: what follows in the same batch may be about what this began.
+        self.flush();
     }
 
     /// Carries out what the agent wants, until it wants nothing more.
@@ -198,6 +207,7 @@ impl Shared {
                         }
                     }
                     Output::Request(id, message, flow) => self.request(id, message, flow),
+                    Output::Unproven(leg, id, message, flow) => self.unproven(leg, id, *message, flow),
                     Output::Answer(id, answer) if self.notify_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) if self.uplink_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) => {
@@ -237,17 +247,16 @@ impl Shared {
         let known = known.or_else(|| self.by_peer.get(&(flow.transport, flow.peer)).copied());
         if let Some(stream) = known.and_then(|id| self.streams.get(&id)) {
             if stream.try_send(bytes.clone()).is_err() {
-                self.agent.undeliverable(&bytes);
+                let now = self.now();
+                self.agent.undeliverable(now, &bytes);
             }
             return;
         }
-        if flow.transport != Transport::Tcp {
-            // Browsers and TLS phones connect to us; nobody listens there.
-            self.agent.undeliverable(&bytes);
-            return;
-        }
-        let Some((id, out)) = self.open(flow.transport, flow.peer) else {
-            return self.agent.undeliverable(&bytes);
+        // Browsers and TLS phones connect to us; nobody listens there.
+        let opened = (flow.transport == Transport::Tcp).then(|| self.open(flow.transport, flow.peer));
+        let Some((id, out)) = opened.flatten() else {
+            let now = self.now();
+            return self.agent.undeliverable(now, &bytes);
         };
         let waiting = self.streams.get(&id).is_some_and(|s| s.try_send(bytes).is_ok());
         debug_assert!(waiting, "a fresh queue has room");
@@ -283,6 +292,29 @@ impl Shared {
             response.push(name, value);
         }
         self.agent.respond(now, id, &response);
+    }
+
+    /// A request in a dialog from a host that is not the dialog's peer: a phone that has moved proves that it is the leg's
+    /// subscriber, a trunk's neighbour is known by its addresses.
+    fn unproven(&mut self, leg: LegId, id: Id, message: Message, flow: Flow) {
+        let picture = self.registrar.estate.picture();
+        let proof = match self.trunks.from(&picture, flow.peer, None) {
+            Some(_) => Ok(()),
+            None => self.registrar.dialog_peer(&picture, &message, flow),
+        };
+        match proof {
+            Ok(()) => {
+                let now = self.now();
+                self.agent.admit(now, leg, id, message, flow);
+            }
+            Err(answer) => {
+                if answer.0 == 403 {
+                    metrics::counter!("hypha_sip_refused_total", "reason" => "dialog_source").increment(1);
+                    tracing::warn!(%flow, method = message.method().map_or("", Method::as_str), "request in a dialog from another host refused");
+                }
+                self.respond(id, &message, answer);
+            }
+        }
     }
 
     fn request(&mut self, id: Id, message: Box<Message>, flow: Flow) {
@@ -333,8 +365,15 @@ impl Shared {
         let replaces = match message.header(&Name::Replaces) {
             None => None,
             Some(value) => match self.agent.replaced(value) {
-                Some(leg) => Some(leg),
-                None => return self.respond(id, &message, (481, vec![])),
+                Ok(replaced) => Some(replaced.leg),
+                Err(e) => {
+                    let code = match e {
+                        ReplacesError::Malformed => 400,
+                        ReplacesError::Unknown => 481,
+                        ReplacesError::Answered => 486,
+                    };
+                    return self.respond(id, &message, warned(code, &e.to_string()));
+                }
             },
         };
         let leg = self.calls.board.next_leg();
@@ -384,9 +423,7 @@ impl Shared {
 /// A message of a stream.
 fn got(weak: &Weak<RefCell<Shared>>, bytes: &Bytes, flow: Flow) {
     if let Some(shared) = weak.upgrade() {
-        let mut shared = shared.borrow_mut();
-        shared.receive(bytes, flow);
-        shared.flush();
+        shared.borrow_mut().receive(bytes, flow);
     }
 }
 
@@ -397,7 +434,8 @@ fn closed(weak: &Weak<RefCell<Shared>>, transport: Transport, peer: SocketAddr, 
         if shared.by_peer.get(&(transport, peer)) == Some(&id) {
             shared.by_peer.remove(&(transport, peer));
         }
-        shared.agent.connection_lost(id);
+        let now = shared.now();
+        shared.agent.connection_lost(now, Flow { transport, peer, connection: id });
         shared.flush();
     }
 }
@@ -471,6 +509,13 @@ impl Actor for EndpointActor {
                 shared.leg(leg, &call, command);
             }
             SignalMsg::Moved { leg, call } => shared.agent.moved(leg, &call),
+            SignalMsg::Leave => {
+                let over = self.leaves.is_none_or(|at| tokio::time::Instant::now() >= at);
+                if over || !shared.agent.awaits() {
+                    return Err(ExitReason::Shutdown);
+                }
+                cx.after(LOOK, SignalMsg::Leave);
+            }
             SignalMsg::CallDown { call, crashed } => {
                 shared.watched.remove(&call);
                 let now = shared.now();
@@ -485,6 +530,16 @@ impl Actor for EndpointActor {
         }
         shared.flush();
         Ok(())
+    }
+
+    /// The last requests, BYEs above all, are answered first, or repeated where they were lost; for a while.
+    fn exit_requested(&mut self, _: &ExitReason, cx: &mut Cx<'_, Self>) -> bool {
+        if !self.shared.borrow().agent.awaits() {
+            return true;
+        }
+        self.leaves = Some(tokio::time::Instant::now() + LEAVES);
+        cx.after(LOOK, SignalMsg::Leave);
+        false
     }
 
     fn inspect(&self) -> serde_json::Value {

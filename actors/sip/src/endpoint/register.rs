@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rand::RngCore;
 
 use crate::{
-    digest::{Authenticator, Credentials, Denied},
+    digest::{Authenticator, Checked, Credentials, Denied},
     location::{RegistrationCommand, RegistrationsBook},
     registrar::{self, ContactRequest, Contacts, MIN_EXPIRES, Refused},
     throttle::Throttle,
@@ -25,7 +25,7 @@ use crate::{
     wire::{
         address,
         message::{Message, Name},
-        uri::Uri,
+        uri::{Uri, unescape},
     },
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Registrar {
     pub vault: Arc<dyn Vault>,
     pub authenticator: Arc<Mutex<Authenticator>>,
     pub throttle: Arc<Mutex<Throttle>>,
+    /// Lines of the log about refused log-ins.
+    pub refusals: Arc<Mutex<kit::Seldom>>,
 }
 
 /// An answer: status and headers.
@@ -63,18 +65,17 @@ impl Registrar {
         let now = self.node.clock().now();
         let picture = self.estate.picture();
         let uri = Uri::parse(request.uri()).map_err(|e| bad(&format!("Request-URI: {e}")))?;
-        let realm = uri.host.to_owned();
-        let Some(domain) = picture.domains.get(&realm).cloned() else {
-            return Err(warned(404, "there is no such domain here"));
-        };
+        let (realm, domain) =
+            picture.domain_named(uri.host).ok_or_else(|| warned(404, "there is no such domain here"))?;
+        let (realm, domain) = (realm.clone(), domain.clone());
         let to = request.address(&Name::To).ok_or_else(|| bad("To is no address"))?;
         let to = Uri::parse(&to.uri).map_err(|_| bad("To is no URI"))?;
-        let iface = format!("{}@{realm}", to.user.unwrap_or_default());
-        if to.host != realm {
+        let iface = iface(&to, &realm);
+        if !to.host.eq_ignore_ascii_case(&realm) {
             return Err(warned(404, "To is of another domain"));
         }
         let user = domain.users.get(&iface);
-        self.authenticate(request, &realm, &iface, user, flow.peer.ip(), now)?;
+        self.authenticate(request, &realm, &iface, user, flow.peer.ip())?;
 
         let register = registrar::Request {
             domain: realm.clone(),
@@ -104,13 +105,28 @@ impl Registrar {
         from: &Uri<'_>,
         strangers: &str,
     ) -> Result<(&'p str, &'p DomainState, &'p SipUser), Answer> {
-        let known = picture.domains.get_key_value(from.host);
+        let known = picture.domain_named(from.host);
         let (realm, domain) = known.ok_or_else(|| warned(403, strangers))?;
-        let iface = format!("{}@{realm}", from.user.unwrap_or_default());
+        let iface = iface(from, realm);
         let user = domain.users.get(&iface);
-        let now = self.node.clock().now();
-        self.authenticate(request, realm, &iface, user, flow.peer.ip(), now)?;
+        self.authenticate(request, realm, &iface, user, flow.peer.ip())?;
         Ok((realm, domain, user.ok_or_else(|| warned(403, "no such subscriber"))?))
+    }
+
+    /// Whether the sender of a request in a dialog proves to be the subscriber that its `From` names, by interface or number.
+    pub(super) fn dialog_peer(&self, picture: &Picture, request: &Message, flow: Flow) -> Result<(), Answer> {
+        let refused = || warned(403, "this dialog belongs to another host");
+        let from = request.address(&Name::From).ok_or_else(refused)?;
+        let from = Uri::parse(&from.uri).map_err(|_| refused())?;
+        let (realm, domain) = picture.domain_named(from.host).ok_or_else(refused)?;
+        let iface = iface(&from, realm);
+        let by_number = || domain.users.get(&domain.aliases.get(&from.number())?.iface);
+        let user = domain.users.get(&iface).or_else(by_number).ok_or_else(refused)?;
+        // A subscriber without a password has nothing to prove with.
+        match user.authentication {
+            Authentication::NoAuthentication => Err(refused()),
+            _ => self.authenticate(request, realm, &user.iface, Some(user), flow.peer.ip()),
+        }
     }
 
     /// The trunk whose neighbour a request comes from, by what it proves: one of these domains' with a `peer_login`. A
@@ -123,21 +139,20 @@ impl Registrar {
         hosts: &[&str],
     ) -> Result<Option<(String, String)>, Answer> {
         let found = hosts.iter().find_map(|h| {
-            let (realm, state) = picture.domains.get_key_value(*h)?;
+            let (realm, state) = picture.domain_named(h)?;
             state.trunks.values().any(|t| t.property("peer_login").is_some()).then_some((realm, state))
         });
         let Some((realm, state)) = found else { return Ok(None) };
         // A subscriber of this domain proves that it is one.
         let subscriber = request.address(&Name::From).and_then(|f| {
             let from = Uri::parse(&f.uri).ok()?;
-            state.users.get(&format!("{}@{realm}", from.user.unwrap_or_default()))
+            state.users.get(&iface(&from, realm))
         });
         if subscriber.is_some() {
             return Ok(None);
         }
         let mut named = None;
-        let now = self.node.clock().now();
-        self.prove(request, realm, true, flow.peer.ip(), now, |name| {
+        self.prove(request, realm, true, flow.peer.ip(), |name| {
             let trunk = state.trunks.values().find(|t| t.property("peer_login") == Some(name))?;
             named = Some(trunk.name.clone());
             Some((Trunk::purpose(realm, &trunk.name), trunk.secret("peer_password")?.clone()))
@@ -153,7 +168,6 @@ impl Registrar {
         iface: &str,
         user: Option<&SipUser>,
         source: IpAddr,
-        now: DateTime<Utc>,
     ) -> Result<(), Answer> {
         let kind = user.map_or(Authentication::QopAuthentication, |u| u.authentication);
         let qop = match kind {
@@ -161,7 +175,7 @@ impl Registrar {
             Authentication::QopAuthentication => true,
             Authentication::NoQopAuthentication => false,
         };
-        self.prove(request, realm, qop, source, now, |name| {
+        self.prove(request, realm, qop, source, |name| {
             let user = user.filter(|u| u.login == name)?;
             Some((format!("domain/{realm}/user/{iface}"), user.password.clone()))
         })
@@ -174,19 +188,16 @@ impl Registrar {
         realm: &str,
         qop: bool,
         source: IpAddr,
-        now: DateTime<Utc>,
         known: impl FnOnce(&str) -> Option<(String, Sealed)>,
     ) -> Result<(), Answer> {
+        let now = tokio::time::Instant::now().into_std();
         let challenge = |stale| {
             let mut salt = [0; 8];
             rand::rng().fill_bytes(&mut salt);
-            let values = self.authenticator.lock().challenges(realm, now, salt, qop, stale);
+            let values = self.authenticator.lock().challenges(realm, source, now, salt, qop, stale);
             let headers = values.into_iter().map(|v| (Name::WwwAuthenticate, v));
             (401, headers.collect())
         };
-        if !self.throttle.lock().may_try(source, now) {
-            return Err(warned(403, "too many failures; wait a minute"));
-        }
         let sent = request.all(&Name::Authorization);
         // A phone may answer for several realms, and in schemes we do not speak.
         let digest = |h: &&ByteString| h.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("digest"));
@@ -196,26 +207,45 @@ impl Registrar {
             return Err(warned(400, &e.to_string()));
         }
         let Some(credentials) = mine else { return Err(challenge(false)) };
-        let checked = match known(credentials.username()) {
-            // An unknown name gets as far as a wrong password does.
-            None => Err(Denied::Wrong),
-            Some((purpose, sealed)) => {
-                let password = self.vault.open(&purpose, &sealed).map_err(|e| {
-                    tracing::error!(purpose, error = %e, "a stored password cannot be opened");
-                    plain(500)
-                })?;
-                let method = request.method().map_or("", |m| m.as_str());
-                self.authenticator.lock().check(credentials, realm, method, &password, qop, now)
-            }
+        let account = format!("{}@{realm}", credentials.username());
+        if !self.throttle.lock().may_try(source, &account, now) {
+            self.refused(&account, source, "throttled");
+            let mut answer = warned(403, "too many failures; try again in a minute");
+            answer.1.push((Name::RetryAfter, "60".into()));
+            return Err(answer);
+        }
+        let password = match known(credentials.username()) {
+            // The same work follows as for a wrong password.
+            None => None,
+            Some((purpose, sealed)) => Some(self.vault.open(&purpose, &sealed).map_err(|e| {
+                tracing::error!(purpose, error = %e, "a stored password cannot be opened");
+                plain(500)
+            })?),
         };
+        let method = request.method().map_or("", |m| m.as_str());
+        let of = Checked { realm, method, uri: request.uri(), source, qop, now };
+        let checked = self.authenticator.lock().check(credentials, password.as_ref(), of);
         match checked {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.throttle.lock().succeeded(source, &account, now);
+                Ok(())
+            }
             Err(Denied::Stale) => Err(challenge(true)),
+            Err(Denied::NoQop) => Err(challenge(false)),
             Err(Denied::Malformed(what)) => Err(warned(400, what)),
             Err(Denied::Wrong) => {
-                self.throttle.lock().failed(source, now);
+                self.throttle.lock().failed(source, &account, now);
+                self.refused(&account, source, "wrong password");
                 Err(plain(403))
             }
+        }
+    }
+
+    /// Counts a refused log-in, and logs it in a form that tools such as fail2ban read: at most some lines a second.
+    fn refused(&self, account: &str, source: IpAddr, reason: &'static str) {
+        metrics::counter!("hypha_sip_auth_failures_total", "reason" => reason.replace(' ', "_")).increment(1);
+        if let Some(withheld) = self.refusals.lock().allow(tokio::time::Instant::now().into_std()) {
+            tracing::warn!(account, address = %source, reason, withheld, "SIP authentication failed");
         }
     }
 
@@ -269,6 +299,11 @@ pub(super) fn extensions(request: &Message) -> Result<(), Answer> {
         true => Ok(()),
         false => Err((420, vec![(Name::Unsupported, unknown.join(", "))])),
     }
+}
+
+/// The interface that a URI names in a domain; escapes in its user are undone (RFC 3261, 19.1.4).
+fn iface(uri: &Uri<'_>, realm: &str) -> String {
+    format!("{}@{realm}", unescape(uri.user.unwrap_or_default()))
 }
 
 fn contacts(request: &Message) -> Result<Contacts, String> {

@@ -164,7 +164,6 @@ pub(super) fn take_datagrams(udp: &Port, shared: &mut Shared, buffer: &mut Bytes
             Err(e) => return Err(e),
         }
     }
-    shared.flush();
     Ok(())
 }
 

@@ -38,7 +38,7 @@ fn play(t: &mut Transactions, start: Instant) -> Vec<(u128, String)> {
 
 #[test]
 fn an_invite_nobody_answers_is_sent_seven_times() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let invite = request("INVITE", &t.next_branch());
     let id = t.request(now, invite, flow(Transport::Udp));
     assert_eq!(sent(&mut t).len(), 1);
@@ -51,7 +51,7 @@ fn an_invite_nobody_answers_is_sent_seven_times() {
 
 #[test]
 fn a_request_on_a_stream_is_sent_once() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let bye = request("BYE", &t.next_branch());
     t.request(now, bye, flow(Transport::Tcp));
     assert_eq!(play(&mut t, now).len(), 2, "the request was there; then it is unanswered");
@@ -59,24 +59,24 @@ fn a_request_on_a_stream_is_sent_once() {
 
 #[test]
 fn a_failure_is_acknowledged_and_again_when_it_comes_again() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let invite = request("INVITE", &t.next_branch());
     let id = t.request(now, invite.clone(), flow(Transport::Udp));
-    assert_eq!(t.answered(now, &response(&invite, 180)), Some(id));
-    assert_eq!(t.answered(now, &response(&invite, 486)), Some(id));
-    assert_eq!(t.answered(now, &response(&invite, 486)), None, "no news");
+    assert_eq!(t.answered(now, &response(&invite, 180), flow(Transport::Udp)), Some(id));
+    assert_eq!(t.answered(now, &response(&invite, 486), flow(Transport::Udp)), Some(id));
+    assert_eq!(t.answered(now, &response(&invite, 486), flow(Transport::Udp)), None, "no news");
     assert_eq!(sent(&mut t), ["INVITE sip:b@h SIP/2.0", "ACK sip:b@h SIP/2.0", "ACK sip:b@h SIP/2.0"]);
     assert!(play(&mut t, now).is_empty() && t.is_empty());
 }
 
 #[test]
 fn a_cancel_waits_for_a_provisional_answer_and_shares_the_branch() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let invite = request("INVITE", &t.next_branch());
     let id = t.request(now, invite.clone(), flow(Transport::Udp));
-    assert!(!t.cancel(now, id));
-    t.answered(now, &response(&invite, 100));
-    assert!(t.cancel(now, id));
+    assert!(!t.cancel(now, id, None));
+    t.answered(now, &response(&invite, 100), flow(Transport::Udp));
+    assert!(t.cancel(now, id, None));
     assert_eq!(sent(&mut t), ["INVITE sip:b@h SIP/2.0", "CANCEL sip:b@h SIP/2.0"]);
     let mut to_cancel = response(&invite, 200);
     for (name, value) in &mut to_cancel.headers {
@@ -84,26 +84,30 @@ fn a_cancel_waits_for_a_provisional_answer_and_shares_the_branch() {
             *value = "1 CANCEL".into();
         }
     }
-    assert_eq!(t.answered(now, &to_cancel), None, "that is for nobody");
+    assert_eq!(t.answered(now, &to_cancel, flow(Transport::Udp)), None, "that is for nobody");
     assert!(t.pending(id));
-    assert_eq!(t.answered(now, &response(&invite, 487)), Some(id));
+    assert_eq!(t.answered(now, &response(&invite, 487), flow(Transport::Udp)), Some(id));
     play(&mut t, now);
     assert!(t.is_empty());
 }
 
 #[test]
 fn an_answer_from_who_never_saw_the_request_does_not_fit() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let invite = request("INVITE", &t.next_branch());
     t.request(now, invite, flow(Transport::Udp));
     for branch in ["z9hG4bK1", "z9hG4bK1.0", "z9hG4bKffffffffffffffffff.1", "x", ""] {
-        assert_eq!(t.answered(now, &response(&request("INVITE", branch), 200)), None, "{branch}");
+        assert_eq!(
+            t.answered(now, &response(&request("INVITE", branch), 200), flow(Transport::Udp)),
+            None,
+            "{branch}"
+        );
     }
 }
 
 #[test]
 fn a_request_that_comes_again_gets_the_same_answer() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let bye = request("BYE", "z9hG4bKx");
     let Some(Arrival::New(id)) = t.receive(now, &bye, flow(Transport::Udp)) else { panic!("it is new") };
     assert_eq!(t.receive(now, &bye, flow(Transport::Udp)), Some(Arrival::Again));
@@ -119,7 +123,7 @@ fn a_request_that_comes_again_gets_the_same_answer() {
 #[test]
 fn an_answer_to_an_invite_goes_on_until_it_is_acknowledged() {
     for acknowledged in [false, true] {
-        let (mut t, now) = (Transactions::new(7), Instant::now());
+        let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
         let invite = request("INVITE", "z9hG4bKx");
         let Some(Arrival::New(id)) = t.receive(now, &invite, flow(Transport::Tcp)) else {
             panic!("it is new")
@@ -146,10 +150,10 @@ fn an_answer_to_an_invite_goes_on_until_it_is_acknowledged() {
 
 #[test]
 fn a_refusal_of_an_invite_waits_for_its_ack() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let invite = request("INVITE", "z9hG4bKx");
     let Some(Arrival::New(id)) = t.receive(now, &invite, flow(Transport::Udp)) else { panic!("it is new") };
-    assert_eq!(t.cancelled(&request("CANCEL", "z9hG4bKx")), Some(id));
+    assert_eq!(t.cancelled(&request("CANCEL", "z9hG4bKx"), flow(Transport::Udp)), Some(id));
     t.respond(now, id, &response(&invite, 486));
     t.timeout(now + T1);
     assert_eq!(sent(&mut t), ["SIP/2.0 486 Busy Here", "SIP/2.0 486 Busy Here"]);
@@ -173,7 +177,7 @@ fn a_flow_is_read_as_it_is_shown() {
 
 #[test]
 fn requests_of_rfc_2543_are_known_again_too() {
-    let (mut t, now) = (Transactions::new(7), Instant::now());
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
     let old = request("OPTIONS", "1");
     assert!(matches!(t.receive(now, &old, flow(Transport::Udp)), Some(Arrival::New(_))));
     assert_eq!(t.receive(now, &old, flow(Transport::Udp)), Some(Arrival::Again));
@@ -183,7 +187,7 @@ proptest! {
     /// Whatever comes in whatever order: nothing is kept for ever.
     #[test]
     fn everything_ends(steps in prop::collection::vec((0u8..7, 0usize..4, 100u16..700, 0u64..2000), 0..40)) {
-        let (mut t, start) = (Transactions::new(7), Instant::now());
+        let (mut t, start) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
         let mut now = start;
         let mut ours: Vec<(Id, Message)> = Vec::new();
         let mut theirs: Vec<Id> = Vec::new();
@@ -197,10 +201,10 @@ proptest! {
                     ours.push((t.request(now, m.clone(), flow(Transport::Udp)), m));
                 }
                 1 | 2 => if let Some((_, m)) = ours.get(which) {
-                    let _ = t.answered(now, &response(m, code));
+                    let _ = t.answered(now, &response(m, code), flow(Transport::Udp));
                 },
                 3 => if let Some((id, _)) = ours.get(which) {
-                    t.cancel(now, *id);
+                    t.cancel(now, *id, None);
                 },
                 4 => if let Some(Arrival::New(id)) = t.receive(now, &request(method, &format!("z9hG4bK{code}")), flow(Transport::Udp)) {
                     theirs.push(id);
@@ -218,7 +222,7 @@ proptest! {
             t.respond(now, id, &response(&request("INVITE", "z9hG4bK1"), 500));
         }
         for (_, m) in &ours {
-            let _ = t.answered(now, &response(m, 500));
+            let _ = t.answered(now, &response(m, 500), flow(Transport::Udp));
         }
         while let Some(at) = t.deadline() {
             t.timeout(at);
