@@ -54,6 +54,9 @@ music = ""
 announcements = ""
 # Level below which there is silence, dBFS: a silent party of a conference is not mixed in.
 silence_threshold = -30
+# Sources whose packets are believed: the host that the description names (strict); also the one that signalling comes from
+# (signalling), as of a phone behind a NAT; also the first that sends (any), where media comes from hosts of its own.
+latching = "signalling"
 
 [sorm]
 # Where mediators log in over SSH, their user the domain's name. Loopback until you choose otherwise.
@@ -235,6 +238,7 @@ pub struct MediaConfig {
     pub music: PathBuf,
     pub announcements: PathBuf,
     pub silence_threshold: i8,
+    pub latching: media::Latching,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -423,6 +427,7 @@ impl Default for Config {
                 music: PathBuf::new(),
                 announcements: PathBuf::new(),
                 silence_threshold: -30,
+                latching: media::Latching::default(),
             },
             sorm: SormConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 7777)),

@@ -264,6 +264,7 @@ fn media(config: &MediaConfig) -> Result<media::Plane, media::PlaneError> {
         music: given(&config.music),
         announcements: given(&config.announcements),
         silence_threshold: config.silence_threshold,
+        latching: config.latching,
     })
 }
 

@@ -60,6 +60,8 @@ pub struct Incoming {
     /// The leg of ours that this one takes the place of (RFC 3891).
     pub replaces: Option<LegId>,
     pub user_agent: String,
+    /// The host that its signalling comes from.
+    pub peer: Option<std::net::IpAddr>,
 }
 
 /// Where a leg goes.

@@ -67,6 +67,8 @@ pub enum MediaEvent {
     Key(char),
     /// Nothing has come from the leg for long.
     Silent,
+    /// The leg's handshake has not come to keys in its time: it hears nothing, and is not heard.
+    Unsealed,
     /// A file or a tone that is not repeated has been played.
     Played,
 }
@@ -83,6 +85,16 @@ pub enum MediaError {
     Stopped,
     #[error("this leg has no session")]
     NoSession,
+}
+
+impl MediaError {
+    /// What a call that meets it ends with. Without ports another switch may still take it (503).
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NoPorts | Self::Stopped => Cause::UNAVAILABLE,
+            Self::Malformed(_) | Self::Incompatible | Self::NoSession => Cause::INCOMPATIBLE,
+        }
+    }
 }
 
 /// How a leg's media is to be set up.
@@ -125,6 +137,8 @@ pub trait MediaSession: Send {
     fn answer(&mut self, leg: LegId) -> Result<Bytes, MediaError>;
     fn remote_answer(&mut self, leg: LegId, sdp: &Bytes) -> Result<Change, MediaError>;
     fn hear(&mut self, leg: LegId, source: Source);
+    /// The host that a leg's signalling comes from: its media may come from there, though its description says otherwise.
+    fn signalled(&mut self, _: LegId, _: std::net::IpAddr) {}
     /// Whether keys go to the leg as RFC 4733 events; where another leg sends them so, they pass by themselves.
     fn takes_keys(&self, leg: LegId) -> bool;
     fn key(&mut self, leg: LegId, key: char, millis: u32);

@@ -46,6 +46,12 @@ impl Registration {
     pub fn is_elph(&self) -> bool {
         is_elph(&self.user_agent)
     }
+
+    /// The host that the registration came from.
+    pub fn peer(&self) -> Option<std::net::IpAddr> {
+        let address: std::net::SocketAddr = self.received.rsplit(' ').next()?.parse().ok()?;
+        Some(address.ip())
+    }
 }
 
 /// Whether a client takes an Elph licence: Elph-Desktop, Elph-Android and Elph-IOS do (manual, "Лицензирование Elph").

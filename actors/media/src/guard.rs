@@ -18,6 +18,8 @@ use crate::sealing::{Fingerprint, Identity, KEY, Key, Settled, Suite};
 const WINDOW: usize = 128;
 /// Bytes of a report's flag and number (RFC 3711, 3.4).
 const INDEX: usize = 4;
+/// Type of a DTLS record that holds an alert (RFC 6347, 4.1); its epoch, bytes 3 and 4, is 0 in the clear.
+const ALERT: u8 = 21;
 /// Larger than any record of a handshake.
 const RECORD: usize = 2048;
 
@@ -144,6 +146,11 @@ impl Guard {
         self.seals.is_none() && self.handshaking.is_some()
     }
 
+    /// Whether there are keys.
+    pub fn is_ready(&self) -> bool {
+        self.seals.is_some()
+    }
+
     /// Nothing is opened or sealed any more.
     pub fn shut(&mut self) {
         (self.seals, self.handshaking) = (None, None);
@@ -185,12 +192,19 @@ impl Guard {
                 Ok(None)
             }
             Some(20..=63) => {
-                // Nobody but the peer shakes hands.
+                // Only the peer shakes hands. An alert in the clear may be anybody's, and ends nothing: a handshake that
+                // fails is over with its time.
+                if data[0] == ALERT && data.get(3..5) == Some(&[0, 0][..]) {
+                    return Ok(None);
+                }
                 if self.peer != Some(from) || self.handshaking.as_ref().is_none_or(|h| h.dtls.is_none()) {
                     return Ok(None);
                 }
                 if let Some(dtls) = self.handshaking.as_mut().and_then(|h| h.dtls.as_mut()) {
-                    dtls.handle_packet(data).map_err(|e| GuardError::Handshake(e.to_string()))?;
+                    // A record that does not belong to the handshake is dropped (RFC 6347, 4.1.2.7).
+                    if let Err(e) = dtls.handle_packet(data) {
+                        tracing::debug!(error = %e, "DTLS record dropped");
+                    }
                 }
                 self.timeout(now)?;
                 Ok(None)

@@ -4,9 +4,12 @@
 //! finds tones; [`guard`] opens and seals a leg's packets, [`session`] is one call's packets without sockets. [`plane`] negotiates for calls, `ports` has the sockets, `thread` carries their packets, `sink` what
 //! is recorded or forked.
 
+mod coding;
 pub mod guard;
 pub mod plane;
+mod playout;
 mod ports;
+mod resample;
 pub mod rtp;
 pub mod sdp;
 pub mod sealing;
@@ -16,3 +19,4 @@ pub mod sound;
 mod thread;
 
 pub use plane::{Plane, PlaneError, Settings};
+pub use session::Latching;

@@ -27,7 +27,7 @@ use crate::{
     ports::{Pair, Ports},
     sdp::{self, Codec, Direction, Local, LocalVideo, Remote, Video},
     sealing::{self, Identity, Key, Ours, Sealing, Suite},
-    session::{Agreed, VideoAgreed},
+    session::{Agreed, Latching, Policy, VideoAgreed},
     sink::recorder,
     sound::{self, Library},
     thread::{Command, Means, Stream, serve},
@@ -49,6 +49,8 @@ pub struct Settings {
     pub announcements: Option<PathBuf>,
     /// Below it there is silence, dBFS.
     pub silence_threshold: i8,
+    /// Which sources of packets are believed.
+    pub latching: Latching,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +98,10 @@ impl Plane {
     pub fn start(settings: &Settings) -> Result<Self, PlaneError> {
         let (first, last) = settings.ports;
         let even = first + first % 2;
-        let free: VecDeque<u16> = (even..last).step_by(2).collect();
+        let mut free: Vec<u16> = (even..last).step_by(2).collect();
+        // In no order that a stranger could follow.
+        rand::seq::SliceRandom::shuffle(free.as_mut_slice(), &mut rand::rng());
+        let free: VecDeque<u16> = free.into();
         if free.is_empty() || first < 1024 {
             return Err(PlaneError::Ports(first, last));
         }
@@ -108,7 +113,8 @@ impl Plane {
         let announcements = settings.announcements.as_deref().map(|d| announcements(d, &mut library));
         let announcements = announcements.transpose()?.unwrap_or_default();
         let library = Arc::new(library);
-        let means = Means { library, threshold: settings.silence_threshold, recorder: recorder()? };
+        let policy = Policy { threshold: settings.silence_threshold, latching: settings.latching };
+        let means = Means { library, policy, recorder: recorder()? };
         let mut threads = Vec::new();
         for number in 0..settings.threads.max(1) {
             let (tx, rx) = mpsc::channel(WAITING);
@@ -169,6 +175,7 @@ struct Leg {
     /// Their port, where they have one of their own.
     pictures: Option<Arc<Pair>>,
     source: Source,
+    signalled: Option<IpAddr>,
 }
 
 impl Leg {
@@ -242,6 +249,7 @@ impl Handle {
                 video: None,
                 pictures: None,
                 source: Source::Silence,
+                signalled: None,
             };
             self.legs.insert(leg, new);
         }
@@ -261,6 +269,7 @@ impl Handle {
         let agreed = Agreed {
             remote: remote.address,
             rtcp: remote.rtcp,
+            signalled: l.signalled,
             codec,
             receives: l.codecs.clone(),
             events: remote.events.filter(|_| l.events.is_some()),
@@ -272,7 +281,7 @@ impl Handle {
         if l.agreed.as_ref() != Some(&agreed) {
             let apart = |a: &Agreed| a.video.as_ref().is_some_and(|v| !v.bundled);
             let before = l.agreed.replace(agreed.clone());
-            let (pair, ssrc) = (l.pair.clone(), l.ssrc);
+            let (pair, ssrc, source) = (l.pair.clone(), l.ssrc, l.source.clone());
             let pictures =
                 l.pictures.clone().filter(|_| apart(&agreed) && !before.as_ref().is_some_and(apart));
             if before.is_none() {
@@ -282,6 +291,10 @@ impl Handle {
                 self.add(leg, Stream::Video, pictures, ssrc);
             }
             self.send(Command::Agree { session, leg, agreed: Box::new(agreed) });
+            // What it shall hear may have been said before there was anything to hear it with.
+            if before.is_none() && source != Source::Silence {
+                self.send(Command::Hear { session, leg, source });
+            }
         }
         Ok(Change { held })
     }
@@ -415,7 +428,15 @@ impl MediaSession for Handle {
             return;
         }
         l.source = source.clone();
-        self.send(Command::Hear { session, leg, source });
+        if l.agreed.is_some() {
+            self.send(Command::Hear { session, leg, source });
+        }
+    }
+
+    fn signalled(&mut self, leg: LegId, from: IpAddr) {
+        if let Ok(l) = self.leg(leg) {
+            l.signalled = Some(from);
+        }
     }
 
     fn takes_keys(&self, leg: LegId) -> bool {

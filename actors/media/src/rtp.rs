@@ -83,35 +83,60 @@ impl TelephoneEvent {
 pub struct Reception {
     pub packets: u64,
     pub lost: u64,
-    /// Timestamp units at 8000 Hz.
+    /// Timestamp units of the stream's clock.
     pub jitter: f64,
+    /// Lowest extended number; numbers begin at [`FIRST_CYCLE`], so that one before the first is no turn of them.
     #[serde(skip)]
     base: Option<u32>,
     #[serde(skip)]
     highest: u32,
     #[serde(skip)]
     transit: Option<i64>,
+    /// After a leap, the number that would show that the sender has begun anew.
+    #[serde(skip)]
+    after_leap: Option<u16>,
+    /// Lost and received before the sender's numbers began anew.
+    #[serde(skip)]
+    before: (u64, u64),
+    /// The timestamp that milliseconds are counted from.
+    #[serde(skip)]
+    moment: Option<(u32, f64)>,
 }
 
+/// Extended numbers begin in the second turn.
+const FIRST_CYCLE: u32 = 1 << 16;
+/// Leaps forward and backward that are losses and late packets (RFC 3550, A.1).
+const DROPOUT: u16 = 3000;
+const MISORDER: u16 = 100;
+
 impl Reception {
-    /// Counts a packet; `arrival` in timestamp units. The answer is its extended sequence number.
-    pub fn count(&mut self, packet: &Packet<'_>, arrival: u32) -> u32 {
+    /// Counts a packet that arrived so many microseconds after the session began. The answer is its extended number.
+    pub fn count(&mut self, packet: &Packet<'_>, micros: u64, clock: u32) -> u32 {
         self.packets += 1;
-        let extended = match self.base {
-            None => {
-                self.base = Some(u32::from(packet.sequence));
-                u32::from(packet.sequence)
-            }
-            Some(_) => {
-                let ahead = packet.sequence.wrapping_sub(self.highest as u16) as i16;
-                self.highest.wrapping_add_signed(i32::from(ahead))
-            }
+        let ahead = packet.sequence.wrapping_sub(self.highest as u16);
+        let near = ahead < DROPOUT || ahead > u16::MAX - MISORDER;
+        if !near && self.base.is_some() && self.after_leap != Some(packet.sequence) {
+            // Perhaps a stray one: the next tells whether the numbers begin anew here.
+            self.after_leap = Some(packet.sequence.wrapping_add(1));
+            return self.highest.wrapping_add(1);
+        }
+        if !near && self.base.take().is_some() {
+            self.before = (self.lost, self.packets - 1);
+        }
+        self.after_leap = None;
+        let first = self.base.is_none();
+        let extended = match first {
+            // Behind what was before, so that numbers go on growing.
+            true => (self.highest & !0xffff).wrapping_add(FIRST_CYCLE) | u32::from(packet.sequence),
+            false => self.highest.wrapping_add_signed(i32::from(ahead as i16)),
         };
-        if self.packets == 1 || extended > self.highest {
+        self.base = Some(self.base.map_or(extended, |base| base.min(extended)));
+        if first || extended > self.highest {
             self.highest = extended;
         }
         let expected = u64::from(self.highest.wrapping_sub(self.base.unwrap_or(0))) + 1;
-        self.lost = expected.saturating_sub(self.packets);
+        self.lost = self.before.0 + expected.saturating_sub(self.packets - self.before.1);
+        let arrival = (u128::from(micros) * u128::from(clock) / 1_000_000) as u32;
         let transit = i64::from(arrival.wrapping_sub(packet.timestamp) as i32);
         if let Some(before) = self.transit {
             self.jitter += ((transit - before).abs() as f64 - self.jitter) / 16.0;
@@ -124,9 +149,17 @@ impl Reception {
         self.highest
     }
 
+    /// A timestamp as milliseconds of the stream.
+    pub fn milliseconds(&mut self, timestamp: u32, clock: u32) -> f64 {
+        let (at, ms) = self.moment.unwrap_or((timestamp, 0.0));
+        let since = f64::from(timestamp.wrapping_sub(at) as i32) * 1000.0 / f64::from(clock.max(1));
+        self.moment = Some((timestamp, ms + since));
+        ms + since
+    }
+
     /// The peer began a new stream.
     pub fn restart(&mut self) {
-        *self = Self { packets: 0, lost: 0, jitter: self.jitter, base: None, highest: 0, transit: None };
+        *self = Self { jitter: self.jitter, ..Self::default() };
     }
 }
 
@@ -165,11 +198,40 @@ mod tests {
             payload: &[],
         };
         for sequence in [65_534, 65_535, 1, 2] {
-            r.count(&packet(sequence), 0);
+            r.count(&packet(sequence), 0, 8000);
         }
         assert_eq!((r.packets, r.lost), (4, 1));
-        assert_eq!(r.count(&packet(0), 0), 65_536, "a late one fills its gap");
+        assert_eq!(r.count(&packet(0), 0, 8000), 2 * FIRST_CYCLE, "a late one fills its gap");
         assert_eq!(r.lost, 0);
+    }
+
+    #[test]
+    fn packets_that_cross_the_turn_backwards_are_no_loss() {
+        let packet = |sequence: u16| Packet {
+            marker: false,
+            payload_type: 8,
+            sequence,
+            timestamp: 0,
+            ssrc: 1,
+            payload: &[],
+        };
+        for (numbers, lost) in [
+            (&[0u16, 65_535, 1, 2, 3][..], 0),
+            (&[5, 3, 4, 6], 0),
+            (&[10, 9, 12], 1),
+            // The sender begins anew, twice with a stray packet before.
+            (&[100, 101, 30_000, 30_001, 30_002], 1),
+            (&[100, 101, 40_000, 102, 103], 0),
+            (&[60_000, 60_002, 20, 21, 23], 3),
+        ] {
+            let mut r = Reception::default();
+            let all: Vec<u32> = numbers.iter().map(|n| r.count(&packet(*n), 0, 8000)).collect();
+            assert!(
+                r.lost <= lost && r.packets == numbers.len() as u64,
+                "{numbers:?}: {} lost, {all:?}",
+                r.lost
+            );
+        }
     }
 
     #[test]

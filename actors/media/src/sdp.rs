@@ -30,7 +30,8 @@ impl Codec {
     pub fn same(&self, other: &Self) -> bool {
         self.name.eq_ignore_ascii_case(&other.name)
             && self.clock == other.clock
-            && self.channels == other.channels
+            // Opus is always written with two (RFC 7587, 7); some leave that out.
+            && (self.channels == other.channels || self.is(OPUS))
     }
 
     pub fn is(&self, name: &str) -> bool {
@@ -50,9 +51,16 @@ impl Codec {
     }
 }
 
-/// What we can decode and encode ourselves, the best first.
-pub fn own() -> [Codec; 3] {
-    [Codec::new(8, "PCMA", 8000), Codec::new(0, "PCMU", 8000), Codec::new(9, "G722", 8000)]
+const OPUS: &str = "opus";
+
+/// What we can decode and encode ourselves, in the order in which it is offered: what costs least first.
+pub fn own() -> [Codec; 4] {
+    let opus = Codec {
+        channels: 2,
+        fmtp: Some("useinbandfec=1;maxplaybackrate=16000;stereo=0;sprop-stereo=0".to_owned()),
+        ..Codec::new(111, OPUS, 48_000)
+    };
+    [Codec::new(8, "PCMA", 8000), Codec::new(0, "PCMU", 8000), Codec::new(9, "G722", 8000), opus]
 }
 
 /// Whether a coding is one of ours.
@@ -401,8 +409,15 @@ impl Local<'_> {
 pub fn offer_like(remote: Option<&Remote>) -> (Vec<Codec>, u8) {
     let mut codecs: Vec<Codec> = remote.map(|r| r.codecs.clone()).unwrap_or_default();
     for codec in own() {
-        if !codecs.iter().any(|c| c.same(&codec)) && !codecs.iter().any(|c| c.payload == codec.payload) {
-            codecs.push(codec);
+        if codecs.iter().any(|c| c.same(&codec)) {
+            continue;
+        }
+        // Only dynamic numbers may be others (RFC 3551, 3).
+        let events = remote.and_then(|r| r.events);
+        let free = |p: &u8| !codecs.iter().any(|c| c.payload == *p) && events != Some(*p);
+        let dynamic = (codec.payload >= 96).then_some(96..=127).into_iter().flatten();
+        if let Some(payload) = std::iter::once(codec.payload).chain(dynamic).find(free) {
+            codecs.push(Codec { payload, ..codec });
         }
     }
     let taken = |p: u8| codecs.iter().any(|c| c.payload == p);
@@ -427,6 +442,8 @@ mod tests {
         assert_eq!((r.events, r.direction, r.rtcp.port()), (Some(101), Direction::SendOnly, 4001));
         let (codecs, events) = offer_like(Some(&r));
         assert_eq!(codecs.iter().map(|c| c.payload).collect::<Vec<_>>(), [96, 8, 0, 9]);
+        let plain = offer_like(None).0;
+        assert_eq!(plain.iter().map(|c| c.payload).collect::<Vec<_>>(), [8, 0, 9, 111]);
         assert_eq!(events, 101);
         let local = Local {
             session: 1,

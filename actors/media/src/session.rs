@@ -1,14 +1,16 @@
 //! The packets of one call, without sockets: what a leg sends goes to those who hear it; what nobody sends is made here.
 //!
 //! Where two legs code alike, packets pass with their numbers rewritten. Else they are decoded and encoded one by one.
-//! Mixes, tones and music are made every 20 ms, from what a short queue has put in order.
+//! Mixes, tones and music are made every 20 ms, from what [`crate::playout`] has put in order; mixes are wide-band.
 
+mod latch;
 mod party;
 mod report;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,23 +21,33 @@ use call::{
 };
 
 use crate::{
+    coding::{NARROW, Pcm, Rates, WIDE},
     guard::{Guard, GuardError, Opened},
+    playout,
     rtp::{Packet, TelephoneEvent},
     sdp::Codec,
     sealing::Settled,
     sound::{self, FRAME, Library, Sound},
 };
-use party::{Party, Pressing, Stream, TOO_MANY, press_on};
+use latch::Expected;
+pub use latch::Latching;
+use party::{Party, Pressing, Stream, press_on};
 use report::{compound, ntp_middle, report};
 
 /// A leg that sends nothing for so long has gone (the manual's `rtp-timeout`).
 pub const SILENT: Duration = Duration::from_secs(350);
+/// How long a sealed leg may take for its handshake; then its call ends, rather than be deaf.
+pub const UNSEALED: Duration = Duration::from_secs(10);
+/// 20 ms of a mix.
+const WIDE_FRAME: usize = playout::FRAME;
 
 /// What negotiation settled for a leg.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agreed {
     pub remote: SocketAddr,
     pub rtcp: SocketAddr,
+    /// The host that the peer's signalling comes from: where a phone behind a NAT really is.
+    pub signalled: Option<IpAddr>,
     /// What we send.
     pub codec: Codec,
     /// All it may send, by our numbers.
@@ -74,15 +86,29 @@ pub enum Out {
     /// What one party said, and all others, in 20 ms: for whoever listens in.
     Tap(u64, Box<[[i16; FRAME]; 2]>),
     Event(LegId, MediaEvent),
+    /// Read a file that a leg shall hear, elsewhere than here; [`Session::loaded`] takes it.
+    Load(LegId, PathBuf),
+}
+
+/// How a session treats packets.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Below this level a party of a conference is not mixed in, dBFS.
+    pub threshold: i8,
+    pub latching: Latching,
+}
+
+/// A listener that is no party: one party apart from all others.
+struct Tap {
+    left: LegId,
+    rates: [Rates; 2],
 }
 
 /// The media of one call.
 pub struct Session {
     parties: BTreeMap<LegId, Party>,
-    /// Who listens in, and which party is the one apart.
-    taps: BTreeMap<u64, LegId>,
-    /// Below this level a party of a conference is not mixed in, dBFS.
-    threshold: i8,
+    taps: BTreeMap<u64, Tap>,
+    policy: Policy,
     library: Arc<Library>,
     started: Instant,
     out: Vec<Out>,
@@ -98,14 +124,14 @@ fn guarded<T>(leg: LegId, guard: &mut Option<Guard>, done: Result<T, GuardError>
 }
 
 impl Session {
-    pub fn new(library: Arc<Library>, threshold: i8, now: Instant) -> Self {
+    pub fn new(library: Arc<Library>, policy: Policy, now: Instant) -> Self {
         let (parties, taps) = (BTreeMap::new(), BTreeMap::new());
-        Self { parties, taps, threshold, library, started: now, out: Vec::new() }
+        Self { parties, taps, policy, library, started: now, out: Vec::new() }
     }
 
     /// Listens in from now on: `left` is apart from all others.
     pub fn tap(&mut self, tap: u64, left: LegId) {
-        self.taps.insert(tap, left);
+        self.taps.insert(tap, Tap { left, rates: Default::default() });
     }
 
     pub fn untap(&mut self, tap: u64) {
@@ -128,11 +154,7 @@ impl Session {
     /// What was put in order is of no use when nobody wants it.
     fn rest(&mut self) {
         if !self.gathers() {
-            for party in self.parties.values_mut() {
-                party.waiting.clear();
-                party.pcm.clear();
-                party.playing = None;
-            }
+            self.parties.values_mut().for_each(|p| p.playout.restart());
         }
     }
 
@@ -156,10 +178,11 @@ impl Session {
                 (Some(s), guard) => Guard::new(now, s, agreed.remote).map(|g| *guard = Some(g)),
             };
             guarded(leg, &mut party.guard, done);
+            party.unsealed = party.guard.as_ref().filter(|g| g.is_waiting()).map(|_| now);
         }
         if party.agreed.as_ref().is_none_or(|a| a.remote != agreed.remote) {
             // It has moved: what came from the old place counts no more.
-            party.latched = None;
+            party.latch = latch::Latch::default();
             party.latched_rtcp = None;
         }
         party.agreed = Some(agreed);
@@ -175,11 +198,11 @@ impl Session {
         party.sound = match &source {
             Source::Music => Some(Sound::new(self.library.music(), true)),
             Source::Tone(tone) => Some(sound::tone(*tone)),
-            Source::File { path, repeat } => match self.library.file(path) {
-                Ok(samples) => Some(Sound::new(samples, *repeat)),
-                Err(e) => {
-                    tracing::warn!(path = %path.display(), error = %e, "an announcement cannot be played");
-                    Some(Sound::new(Arc::new([]), false))
+            Source::File { path, repeat } => match self.library.kept(path) {
+                Some(samples) => Some(Sound::new(samples, *repeat)),
+                None => {
+                    self.out.push(Out::Load(leg, path.clone()));
+                    None
                 }
             },
             _ => None,
@@ -188,11 +211,22 @@ impl Session {
         self.rest();
     }
 
+    /// A file has been read for a leg that still wants it.
+    pub fn loaded(&mut self, leg: LegId, path: &Path, samples: Arc<[i16]>) {
+        let Some(party) = self.parties.get_mut(&leg) else { return };
+        if let Source::File { path: wanted, repeat } = &party.source
+            && wanted == path
+            && party.sound.is_none()
+        {
+            party.sound = Some(Sound::new(samples, *repeat));
+        }
+    }
+
     /// Sends a key as RFC 4733 events.
     pub fn press(&mut self, leg: LegId, key: char, millis: u32) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
         let event = TelephoneEvent { key, end: false, duration: 0 };
-        let timestamp = party.sender.timestamp.wrapping_add(FRAME as u32);
+        let timestamp = party.sender.timestamp.wrapping_add(party.ticks());
         party.pressing.push_back(Pressing { event, left: millis.clamp(40, 5000) / 20, ends: 3, timestamp });
     }
 
@@ -260,14 +294,21 @@ impl Session {
     }
 
     /// A datagram at a leg's sockets for pictures.
-    pub fn picture(&mut self, leg: LegId, from: SocketAddr, data: &[u8], control: bool) {
+    pub fn picture(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8], control: bool) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
-        let Some(video) = party.agreed.as_ref().and_then(|a| a.video.as_ref()) else { return };
-        let latched = &mut party.latched_video[usize::from(control)];
-        if video.bundled || latched.is_some_and(|l| l.ip() != from.ip()) && from.ip() != video.remote.ip() {
+        let Some(agreed) = &party.agreed else { return };
+        let Some(video) = agreed.video.as_ref().filter(|v| !v.bundled) else { return };
+        let described = if control { video.rtcp } else { video.remote };
+        let expected = Expected { described, signalled: agreed.signalled, latching: self.policy.latching };
+        // Reports have no numbers: each is one behind the last.
+        let latch = &mut party.latch_video[usize::from(control)];
+        let (ssrc, number) = match Packet::parse(data).filter(|_| !control) {
+            Some(packet) => (packet.ssrc, packet.sequence),
+            None => (0, latch.next_number()),
+        };
+        if !latch.believes(from, ssrc, number, &expected, now) {
             return;
         }
-        *latched = Some(from);
         let known = data.first().is_some_and(|b| b >> 6 == 2)
             && (control || data.get(1).is_some_and(|b| video.payloads.contains(&(b & 0x7f))));
         if known {
@@ -287,10 +328,10 @@ impl Session {
                     out(*id, to, data.to_vec())
                 }
                 (false, true) => {
-                    Out::VideoRtcp(*id, party.latched_video[1].unwrap_or(video.rtcp), data.to_vec())
+                    Out::VideoRtcp(*id, party.latch_video[1].at().unwrap_or(video.rtcp), data.to_vec())
                 }
                 (false, false) => {
-                    Out::Video(*id, party.latched_video[0].unwrap_or(video.remote), data.to_vec())
+                    Out::Video(*id, party.latch_video[0].at().unwrap_or(video.remote), data.to_vec())
                 }
             };
             self.out.push(out);
@@ -309,82 +350,85 @@ impl Session {
     /// A packet of a leg's peer, in the clear.
     fn packet(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
         let Some(packet) = Packet::parse(data) else { return };
-        let arrival = (now.duration_since(self.started).as_micros() / 125) as u32;
         let Some(party) = self.parties.get_mut(&leg) else { return };
         let Some(agreed) = &party.agreed else { return };
-        // Symmetric RTP: answers go to where packets come from, but only the host that was agreed on, or whoever speaks
-        // first from behind a NAT, is believed.
-        if party.latched != Some(from) {
-            let expected = from.ip() == agreed.remote.ip();
-            if party.latched.is_some_and(|l| l.ip() != from.ip()) && !expected {
-                return;
-            }
-            party.latched = Some(from);
-        }
-        party.heard = now;
-        let known = agreed.receives.iter().any(|c| c.payload == packet.payload_type);
-        let event = agreed.events_in == Some(packet.payload_type);
-        if !known && !event {
+        let latching = self.policy.latching;
+        let expected = Expected { described: agreed.remote, signalled: agreed.signalled, latching };
+        // What a guard has opened is the peer's, wherever it comes from.
+        let sealed = agreed.sealing.is_some();
+        if !sealed && !party.latch.believes(from, packet.ssrc, packet.sequence, &expected, now) {
+            metrics::counter!("hypha_media_strangers_total").increment(1);
             return;
         }
+        party.heard = now;
+        let event = agreed.events_in == Some(packet.payload_type);
+        let code = agreed.receives.iter().find(|c| c.payload == packet.payload_type).cloned();
+        if code.is_none() && !event {
+            return;
+        }
+        let clock = code.as_ref().map_or(agreed.codec.clock, |c| c.clock);
         if party.remote_ssrc.replace(packet.ssrc).is_some_and(|before| before != packet.ssrc) {
             party.reception.restart();
-            party.waiting.clear();
-            party.playing = None;
+            party.playout.restart();
         }
-        let extended = party.reception.count(&packet, arrival);
+        let micros = now.duration_since(self.started).as_micros() as u64;
+        let number = party.reception.count(&packet, micros, clock);
         if event {
             return self.event(leg, &packet);
         }
         let in_band = agreed.events_in.is_none();
-        let code = agreed.receives.iter().find(|c| c.payload == packet.payload_type).cloned();
         let Some(code) = code else { return };
-
         let mixing = self.gathers();
         let listeners: Vec<LegId> =
             self.parties.iter().filter(|(_, p)| p.source == Source::Leg(leg)).map(|(id, _)| *id).collect();
         let alike = |p: &Party| p.agreed.as_ref().is_some_and(|a| a.codec.same(&code));
         let transcode = listeners.iter().any(|l| self.parties.get(l).is_some_and(|p| !alike(p)));
-        let mut samples = None;
-        if mixing || transcode || in_band {
-            samples = self.parties.get_mut(&leg).and_then(|p| p.decode(&packet));
+        let mut pcm = None;
+        if transcode || in_band {
+            pcm = self.parties.get_mut(&leg).and_then(|p| p.decode(&packet));
         }
-        if let (true, Some(samples)) = (in_band, &samples)
-            && let Some(key) = self.parties.get_mut(&leg).and_then(|p| p.keys.feed(samples))
+        if let (true, Some(pcm)) = (in_band, &pcm)
+            && let Some(key) = self.parties.get_mut(&leg).and_then(|p| p.find_key(pcm))
         {
             self.out.push(Out::Event(leg, MediaEvent::Key(key)));
         }
+        let stream = Stream::Of(leg, packet.ssrc);
         for listener in listeners {
             let Some(p) = self.parties.get_mut(&listener) else { continue };
-            let stream = Stream::Of(leg, packet.ssrc);
-            let sent = if alike(p) {
-                let payload_type = p.agreed.as_ref().map_or(0, |a| a.codec.payload);
-                p.emit(stream, Packet { payload_type, ..packet })
+            let payload_type = p.agreed.as_ref().map_or(0, |a| a.codec.payload);
+            let sent: Vec<_> = if alike(p) {
+                p.emit(stream, clock, Packet { payload_type, ..packet }).into_iter().collect()
             } else {
-                let Some(payload) = samples.as_ref().and_then(|s| p.encode(s)) else { continue };
-                let payload_type = p.agreed.as_ref().map_or(0, |a| a.codec.payload);
-                p.emit(stream, Packet { payload_type, payload: &payload, ..packet })
+                let Some(pcm) = &pcm else { continue };
+                match p.frames() {
+                    true => p.emit_framed(stream, clock, &packet, pcm),
+                    false => {
+                        let payload = p.encode(pcm).and_then(|all| all.into_iter().next());
+                        let made = |payload: Vec<u8>| {
+                            p.emit(stream, clock, Packet { payload_type, payload: &payload, ..packet })
+                        };
+                        payload.and_then(made).into_iter().collect()
+                    }
+                }
             };
-            if let Some((to, bytes)) = sent {
-                self.out.push(Out::Rtp(listener, to, bytes));
-            }
+            self.out.extend(sent.into_iter().map(|(to, bytes)| Out::Rtp(listener, to, bytes)));
         }
-        if let (true, Some(samples), Some(p)) = (mixing, samples, self.parties.get_mut(&leg)) {
-            let late = p.playing.is_some_and(|at| extended <= at);
-            if !late && p.waiting.len() <= 2 * TOO_MANY {
-                p.waiting.insert(extended, samples);
-            }
+        if let (true, Some(p)) = (mixing, self.parties.get_mut(&leg)) {
+            let at = p.reception.milliseconds(packet.timestamp, clock);
+            p.playout.insert(number, packet.payload_type, packet.payload, at, micros as f64 / 1000.0);
         }
     }
 
-    /// A telephone event: it passes to listeners that take events; its end is told once.
+    /// A telephone event: it passes to listeners that take events; its end is told once, and then pressed for those who hear
+    /// the party in a mix.
     fn event(&mut self, leg: LegId, packet: &Packet<'_>) {
         let listeners: Vec<LegId> =
             self.parties.iter().filter(|(_, p)| p.source == Source::Leg(leg)).map(|(id, _)| *id).collect();
+        let clock = self.clock(leg);
         for listener in listeners {
             let Some(p) = self.parties.get_mut(&listener) else { continue };
             let Some(payload_type) = p.agreed.as_ref().and_then(|a| a.events) else { continue };
-            let sent = p.emit(Stream::Of(leg, packet.ssrc), Packet { payload_type, ..*packet });
+            let sent = p.emit(Stream::Of(leg, packet.ssrc), clock, Packet { payload_type, ..*packet });
             if let Some((to, bytes)) = sent {
                 self.out.push(Out::Rtp(listener, to, bytes));
             }
@@ -394,7 +438,19 @@ impl Session {
         if event.end && party.last_event != Some(packet.timestamp) {
             party.last_event = Some(packet.timestamp);
             self.out.push(Out::Event(leg, MediaEvent::Key(event.key)));
+            let muted = party.muted;
+            let mixed =
+                self.parties.iter().filter(|(id, p)| **id != leg && p.source == Source::Mix && !muted);
+            let mixed: Vec<LegId> = mixed.map(|(id, _)| *id).collect();
+            for other in mixed {
+                self.press(other, event.key, u32::from(event.duration) / 8);
+            }
         }
+    }
+
+    /// The RTP clock of what a leg sends.
+    fn clock(&self, leg: LegId) -> u32 {
+        self.parties.get(&leg).and_then(|p| p.agreed.as_ref()).map_or(NARROW, |a| a.codec.clock)
     }
 
     /// Makes 20 ms of everything that is made here.
@@ -405,22 +461,28 @@ impl Session {
                 guarded(*leg, &mut party.guard, done);
             }
         }
-        let said: Vec<(LegId, [i16; FRAME], bool)> = match self.gathers() {
+        let said: Vec<(LegId, [i16; WIDE_FRAME], bool)> = match self.gathers() {
             true => {
-                let threshold = self.threshold;
+                let threshold = self.policy.threshold;
                 let next = |(id, p): (&LegId, &mut Party)| {
-                    let frame = p.next();
+                    let codecs = p.agreed.as_ref().map_or(&[][..], |a| &a.receives);
+                    let frame = p.playout.frame(codecs);
                     (*id, frame, p.gate.passes(&frame, threshold) && !p.muted)
                 };
                 self.parties.iter_mut().map(next).collect()
             }
             false => Vec::new(),
         };
-        for (tap, left) in &self.taps {
-            let side = |is_left: bool| {
-                mixed(said.iter().filter(|(id, ..)| (id == left) == is_left).map(|(_, f, _)| f))
+        for (number, tap) in &mut self.taps {
+            let left = tap.left;
+            let mut side = |is_left: bool| {
+                let frames = said.iter().filter(|(id, ..)| (*id == left) == is_left).map(|(_, f, _)| f);
+                let pcm = Pcm { rate: WIDE, samples: mixed(frames).to_vec() };
+                let narrow = tap.rates[usize::from(is_left)].to(NARROW, &pcm);
+                std::array::from_fn(|i| narrow.get(i).copied().unwrap_or(0))
             };
-            self.out.push(Out::Tap(*tap, Box::new([side(true), side(false)])));
+            let frames = Box::new([side(true), side(false)]);
+            self.out.push(Out::Tap(*number, frames));
         }
         for (id, party) in &mut self.parties {
             if let Some(bytes) = press_on(party) {
@@ -429,7 +491,7 @@ impl Session {
             }
             let frame = match (&mut party.sound, &party.source) {
                 (Some(sound), _) => match sound.frame() {
-                    Some(frame) => frame,
+                    Some(frame) => Pcm { rate: NARROW, samples: frame.to_vec() },
                     None => {
                         if !std::mem::replace(&mut party.told_played, true) {
                             self.out.push(Out::Event(*id, MediaEvent::Played));
@@ -438,9 +500,10 @@ impl Session {
                         continue;
                     }
                 },
-                // Whoever is silent adds only noise.
+                // A party that is silent adds only noise.
                 (None, Source::Mix) => {
-                    mixed(said.iter().filter(|(o, _, speaks)| o != id && *speaks).map(|(_, f, _)| f))
+                    let others = said.iter().filter(|(o, _, speaks)| o != id && *speaks);
+                    Pcm { rate: WIDE, samples: mixed(others.map(|(_, f, _)| f)).to_vec() }
                 }
                 _ => continue,
             };
@@ -455,6 +518,16 @@ impl Session {
     /// A control packet of a leg's peer.
     fn control(&mut self, now: Instant, leg: LegId, from: SocketAddr, data: &[u8]) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
+        let Some(agreed) = &party.agreed else { return };
+        // Reports in the clear count from the hosts that packets may come from, and only where they are reports: the answer is
+        // larger than a byte that a stranger sends.
+        let host = |ip: IpAddr| ip.to_canonical();
+        let hosts = [Some(agreed.rtcp.ip()), Some(agreed.remote.ip()), party.latch.at().map(|a| a.ip())];
+        let known = hosts.into_iter().flatten().any(|ip| host(ip) == host(from.ip()));
+        let first = compound(data).next().is_some_and(|p| matches!(p[1], 200 | 201));
+        if agreed.sealing.is_none() && !(known && first) {
+            return;
+        }
         party.latched_rtcp = Some(from);
         for packet in compound(data) {
             let reports = match packet[1] {
@@ -493,6 +566,13 @@ impl Session {
                 let done = guard.timeout(now);
                 guarded(*id, &mut party.guard, done);
             }
+            // Said again until the call acts on it: before it is answered, a peer may not begin yet.
+            if party.unsealed.is_some_and(|since| now.duration_since(since) >= UNSEALED) {
+                match party.guard.as_ref().is_some_and(Guard::is_ready) {
+                    true => party.unsealed = None,
+                    false => self.out.push(Out::Event(*id, MediaEvent::Unsealed)),
+                }
+            }
             let Some(agreed) = &party.agreed else { continue };
             if now.duration_since(party.heard) >= SILENT && agreed.hears {
                 party.heard = now;
@@ -505,7 +585,7 @@ impl Session {
                 codec: agreed.codec.name.clone(),
                 received: party.reception.packets,
                 lost: party.reception.lost,
-                jitter_ms: party.reception.jitter / 8.0,
+                jitter_ms: party.reception.jitter * 1000.0 / f64::from(agreed.codec.clock.max(1)),
                 sent: party.sender.packets,
                 peer_lost_percent: party.peer_lost.map(|l| f64::from(l) * 100.0 / 256.0),
                 round_trip_ms: party.round_trip,
@@ -519,8 +599,8 @@ impl Session {
 }
 
 /// Voices together, as loud as a sample can be.
-fn mixed<'f>(frames: impl Iterator<Item = &'f [i16; FRAME]>) -> [i16; FRAME] {
-    let mut sum = [0i32; FRAME];
+fn mixed<'f>(frames: impl Iterator<Item = &'f [i16; WIDE_FRAME]>) -> [i16; WIDE_FRAME] {
+    let mut sum = [0i32; WIDE_FRAME];
     for frame in frames {
         sum.iter_mut().zip(frame).for_each(|(s, f)| *s += i32::from(*f));
     }

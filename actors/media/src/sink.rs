@@ -182,8 +182,11 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         if let Self::File { number, recorder } = self {
-            // It waits for room: a file without its end would be cut short.
-            let _ = recorder.send(Page::Close(*number));
+            // Where the disk is behind, the page waits for room elsewhere: a file without its end would be cut short.
+            if let Err(full) = recorder.try_send(Page::Close(*number)) {
+                let recorder = recorder.clone();
+                std::thread::spawn(move || recorder.send(full.into_inner()));
+            }
         }
     }
 }

@@ -100,9 +100,9 @@ impl Library {
         self.music.clone()
     }
 
-    /// A file that is kept, or one that is read now.
-    pub fn file(&self, path: &Path) -> Result<Arc<[i16]>, SoundError> {
-        self.files.get(path).map_or_else(|| wav(path), |samples| Ok(samples.clone()))
+    /// A file that is kept; another has to be read, which no media thread may do.
+    pub fn kept(&self, path: &Path) -> Option<Arc<[i16]>> {
+        self.files.get(path).cloned()
     }
 }
 

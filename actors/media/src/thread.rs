@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     net::UdpSocket as StdSocket,
+    path::PathBuf,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -16,9 +17,9 @@ use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle};
 
 use crate::{
     ports::Pair,
-    session::{Agreed, Out, Session},
+    session::{Agreed, Out, Policy, Session},
     sink::{Page, Sink},
-    sound::Library,
+    sound::{self, Library},
 };
 
 /// Between two reports to a peer.
@@ -161,7 +162,7 @@ fn read(socket: Rc<UdpSocket>, owner: Owner, control: bool) -> JoinHandle<()> {
                 let mut core = hosted.core.borrow_mut();
                 match stream {
                     Stream::Audio => core.datagram(now(), leg, from, &buffer[..length], control),
-                    Stream::Video => core.picture(leg, from, &buffer[..length], control),
+                    Stream::Video => core.picture(now(), leg, from, &buffer[..length], control),
                 }
             }
             hosted.flush();
@@ -183,7 +184,7 @@ fn now() -> std::time::Instant {
 
 impl Hosted {
     /// Sends what the session wants sent.
-    fn flush(&self) {
+    fn flush(self: &Rc<Self>) {
         let outs: Vec<Out> = self.core.borrow_mut().outputs().collect();
         let lines = self.lines.borrow();
         for out in outs {
@@ -204,6 +205,10 @@ impl Hosted {
                     drop(self.events.tell(CallMsg::Media(leg, event)));
                     continue;
                 }
+                Out::Load(leg, path) => {
+                    self.load(leg, path);
+                    continue;
+                }
             };
             if let Some(taken) = lines.get(&(leg, stream)) {
                 let socket = if control { &taken.line.rtcp } else { &taken.line.rtp };
@@ -211,6 +216,26 @@ impl Hosted {
                 drop(socket.try_send_to(&bytes, to));
             }
         }
+    }
+
+    /// Reads a file for a leg on a thread that may wait for a disk.
+    fn load(self: &Rc<Self>, leg: LegId, path: PathBuf) {
+        let me = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            let wanted = path.clone();
+            let read = tokio::task::spawn_blocking(move || sound::wav(&wanted)).await;
+            let samples = match read {
+                Ok(Ok(samples)) => samples,
+                Ok(Err(e)) => {
+                    tracing::warn!(path = %path.display(), error = %e, "sound file cannot be played");
+                    Arc::new([])
+                }
+                Err(_) => return,
+            };
+            let Some(me) = me.upgrade() else { return };
+            me.core.borrow_mut().loaded(leg, &path, samples);
+            me.tick();
+        });
     }
 
     fn add(self: &Rc<Self>, leg: LegId, stream: Stream, line: Rc<Line>, pair: Arc<Pair>, ssrc: u32) {
@@ -260,8 +285,7 @@ impl Hosted {
 #[derive(Clone)]
 pub(crate) struct Means {
     pub library: Arc<Library>,
-    /// Below it there is silence, dBFS.
-    pub threshold: i8,
+    pub policy: Policy,
     pub recorder: Sender<Page>,
 }
 
@@ -285,7 +309,7 @@ fn carry_out(
     match command {
         Command::Open { session, events } => {
             let hosted = Rc::new(Hosted {
-                core: RefCell::new(Session::new(means.library.clone(), means.threshold, now())),
+                core: RefCell::new(Session::new(means.library.clone(), means.policy, now())),
                 lines: RefCell::default(),
                 sinks: RefCell::default(),
                 events,

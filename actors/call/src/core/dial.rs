@@ -192,12 +192,17 @@ impl Call {
     ) {
         for (leg, target) in targets {
             let id = world.board.next_leg();
+            if let Target::Contact { contact, .. } = &target
+                && let Some(peer) = contact.peer()
+            {
+                world.media.signalled(id, peer);
+            }
             let wish = Wish { like: Some(dial.waiting), ice: leg.ice, sealed: leg.sealed };
             let sdp = match world.media.offer(id, wish) {
                 Ok(sdp) => sdp,
                 Err(e) => {
                     self.note(format!("no media for {id}: {e}"));
-                    dial.failure = Some((Cause::UNAVAILABLE, None));
+                    dial.failure = Some((e.cause(), None));
                     continue;
                 }
             };

@@ -56,8 +56,11 @@ impl Call {
             ..blank(name, &iface, party)
         };
         self.legs.insert(*leg, origin_leg);
+        if let Some(peer) = incoming.peer {
+            world.media.signalled(*leg, peer);
+        }
         if let Some(sdp) = sdp {
-            world.media.remote_offer(*leg, sdp).map_err(|e| (Cause::INCOMPATIBLE, e.to_string()))?;
+            world.media.remote_offer(*leg, sdp).map_err(|e| (e.cause(), e.to_string()))?;
         }
         if let Some(replaced) = incoming.replaces {
             self.give_away(*leg, HandTo::LegOf(replaced), How::Replace(replaced), *leg, world);

@@ -389,6 +389,15 @@ impl Call {
                 }
             }
             MediaEvent::Played => self.announced(id, world),
+            MediaEvent::Unsealed => {
+                let answered = self.connections.iter().filter(|c| c.legs.0 == id || c.legs.1 == id);
+                let since = answered.filter_map(|c| c.cdr.answered).max();
+                if since.is_some_and(|at| world.now - at >= chrono::TimeDelta::seconds(10)) {
+                    // Deaf for good: better no call than one that is billed in silence.
+                    self.note(format!("{id} has not agreed on keys"));
+                    self.leave(id, Cause::INCOMPATIBLE, world);
+                }
+            }
             MediaEvent::Silent => {
                 self.note(format!("nothing is heard from {id} any more"));
                 self.leave(id, Cause::NETWORK_OUT_OF_ORDER, world);

@@ -187,7 +187,7 @@ impl Call {
             (None, true) => world.media.offer(id, Wish { ice: leg.ice, ..Wish::default() }),
             (None, false) => world.media.answer(id),
         };
-        let sdp = sdp.map_err(|e| (Cause::INCOMPATIBLE, e.to_string()))?;
+        let sdp = sdp.map_err(|e| (e.cause(), e.to_string()))?;
         leg.state = State::Talking;
         self.out.push(Effect::Leg(id, LegCommand::Answer { sdp }));
         Ok(())

@@ -158,6 +158,7 @@ impl Play {
         let board = Board::default();
         assert_eq!(board.next_leg(), A);
         let incoming = Incoming {
+            peer: None,
             leg: A,
             domain: "d".into(),
             origin: Origin::Subscriber { iface: "100@d".into() },

@@ -1,26 +1,17 @@
 //! One party: what it sends is decoded and put in order, what it is sent continues one stream.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-    time::Instant,
-};
+use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
-use audio_codec::{Decoder, Encoder, g722, pcma, pcmu};
 use call::{LegId, media::Source};
 
-use super::Agreed;
+use super::{Agreed, latch::Latch};
 use crate::{
+    coding::{Decoder, Encoder, NARROW, Pcm, Rates},
     guard::Guard,
+    playout::Playout,
     rtp::{Packet, Reception, TelephoneEvent},
-    sdp::Codec,
     sound::{FRAME, Gate, KeyFinder, Sound},
 };
-
-/// Packets put in order before the first is played: 60 ms.
-const AHEAD: usize = 3;
-/// More than this waiting is latency nobody wants.
-pub(super) const TOO_MANY: usize = 10;
 
 /// Where a stream to a peer came from; when it changes, numbers are joined so that the peer sees one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +25,10 @@ pub(super) struct Sender {
     pub(super) stream: Option<Stream>,
     pub(super) sequence: u16,
     pub(super) timestamp: u32,
-    /// What is added to the numbers of a passing stream.
+    /// What is added to the sequence numbers of a passing stream.
     pub(super) sequence_offset: u16,
-    pub(super) timestamp_offset: u32,
+    /// A moment of the passing stream by its timestamp, and by ours.
+    pub(super) moment: (u32, u32),
     pub(super) packets: u64,
     pub(super) octets: u64,
 }
@@ -55,19 +47,23 @@ pub(super) struct Party {
     pub(super) sound: Option<Sound>,
     pub(super) told_played: bool,
     /// Where its packets really come from (symmetric RTP).
-    pub(super) latched: Option<SocketAddr>,
+    pub(super) latch: Latch,
     pub(super) latched_rtcp: Option<SocketAddr>,
     pub(super) guard: Option<Guard>,
+    /// Since when the guard has waited for its keys.
+    pub(super) unsealed: Option<Instant>,
     /// Where its pictures, and reports of them, come from.
-    pub(super) latched_video: [Option<SocketAddr>; 2],
+    pub(super) latch_video: [Latch; 2],
     pub(super) sender: Sender,
     pub(super) reception: Reception,
     pub(super) remote_ssrc: Option<u32>,
-    pub(super) decoder: Option<(u8, Box<dyn Decoder>)>,
-    pub(super) encoder: Option<(String, Box<dyn Encoder>)>,
-    pub(super) waiting: BTreeMap<u32, Vec<i16>>,
-    pub(super) playing: Option<u32>,
-    pub(super) pcm: VecDeque<i16>,
+    pub(super) decoder: Option<(u8, Decoder)>,
+    /// The coding's name, the encoder, and what brings samples to its rate.
+    pub(super) encoder: Option<(String, Encoder, Rates)>,
+    /// What brings its samples to the rate that keys are found at.
+    pub(super) key_rates: Rates,
+    /// What it says, in order and in time, while somebody wants it so.
+    pub(super) playout: Playout,
     pub(super) last_event: Option<u32>,
     pub(super) keys: KeyFinder,
     pub(super) gate: Gate,
@@ -79,24 +75,6 @@ pub(super) struct Party {
     pub(super) last_report: Option<(u32, Instant)>,
 }
 
-pub(super) fn decoder(codec: &Codec) -> Option<Box<dyn Decoder>> {
-    match codec.name.to_ascii_uppercase().as_str() {
-        "PCMA" => Some(Box::new(pcma::PcmaDecoder::new())),
-        "PCMU" => Some(Box::new(pcmu::PcmuDecoder::new())),
-        "G722" => Some(Box::new(g722::G722Decoder::with_options(g722::Bitrate::Mode1_64000, false, true))),
-        _ => None,
-    }
-}
-
-pub(super) fn encoder(codec: &Codec) -> Option<Box<dyn Encoder>> {
-    match codec.name.to_ascii_uppercase().as_str() {
-        "PCMA" => Some(Box::new(pcma::PcmaEncoder::new())),
-        "PCMU" => Some(Box::new(pcmu::PcmuEncoder::new())),
-        "G722" => Some(Box::new(g722::G722Encoder::with_options(g722::Bitrate::Mode1_64000, true, false))),
-        _ => None,
-    }
-}
-
 impl Party {
     pub(super) fn new(ssrc: u32, now: Instant) -> Self {
         let sender = Sender {
@@ -105,7 +83,7 @@ impl Party {
             sequence: ssrc as u16,
             timestamp: ssrc.rotate_left(7),
             sequence_offset: 0,
-            timestamp_offset: 0,
+            moment: (0, 0),
             packets: 0,
             octets: 0,
         };
@@ -114,18 +92,18 @@ impl Party {
             source: Source::Silence,
             sound: None,
             told_played: false,
-            latched: None,
+            latch: Latch::default(),
             latched_rtcp: None,
             guard: None,
-            latched_video: [None; 2],
+            unsealed: None,
+            latch_video: [Latch::default(), Latch::default()],
             sender,
             reception: Reception::default(),
             remote_ssrc: None,
             decoder: None,
             encoder: None,
-            waiting: BTreeMap::new(),
-            playing: None,
-            pcm: VecDeque::new(),
+            key_rates: Rates::default(),
+            playout: Playout::default(),
             last_event: None,
             keys: KeyFinder::default(),
             gate: Gate::default(),
@@ -141,48 +119,72 @@ impl Party {
     pub(super) fn to(&self) -> Option<SocketAddr> {
         let agreed = self.agreed.as_ref().filter(|a| a.hears)?;
         let shown = self.guard.as_ref().and_then(Guard::peer);
-        Some(shown.or(self.latched).unwrap_or(agreed.remote))
+        Some(shown.or(self.latch.at()).unwrap_or(agreed.remote))
     }
 
-    /// Decodes a packet of this party; none for a coding that is not ours.
-    pub(super) fn decode(&mut self, packet: &Packet<'_>) -> Option<Vec<i16>> {
+    /// Decodes a packet of this party as it comes; none for a coding that is not ours.
+    pub(super) fn decode(&mut self, packet: &Packet<'_>) -> Option<Pcm> {
         if self.decoder.as_ref().is_none_or(|(pt, _)| *pt != packet.payload_type) {
             let agreed = self.agreed.as_ref()?;
             let codec = agreed.receives.iter().find(|c| c.payload == packet.payload_type)?;
-            self.decoder = Some((packet.payload_type, decoder(codec)?));
+            self.decoder = Some((packet.payload_type, Decoder::of(codec)?));
         }
         let (_, decoder) = self.decoder.as_mut()?;
         Some(decoder.decode(packet.payload))
     }
 
-    pub(super) fn encode(&mut self, samples: &[i16]) -> Option<Vec<u8>> {
+    /// The encoder of what the party is sent; none for a coding that is not ours.
+    fn encoder(&mut self) -> Option<&mut (String, Encoder, Rates)> {
         let codec = &self.agreed.as_ref()?.codec;
-        if self.encoder.as_ref().is_none_or(|(name, _)| *name != codec.name) {
-            self.encoder = Some((codec.name.clone(), encoder(codec)?));
+        if self.encoder.as_ref().is_none_or(|(name, ..)| *name != codec.name) {
+            self.encoder = Some((codec.name.clone(), Encoder::of(codec)?, Rates::default()));
         }
-        let (_, encoder) = self.encoder.as_mut()?;
-        Some(encoder.encode(samples))
+        self.encoder.as_mut()
     }
 
-    /// A packet to the peer that continues whatever it got before.
-    pub(super) fn emit(&mut self, stream: Stream, packet: Packet<'_>) -> Option<(SocketAddr, Vec<u8>)> {
+    /// Payloads of these samples for the party.
+    pub(super) fn encode(&mut self, pcm: &Pcm) -> Option<Vec<Vec<u8>>> {
+        let (_, encoder, rates) = self.encoder()?;
+        let samples = rates.to(encoder.rate(), pcm);
+        Some(encoder.encode(&samples))
+    }
+
+    /// Whether packets to the party have a length of their own making.
+    pub(super) fn frames(&mut self) -> bool {
+        self.encoder().is_some_and(|(_, e, _)| e.frames())
+    }
+
+    /// Ticks of the party's RTP clock in 20 ms.
+    pub(super) fn ticks(&self) -> u32 {
+        self.agreed.as_ref().map_or(FRAME as u32, |a| a.codec.clock / 50)
+    }
+
+    /// A packet to the peer that continues whatever it got before. `clock` is that of the packet's timestamp.
+    pub(super) fn emit(
+        &mut self,
+        stream: Stream,
+        clock: u32,
+        packet: Packet<'_>,
+    ) -> Option<(SocketAddr, Vec<u8>)> {
         let to = self.to()?;
+        let (ticks, own) = (self.ticks(), self.agreed.as_ref().map_or(clock, |a| a.codec.clock));
         let s = &mut self.sender;
         let mut marker = packet.marker;
         if s.stream != Some(stream) {
             s.sequence_offset = s.sequence.wrapping_add(1).wrapping_sub(packet.sequence);
-            s.timestamp_offset = s.timestamp.wrapping_add(FRAME as u32).wrapping_sub(packet.timestamp);
+            s.moment = (packet.timestamp, s.timestamp.wrapping_add(ticks));
             s.stream = Some(stream);
             marker = true;
         }
         let sequence = packet.sequence.wrapping_add(s.sequence_offset);
-        let timestamp = packet.timestamp.wrapping_add(s.timestamp_offset);
+        let since = i64::from(packet.timestamp.wrapping_sub(s.moment.0) as i32);
+        let timestamp = s.moment.1.wrapping_add((since * i64::from(own) / i64::from(clock.max(1))) as u32);
         // A late packet does not turn the numbers back.
         if sequence.wrapping_sub(s.sequence) as i16 > 0 {
             s.sequence = sequence;
         }
         if timestamp.wrapping_sub(s.timestamp) as i32 > 0 {
-            s.timestamp = timestamp;
+            (s.timestamp, s.moment) = (timestamp, (packet.timestamp, timestamp));
         }
         s.packets += 1;
         s.octets += packet.payload.len() as u64;
@@ -190,55 +192,75 @@ impl Party {
         Some((to, out.write()))
     }
 
-    /// 20 ms of our own making.
-    pub(super) fn make(&mut self, samples: &[i16]) -> Option<(SocketAddr, Vec<u8>)> {
-        let payload_type = self.agreed.as_ref()?.codec.payload;
-        let payload = self.encode(samples)?;
-        let fresh = self.sender.stream != Some(Stream::Made);
+    /// What another party said, in packets of our own length. A gap in what it said is one in the timestamps.
+    pub(super) fn emit_framed(
+        &mut self,
+        stream: Stream,
+        clock: u32,
+        packet: &Packet<'_>,
+        pcm: &Pcm,
+    ) -> Vec<(SocketAddr, Vec<u8>)> {
+        let (ticks, own) = (self.ticks(), self.agreed.as_ref().map_or(clock, |a| a.codec.clock));
+        let fresh = self.sender.stream != Some(stream);
         if fresh {
-            self.sender.stream = Some(Stream::Made);
-            (self.sender.sequence_offset, self.sender.timestamp_offset) = (0, 0);
+            self.sender.stream = Some(stream);
+            self.sender.moment = (packet.timestamp, self.sender.timestamp.wrapping_add(ticks));
         }
-        let packet = Packet {
-            marker: fresh,
-            payload_type,
-            sequence: self.sender.sequence.wrapping_add(1),
-            timestamp: self.sender.timestamp.wrapping_add(FRAME as u32),
-            ssrc: 0,
-            payload: &payload,
+        let (theirs, ours) = self.sender.moment;
+        let since = i64::from(packet.timestamp.wrapping_sub(theirs) as i32);
+        if since < 0 {
+            // It comes too late to be put in its place.
+            return Vec::new();
+        }
+        if since > 0 || fresh {
+            // Time has passed that nothing was said in: what waited for a full packet is of before.
+            let at = ours.wrapping_add((since * i64::from(own) / i64::from(clock.max(1))) as u32);
+            self.sender.timestamp = at.wrapping_sub(ticks);
+            if let Some((_, encoder, _)) = &mut self.encoder {
+                encoder.restart();
+            }
+        }
+        let payloads = self.encode(pcm).unwrap_or_default();
+        let said = u64::from(clock) * pcm.samples.len() as u64 / u64::from(pcm.rate.max(1));
+        let next = packet.timestamp.wrapping_add(said as u32);
+        let mut sent = Vec::new();
+        for (n, payload) in payloads.iter().enumerate() {
+            sent.extend(self.next_packet(fresh && n == 0, payload));
+        }
+        let waits = match &self.encoder {
+            Some((_, Encoder::Opus(_, waiting), _)) => waiting.len() as u64 * u64::from(own) / 16_000,
+            _ => 0,
         };
-        self.emit(Stream::Made, packet)
+        let at = self.sender.timestamp.wrapping_add(ticks).wrapping_add(waits as u32);
+        self.sender.moment = (next, at);
+        sent
     }
 
-    /// The next 20 ms of what this party says, silence where nothing has come.
-    pub(super) fn next(&mut self) -> [i16; FRAME] {
-        let ready = self.playing.is_some() || self.waiting.len() >= AHEAD;
-        while ready && self.pcm.len() < FRAME {
-            let Some((&first, _)) = self.waiting.first_key_value() else { break };
-            let next = self.playing.map_or(first, |p| p.wrapping_add(1));
-            let gap = first != next && self.waiting.len() < TOO_MANY;
-            if gap && first.wrapping_sub(next) < 5 {
-                // One is missing: its time passes in silence.
-                self.pcm.extend([0; FRAME]);
-                self.playing = Some(next);
-                continue;
-            }
-            if let Some((at, samples)) = self.waiting.pop_first() {
-                self.playing = Some(at);
-                self.pcm.extend(samples);
-            }
-        }
-        while self.waiting.len() > TOO_MANY {
-            self.playing = self.waiting.pop_first().map(|(at, _)| at);
-        }
-        if self.pcm.is_empty() && self.waiting.is_empty() {
-            self.playing = None;
-        }
-        let mut frame = [0; FRAME];
-        for sample in &mut frame {
-            *sample = self.pcm.pop_front().unwrap_or(0);
-        }
-        frame
+    /// A packet of our own numbers behind the last one.
+    fn next_packet(&mut self, marker: bool, payload: &[u8]) -> Option<(SocketAddr, Vec<u8>)> {
+        let (to, ticks) = (self.to()?, self.ticks());
+        let payload_type = self.agreed.as_ref()?.codec.payload;
+        let s = &mut self.sender;
+        s.sequence = s.sequence.wrapping_add(1);
+        s.timestamp = s.timestamp.wrapping_add(ticks);
+        s.packets += 1;
+        s.octets += payload.len() as u64;
+        let (sequence, timestamp, ssrc) = (s.sequence, s.timestamp, s.ssrc);
+        Some((to, Packet { marker, payload_type, sequence, timestamp, ssrc, payload }.write()))
+    }
+
+    /// 20 ms of our own making.
+    pub(super) fn make(&mut self, pcm: &Pcm) -> Option<(SocketAddr, Vec<u8>)> {
+        self.to()?;
+        let payload = self.encode(pcm)?.into_iter().next()?;
+        let fresh = self.sender.stream.replace(Stream::Made) != Some(Stream::Made);
+        self.next_packet(fresh, &payload)
+    }
+
+    /// A key in what the party says, where it sends keys as tones.
+    pub(super) fn find_key(&mut self, pcm: &Pcm) -> Option<char> {
+        let samples = self.key_rates.to(NARROW, pcm);
+        self.keys.feed(&samples)
     }
 }
 
@@ -249,7 +271,7 @@ pub(super) fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
     let first = pressing.event.duration == 0;
     if pressing.left > 0 {
         pressing.left -= 1;
-        pressing.event.duration += FRAME as u16;
+        pressing.event.duration = pressing.event.duration.saturating_add(FRAME as u16);
     } else {
         pressing.event.end = true;
         pressing.ends -= 1;

@@ -1,14 +1,15 @@
-use super::{
-    party::{decoder, encoder},
-    *,
+use super::*;
+use crate::{
+    coding::{Decoder, Encoder},
+    sdp,
 };
-use crate::sdp;
 
 fn agreed(port: u16, codec: usize) -> Agreed {
     let codec = sdp::own()[codec].clone();
     Agreed {
         remote: SocketAddr::from(([127, 0, 0, 1], port)),
         rtcp: SocketAddr::from(([127, 0, 0, 1], port + 1)),
+        signalled: None,
         receives: vec![codec.clone()],
         codec,
         events: Some(101),
@@ -19,9 +20,11 @@ fn agreed(port: u16, codec: usize) -> Agreed {
     }
 }
 
+const POLICY: Policy = Policy { threshold: -30, latching: Latching::Signalling };
+
 fn session(codecs: &[usize]) -> (Session, Instant) {
     let now = Instant::now();
-    let mut s = Session::new(Arc::new(Library::new(sound::music())), -30, now);
+    let mut s = Session::new(Arc::new(Library::new(sound::music())), POLICY, now);
     for (i, codec) in codecs.iter().enumerate() {
         let leg = LegId(i as u64 + 1);
         s.add(now, leg, 1000 * (i as u32 + 1));
@@ -45,7 +48,7 @@ fn wave(n: usize, frequency: f32) -> Vec<i16> {
 /// A packet of `samples` in A-law or µ-law.
 fn packet(codec: usize, sequence: u16, samples: &[i16]) -> Vec<u8> {
     let own = &sdp::own()[codec];
-    let payload = encoder(own).expect("one of ours").encode(samples);
+    let payload = Encoder::of(own).expect("one of ours").encode(samples).remove(0);
     Packet {
         marker: false,
         payload_type: own.payload,
@@ -96,8 +99,14 @@ fn like_codings_pass_with_new_numbers_and_others_are_transcoded() {
 fn a_stranger_cannot_take_a_stream_over() {
     let (mut s, now) = session(&[0, 0]);
     s.hear(LegId(1), Source::Leg(LegId(2)));
-    s.packet(now, LegId(1), at(4005), &packet(0, 1, &wave(0, 400.0)));
-    s.packet(now, LegId(1), "10.9.9.9:4000".parse().expect("an address"), &packet(0, 2, &wave(0, 400.0)));
+    s.hear(LegId(2), Source::Leg(LegId(1)));
+    let stranger = "10.9.9.9:4000".parse().expect("an address");
+    (0..50).for_each(|n| s.packet(now, LegId(1), stranger, &packet(0, n, &wave(0, 400.0))));
+    assert_eq!(s.outputs().count(), 0, "it is not heard, although it was first");
+    // The phone sends from another port than it named.
+    (0..5).for_each(|n| s.packet(now, LegId(1), at(4005), &packet(0, n, &wave(0, 400.0))));
+    assert_eq!(sent(&mut s, LegId(2)).len(), 3);
+    (0..50).for_each(|n| s.packet(now, LegId(1), stranger, &packet(0, n, &wave(0, 400.0))));
     s.packet(now, LegId(2), at(4010), &packet(0, 1, &wave(0, 400.0)));
     let to: Vec<SocketAddr> = s
         .outputs()
@@ -115,7 +124,8 @@ fn everybody_hears_all_others_in_a_mix() {
     (1..=3).for_each(|l| s.hear(LegId(l), Source::Mix));
     let tones = [300.0, 700.0, 1900.0];
     let mut heard: Vec<Vec<i16>> = vec![Vec::new(); 3];
-    let mut decoders: Vec<_> = [0, 1, 0].iter().map(|c| decoder(&sdp::own()[*c]).expect("ours")).collect();
+    let mut decoders: Vec<_> =
+        [0, 1, 0].iter().map(|c| Decoder::of(&sdp::own()[*c]).expect("ours")).collect();
     for n in 0..40u16 {
         for (i, codec) in [0, 1, 0].into_iter().enumerate() {
             s.packet(
@@ -129,7 +139,7 @@ fn everybody_hears_all_others_in_a_mix() {
         for out in s.outputs().collect::<Vec<_>>() {
             if let Out::Rtp(leg, _, bytes) = out {
                 let i = leg.0 as usize - 1;
-                heard[i].extend(decoders[i].decode(Packet::parse(&bytes).expect("RTP").payload));
+                heard[i].extend(decoders[i].decode(Packet::parse(&bytes).expect("RTP").payload).samples);
             }
         }
     }

@@ -226,6 +226,7 @@ pub(super) fn incoming(
         ice: contact.is_some_and(|c| c.parameter("+sip.ice").is_some()),
         replaces,
         user_agent: user_agent(request),
+        peer: Some(flow.peer.ip()),
     })
 }
 
