@@ -243,12 +243,12 @@ fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
         "401",
         "log in first",
     );
-    // Five failures from one address, and it has to wait; so has the right password.
+    // Five failures of one user from one address, and it has to wait; so has the right password.
     for _ in 0..5 {
         login("{\"user\":\"admin\",\"password\":\"guess\"}");
     }
     let right = format!("{{\"user\":\"admin\",\"password\":\"{}\"}}", node.password);
-    says(login(&right), "401", "too many failures; wait");
+    says(login(&right), "429", "too many failures; wait");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,9 +43,13 @@ pub fn play(script: &Script, address: SocketAddr, options: &Options) -> Result<R
         std::env::var("HYPHA_PASSWORD").map_err(|_| "set HYPHA_PASSWORD to the operator's password")?;
     actix::System::new().block_on(async {
         let client = Client { expected: options.host_key.clone() };
-        let mut session = client::connect(Arc::new(client::Config::default()), address, client)
-            .await
-            .map_err(|e| format!("cannot connect to {address}: {e}"))?;
+        let mut session = client::connect(
+            Arc::new(client::Config { preferred: access::ssh::preferred(), ..client::Config::default() }),
+            address,
+            client,
+        )
+        .await
+        .map_err(|e| format!("cannot connect to {address}: {e}"))?;
         if !session.authenticate_password(&options.user, password).await?.success() {
             return Err(format!("{address} refuses the name {} with this password", options.user).into());
         }

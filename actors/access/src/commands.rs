@@ -119,7 +119,8 @@ pub fn register(
                         "a key in OpenSSH form is wanted: ssh-ed25519 AAAA…".into(),
                     ));
                 };
-                Ok(AccountCommand::AddKey { name: c.get("user").to_owned(), key: format!("{kind} {key}") })
+                let key = usable_key(&format!("{kind} {key}"))?;
+                Ok(AccountCommand::AddKey { name: c.get("user").to_owned(), key })
             }),
         ))
         .arg("key", Kind::Text, "ssh-ed25519 AAAA… [comment]", "ssh-ed25519 AAAA… [комментарий]")
@@ -133,6 +134,25 @@ pub fn register(
         ))
         .system_only(),
     ])
+}
+
+/// A key in OpenSSH form that this door can check; what it could never let in is refused here.
+fn usable_key(text: &str) -> Result<String, CommandError> {
+    use russh::keys::{Algorithm, PublicKey};
+    let usage = |text: String| Err(CommandError::Usage(text));
+    let key = PublicKey::from_openssh(text)
+        .map_err(|e| CommandError::Usage(format!("not a key in OpenSSH form: {e}")))?;
+    match key.algorithm() {
+        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } => {}
+        Algorithm::Rsa { .. } => {
+            let bits = key.key_data().rsa().map_or(0, |k| k.n().as_bytes().len().saturating_sub(1) * 8);
+            if !(2040..=8192).contains(&bits) {
+                return usage(format!("an RSA key of {bits} bits is not taken: 2048 to 8192"));
+            }
+        }
+        other => return usage(format!("keys of the kind {other} are not taken: ed25519, ecdsa or rsa")),
+    }
+    Ok(text.to_owned())
 }
 
 fn hashed(password: &str) -> Result<String, CommandError> {

@@ -1,10 +1,12 @@
 //! Who may come in, and how often one may try.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -13,24 +15,33 @@ use argon2::{
     password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString, rand_core::OsRng},
 };
 use command::Caller;
-use kit::Secret;
+use kit::{
+    Secret, Seldom,
+    throttle::{Limits, Throttle},
+};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::Accounts;
 
-/// Failures from one address before it has to wait.
-const TRIES: u32 = 5;
-/// First wait; each further failure doubles it, up to [`LONGEST`].
-const WAIT: Duration = Duration::from_secs(2);
-const LONGEST: Duration = Duration::from_secs(300);
-/// Addresses remembered.
-const REMEMBERED: usize = 10_000;
+/// How often operators' passwords may be guessed.
+const GUESSES: Limits = Limits { tries: 5, strangers: 50 };
+/// Passwords hashed at the same time: each takes 19 MB and tens of milliseconds, by design.
+static HASHING: Semaphore = Semaphore::const_new(2);
+/// Log-ins that may wait for their turn to be hashed; more are refused at once.
+const WAITING: usize = 32;
+static WAIT_FOR_HASHING: AtomicUsize = AtomicUsize::new(0);
+/// Longest name and password that are looked at, bytes.
+const LONGEST_NAME: usize = 64;
+const LONGEST_PASSWORD: usize = 256;
 
 /// Checks names and passwords. Clones share their memory of failures.
 #[derive(Clone)]
 pub struct Door {
     accounts: Arc<ArcSwap<Accounts>>,
-    failures: Arc<Mutex<HashMap<IpAddr, (u32, Instant)>>>,
+    throttle: Arc<Mutex<Throttle>>,
+    /// Lines of the log about refusals.
+    lines: Arc<Mutex<Seldom>>,
     /// A hash that no password has: an unknown name costs as much time as a known one.
     nobody: Arc<str>,
 }
@@ -39,8 +50,11 @@ pub struct Door {
 pub enum DoorError {
     #[error("wrong name, password or key")]
     Refused,
-    #[error("too many failures; wait {0} s")]
+    #[error("too many failures; wait {0} s, then try again")]
     Wait(u64),
+    /// Many log in at this moment.
+    #[error("many log-ins at once; try again in a few seconds")]
+    Busy,
     #[error("passwords cannot be hashed: {0}")]
     Hash(String),
 }
@@ -52,10 +66,39 @@ pub fn hash(password: &Secret<String>) -> Result<String, DoorError> {
     hashed.map(|h| h.to_string()).map_err(|e| DoorError::Hash(e.to_string()))
 }
 
+/// [`hash`] on a thread of its own, in its turn.
+pub async fn hash_apart(password: Secret<String>) -> Result<String, DoorError> {
+    in_turn(move || hash(&password)).await?
+}
+
+/// Runs work that hashes, at most two at a time. The turn is the work's own: a caller that goes away does not end it early.
+async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DoorError> {
+    struct Place;
+    impl Drop for Place {
+        fn drop(&mut self) {
+            WAIT_FOR_HASHING.fetch_sub(1, Relaxed);
+        }
+    }
+    let waiting = WAIT_FOR_HASHING.fetch_add(1, Relaxed);
+    let place = Place;
+    if waiting >= WAITING {
+        return Err(DoorError::Busy);
+    }
+    let turn = HASHING.acquire().await.map_err(|_| DoorError::Busy)?;
+    drop(place);
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    done.await.map_err(|e| DoorError::Hash(e.to_string()))
+}
+
 impl Door {
     pub fn new(accounts: Arc<ArcSwap<Accounts>>) -> Result<Self, DoorError> {
         let nobody = hash(&Secret::new("nobody".to_owned()))?.into();
-        Ok(Self { accounts, failures: Arc::default(), nobody })
+        let throttle = Arc::new(Mutex::new(Throttle::new(GUESSES)));
+        Ok(Self { accounts, throttle, lines: Arc::new(Mutex::new(Seldom::new(5))), nobody })
     }
 
     pub fn accounts(&self) -> &Arc<ArcSwap<Accounts>> {
@@ -70,33 +113,56 @@ impl Door {
         peer: IpAddr,
         from: String,
     ) -> Result<Caller, DoorError> {
-        self.may_try(peer)?;
+        if name.len() > LONGEST_NAME || password.expose().len() > LONGEST_PASSWORD {
+            return Err(DoorError::Refused);
+        }
+        self.reserve(name, peer)?;
         let account = self.accounts.load().all.get(name).cloned();
         let hash: Arc<str> = account.as_ref().map_or_else(|| self.nobody.clone(), |a| a.hash.as_str().into());
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = in_turn(move || {
             let parsed = PasswordHash::new(&hash).ok()?;
             Argon2::default().verify_password(password.expose().as_bytes(), &parsed).ok()
         });
-        let fits = checked.await.ok().flatten().is_some();
+        let fits = checked.await?.is_some();
         match account.filter(|_| fits) {
             Some(account) => {
-                self.failures.lock().remove(&peer);
+                self.throttle.lock().succeeded(peer, name, Instant::now());
                 Ok(Caller { name: name.to_owned(), from, grants: account.grants })
             }
             None => {
-                self.failed(peer);
-                tracing::warn!(%name, %peer, "log-in refused");
+                self.refused(name, peer, "wrong password");
                 Err(DoorError::Refused)
             }
         }
     }
 
+    /// Counts a try as a failure before it is looked at, so that many at once cannot pass the limit, nor one whose sender
+    /// goes away; a success takes it back.
+    fn reserve(&self, name: &str, peer: IpAddr) -> Result<(), DoorError> {
+        let now = Instant::now();
+        let mut throttle = self.throttle.lock();
+        if let Err(left) = throttle.may_try(peer, name, now) {
+            drop(throttle);
+            self.refused(name, peer, "throttled");
+            return Err(DoorError::Wait(left.as_secs() + 1));
+        }
+        throttle.failed(peer, name, now);
+        Ok(())
+    }
+
+    /// Counts and logs a refusal, some lines a second at most.
+    fn refused(&self, name: &str, peer: IpAddr, reason: &'static str) {
+        metrics::counter!("hypha_logins_refused_total", "reason" => reason.replace(' ', "_")).increment(1);
+        if let Some(withheld) = self.lines.lock().allow(Instant::now()) {
+            tracing::warn!(user = name, address = %peer, reason, withheld, "log-in refused");
+        }
+    }
+
     /// By a public key in OpenSSH form, whose owner the SSH layer has proved.
-    pub fn key(&self, name: &str, key: &str, peer: IpAddr, from: String) -> Result<Caller, DoorError> {
-        self.may_try(peer)?;
+    pub fn key(&self, name: &str, key: &str, from: String) -> Result<Caller, DoorError> {
         let accounts = self.accounts.load();
         let account = accounts.all.get(name).filter(|a| a.keys.iter().any(|k| k == key));
-        // An agent offers all its keys in turn: that is no guessing, so it is not counted.
+        // A key cannot be guessed, and an agent offers all of its own in turn: nothing is counted, and nobody locked out.
         let account = account.ok_or(DoorError::Refused)?;
         Ok(Caller { name: name.to_owned(), from, grants: account.grants.clone() })
     }
@@ -105,27 +171,6 @@ impl Door {
     pub fn anew(&self, caller: &Caller) -> Option<Caller> {
         let grants = self.accounts.load().all.get(&caller.name)?.grants.clone();
         Some(Caller { grants, ..caller.clone() })
-    }
-
-    fn may_try(&self, peer: IpAddr) -> Result<(), DoorError> {
-        let failures = self.failures.lock();
-        let Some((count, last)) = failures.get(&peer).filter(|(count, _)| *count >= TRIES) else {
-            return Ok(());
-        };
-        let wait = WAIT.saturating_mul(1 << (count - TRIES).min(16)).min(LONGEST);
-        match wait.checked_sub(last.elapsed()) {
-            Some(left) if !left.is_zero() => Err(DoorError::Wait(left.as_secs() + 1)),
-            _ => Ok(()),
-        }
-    }
-
-    fn failed(&self, peer: IpAddr) {
-        let mut failures = self.failures.lock();
-        if failures.len() >= REMEMBERED {
-            failures.retain(|_, (_, last)| last.elapsed() < LONGEST);
-        }
-        let entry = failures.entry(peer).or_insert((0, Instant::now()));
-        *entry = (entry.0 + 1, Instant::now());
     }
 }
 
@@ -164,8 +209,30 @@ mod tests {
     async fn only_the_right_password_opens_and_guessing_is_slowed() {
         let door = door();
         assert_eq!(enter(&door, "admin", "parol").await.map(|c| c.name), Ok("admin".into()));
-        for _ in 0..TRIES {
-            assert_eq!(enter(&door, "nobody", "nobody").await, Err(DoorError::Refused));
+        for _ in 0..GUESSES.tries {
+            assert_eq!(enter(&door, "admin", "guess").await, Err(DoorError::Refused));
+        }
+        assert!(matches!(enter(&door, "admin", "parol").await, Err(DoorError::Wait(_))));
+        // Other users of the same address are not concerned.
+        assert_eq!(enter(&door, "nobody", "nobody").await, Err(DoorError::Refused));
+    }
+
+    #[tokio::test]
+    async fn many_guesses_at_once_pass_no_limit() {
+        let door = door();
+        let all = futures::future::join_all((0..64).map(|_| enter(&door, "admin", "guess"))).await;
+        let looked_at = all.iter().filter(|r| **r == Err(DoorError::Refused)).count();
+        assert_eq!(looked_at, GUESSES.tries as usize);
+        assert!(all.iter().all(|r| matches!(r, Err(DoorError::Refused | DoorError::Wait(_)))));
+    }
+
+    #[tokio::test]
+    async fn a_guess_whose_sender_goes_away_counts_too() {
+        let door = door();
+        for _ in 0..GUESSES.tries {
+            // It is dropped at its first pause.
+            let mut guess = Box::pin(enter(&door, "admin", "guess"));
+            let _ = futures::poll!(guess.as_mut());
         }
         assert!(matches!(enter(&door, "admin", "parol").await, Err(DoorError::Wait(_))));
     }
@@ -173,8 +240,8 @@ mod tests {
     #[test]
     fn keys_open_their_own_account_only() {
         let door = door();
-        assert!(door.key("admin", "ssh-ed25519 AAAA", PEER, "test".into()).is_ok());
-        assert_eq!(door.key("admin", "ssh-ed25519 BBBB", PEER, "test".into()), Err(DoorError::Refused));
-        assert_eq!(door.key("other", "ssh-ed25519 AAAA", PEER, "test".into()), Err(DoorError::Refused));
+        assert!(door.key("admin", "ssh-ed25519 AAAA", "test".into()).is_ok());
+        assert_eq!(door.key("admin", "ssh-ed25519 BBBB", "test".into()), Err(DoorError::Refused));
+        assert_eq!(door.key("other", "ssh-ed25519 AAAA", "test".into()), Err(DoorError::Refused));
     }
 }

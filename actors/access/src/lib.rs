@@ -5,9 +5,10 @@
 
 mod accounts;
 mod commands;
+mod cut;
 mod door;
 pub mod ssh;
 
 pub use accounts::{Account, AccountCommand, AccountError, Accounts, AccountsBook, child};
 pub use commands::register;
-pub use door::{Door, DoorError, hash, random_password};
+pub use door::{Door, DoorError, hash, hash_apart, random_password};

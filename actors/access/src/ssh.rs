@@ -1,14 +1,22 @@
 //! SSH connections as actors: a listener, and one actor for each connection, which ends with it, and it with the actor.
 //! What is said on one is its handler's business.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kit::{
-    Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Strategy, SupervisorHandle, SupervisorSpec,
+    Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Placement, Seldom, Strategy,
+    SupervisorHandle, SupervisorSpec,
 };
+use parking_lot::Mutex;
 use russh::{
-    MethodKind, MethodSet,
-    keys::PrivateKey,
+    MethodKind, MethodSet, Preferred, kex,
+    keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey},
     server::{Auth, Config, Handler},
 };
 use strum::IntoStaticStr;
@@ -25,9 +33,11 @@ pub struct Listen {
     pub connections: Address,
     /// What the log calls it.
     pub what: &'static str,
+    /// The thread of its connections: key exchanges of strangers hold up nothing else.
+    pub thread: &'static str,
     /// Asked at each start of the listener.
     pub at: Arc<dyn Fn() -> SocketAddr + Send + Sync>,
-    pub key: PrivateKey,
+    pub keys: Vec<PrivateKey>,
     /// Connections at the same time.
     pub limit: usize,
     /// Time after which a silent connection ends.
@@ -44,6 +54,8 @@ pub struct Arrival {
     pub node: Node,
     /// To be told who has logged in.
     pub user: watch::Sender<Option<String>>,
+    /// To be told that keys are exchanged and the peer asks to log in.
+    pub asks: watch::Sender<bool>,
     /// Ends with the connection's actor.
     pub alive: watch::Receiver<()>,
 }
@@ -61,7 +73,9 @@ where
 {
     let connections = SupervisorSpec::new(listen.connections.clone(), Strategy::Dynamic)
         .intensity(100, Duration::from_secs(1))
-        .into_child();
+        .into_child()
+        .place(Placement::Apart(listen.thread));
+    let thread = listen.thread;
     let listener = ChildSpec::worker(listen.listener.clone(), move |_| {
         let (listen, make) = (listen.clone(), make.clone());
         async move {
@@ -74,22 +88,79 @@ where
             listen.bound.send_replace(Some(local));
             let config = Arc::new(config(&listen));
             let places = Arc::new(Semaphore::new(listen.limit.min(Semaphore::MAX_PERMITS)));
-            Ok(Listener { listen, make, config, socket: Arc::new(socket), places, accepted: 0, refused: 0 })
+            Ok(Listener {
+                listen,
+                make,
+                config,
+                socket: Arc::new(socket),
+                places,
+                strangers: Arc::default(),
+                lines: Seldom::new(1),
+                accepted: 0,
+                refused: 0,
+            })
         }
-    });
+    })
+    .place(Placement::Apart(thread));
     Ok([connections, listener])
 }
 
 fn config(listen: &Listen) -> Config {
     Config {
-        keys: vec![listen.key.clone()],
+        keys: listen.keys.clone(),
         methods: MethodSet::from(listen.methods),
-        auth_rejection_time: Duration::from_millis(500),
+        preferred: preferred(),
+        // Wrong passwords are slowed by the door; a key of an agent that fits no account costs nothing.
+        auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: 6,
+        max_auth_attempts: ATTEMPTS,
         inactivity_timeout: Some(listen.idle),
         keepalive_interval: Some(Duration::from_secs(30)),
         ..Config::default()
+    }
+}
+
+/// Keys and passwords that one connection may offer: an agent with many keys offers all of them.
+const ATTEMPTS: usize = 32;
+/// How long a connection may take to log in.
+const GRACE: Duration = Duration::from_secs(60);
+/// And until its keys are exchanged and it asks for that.
+const SILENT: Duration = Duration::from_secs(20);
+/// Connections of one address that have not logged in.
+const STRANGERS: usize = 8;
+/// And of all addresses. When they are many, the oldest silent one of the address that has most makes room.
+const ALL_STRANGERS: usize = 48;
+
+/// Key exchanges without Diffie-Hellman over primes: an answer to those costs this side far more than the other (CVE-2002-20001,
+/// DHEat). Signatures without SHA-1.
+pub fn preferred() -> Preferred {
+    const KEX: &[kex::Name] = &[
+        kex::MLKEM768X25519_SHA256,
+        kex::CURVE25519,
+        kex::CURVE25519_PRE_RFC_8731,
+        kex::ECDH_SHA2_NISTP256,
+        kex::EXTENSION_SUPPORT_AS_SERVER,
+        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+    ];
+    const KEYS: &[Algorithm] = &[
+        Algorithm::Ed25519,
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+    ];
+    Preferred { kex: Cow::Borrowed(KEX), key: Cow::Borrowed(KEYS), ..Preferred::DEFAULT }
+}
+
+/// Connections that have not logged in, by number: where from, since when, and what ends them.
+type Strangers = Arc<Mutex<HashMap<u64, (IpAddr, Instant, crate::cut::Switch)>>>;
+
+/// The part of an address that counts for shares: of IPv6, a /64.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
+        v4 => v4,
     }
 }
 
@@ -101,6 +172,8 @@ struct Listener<F> {
     socket: Arc<TcpListener>,
     /// One for each connection that may be open.
     places: Arc<Semaphore>,
+    strangers: Strangers,
+    lines: Seldom,
     accepted: u64,
     refused: u64,
 }
@@ -155,9 +228,38 @@ where
     }
 
     fn take(&mut self, stream: TcpStream, peer: SocketAddr, cx: &mut Cx<'_, Self>) {
+        let from = network(peer.ip());
+        {
+            let mut all = self.strangers.lock();
+            let of = |ip: IpAddr| all.values().filter(|(other, ..)| *other == ip).count();
+            let crowd = match () {
+                () if of(from) >= STRANGERS => Some(from),
+                () if all.len() >= ALL_STRANGERS => {
+                    all.values().map(|(ip, ..)| *ip).max_by_key(|ip| (of(*ip), *ip))
+                }
+                () => None,
+            };
+            // A newcomer always gets in; the oldest of the greediest address that still says nothing makes room for it.
+            let oldest = crowd.and_then(|ip| {
+                all.iter().filter(|(_, (other, ..))| *other == ip).min_by_key(|(_, (_, since, _))| *since)
+            });
+            if let Some(number) = oldest.map(|(number, _)| *number)
+                && let Some((_, _, switch)) = all.remove(&number)
+            {
+                self.refused += 1;
+                metrics::counter!("hypha_ssh_refused_total", "reason" => "strangers").increment(1);
+                if let Some(withheld) = self.lines.allow(Instant::now()) {
+                    tracing::warn!(address = %peer.ip(), withheld, "many SSH connections without a log-in: the oldest was ended");
+                }
+                switch.cut();
+            }
+        }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             self.refused += 1;
-            tracing::warn!(%peer, limit = self.listen.limit, "too many SSH connections; one was refused");
+            metrics::counter!("hypha_ssh_refused_total", "reason" => "limit").increment(1);
+            if let Some(withheld) = self.lines.allow(Instant::now()) {
+                tracing::warn!(%peer, limit = self.listen.limit, withheld, "too many SSH connections; one was refused");
+            }
             return;
         };
         // Small answers must not wait for the acknowledgement of what went before (Nagle).
@@ -167,18 +269,25 @@ where
         self.accepted += 1;
         let (make, config) = (self.make.clone(), self.config.clone());
         let Ok(address) = self.listen.connections.child(self.accepted.to_string()) else { return };
-        let stream = Arc::new(parking_lot::Mutex::new(Some((stream, place))));
+        let (stream, switch) = crate::cut::Cut::new(stream);
+        let (number, strangers) = (self.accepted, self.strangers.clone());
+        strangers.lock().insert(number, (from, Instant::now(), switch.clone()));
+        let stream = Arc::new(Mutex::new(Some((stream, place))));
         let spec = ChildSpec::worker(address, move |start| {
             let taken = stream.lock().take();
-            let (make, config) = (make.clone(), config.clone());
+            let (make, config, strangers, switch) =
+                (make.clone(), config.clone(), strangers.clone(), switch.clone());
             async move {
                 let (stream, place) = taken.ok_or(ExitReason::Normal)?;
                 let (told, user) = watch::channel(None);
+                let (asks, asked) = watch::channel(false);
                 let (ends, alive) = watch::channel(());
-                let handler =
-                    make(Arrival { peer, node: start.node.clone(), user: told, alive: alive.clone() });
-                let stream = Some((stream, Box::new(handler)));
-                Ok(Connection { stream, peer, config, user, _place: place, _ends: ends, alive })
+                let arrival =
+                    Arrival { peer, node: start.node.clone(), user: told, asks, alive: alive.clone() };
+                let stream = Some((stream, Box::new(make(arrival))));
+                let stranger = Stranger { number, strangers, switch };
+                let (_place, _ends) = (place, ends);
+                Ok(Connection { stream, peer, config, user, asked, stranger, _place, _ends, alive })
             }
         });
         let (node, connections) = (cx.node().clone(), self.listen.connections.clone());
@@ -192,9 +301,31 @@ where
     }
 }
 
+/// A connection among those that have not logged in; with it goes its stream, whatever the library still waits for.
+struct Stranger {
+    number: u64,
+    strangers: Strangers,
+    switch: crate::cut::Switch,
+}
+
+impl Stranger {
+    fn logged_in(&self) {
+        self.strangers.lock().remove(&self.number);
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.logged_in();
+        self.switch.cut();
+    }
+}
+
 /// The actor of a connection.
 struct Connection<H> {
-    stream: Option<(TcpStream, Box<H>)>,
+    stream: Option<(crate::cut::Cut, Box<H>)>,
+    asked: watch::Receiver<bool>,
+    stranger: Stranger,
     peer: SocketAddr,
     config: Arc<Config>,
     user: watch::Receiver<Option<String>>,
@@ -217,6 +348,22 @@ impl<H: Handler<Error: std::fmt::Debug> + Send + 'static> Actor for Connection<H
             }
             Err(ExitReason::Normal)
         });
+        let (mut asked, mut user) = (self.asked.clone(), self.user.clone());
+        let enters = async move {
+            let asks = async { asked.wait_for(|asks| *asks).await.is_ok() };
+            if !tokio::time::timeout(SILENT, asks).await.unwrap_or(false) {
+                return false;
+            }
+            let enters = async { user.wait_for(Option::is_some).await.is_ok() };
+            tokio::time::timeout(GRACE, enters).await.unwrap_or(false)
+        };
+        cx.spawn(enters, |me, entered, _| match entered {
+            true => {
+                me.stranger.logged_in();
+                Ok(())
+            }
+            false => Err(ExitReason::Normal),
+        });
         Ok(())
     }
 
@@ -231,7 +378,7 @@ impl<H: Handler<Error: std::fmt::Debug> + Send + 'static> Actor for Connection<H
 
 async fn serve<H: Handler<Error: std::fmt::Debug> + Send + 'static>(
     config: Arc<Config>,
-    stream: TcpStream,
+    stream: crate::cut::Cut,
     handler: H,
     mut alive: watch::Receiver<()>,
 ) -> Result<(), H::Error> {

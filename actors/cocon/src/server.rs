@@ -31,6 +31,11 @@ pub(crate) struct Peer {
     caller: Option<Caller>,
     channel: Option<Channel<Msg>>,
     user: watch::Sender<Option<String>>,
+    asks: watch::Sender<bool>,
+    /// What a person who has to wait is told.
+    banner: Option<String>,
+    /// There is a terminal at the other end.
+    terminal: bool,
     alive: watch::Receiver<()>,
     /// Height of the terminal.
     rows: watch::Sender<usize>,
@@ -47,6 +52,9 @@ impl Peer {
             caller: None,
             channel: None,
             user: arrival.user,
+            asks: arrival.asks,
+            banner: None,
+            terminal: false,
             alive: arrival.alive,
             rows: watch::channel(0).0,
             whole: false,
@@ -84,6 +92,11 @@ fn refusal() -> Auth {
     ssh::refusal(METHODS)
 }
 
+/// Whether a signature is RSA's with SHA-1, which is not taken (RFC 8332).
+fn by_sha1(algorithm: &russh::keys::Algorithm) -> bool {
+    matches!(algorithm, russh::keys::Algorithm::Rsa { hash: None })
+}
+
 /// OpenSSH form without comment.
 fn plain(key: &russh::keys::PublicKey) -> String {
     let text = key.to_openssh().unwrap_or_default();
@@ -92,6 +105,11 @@ fn plain(key: &russh::keys::PublicKey) -> String {
 
 impl Handler for Peer {
     type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        self.asks.send_replace(true);
+        Ok(self.banner.take())
+    }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         let password = Secret::new(password.to_owned());
@@ -106,8 +124,9 @@ impl Handler for Peer {
         user: &str,
         offer: russh::server::PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        let known = self.front.door.key(user, &plain(offer.public_key), self.at.ip(), self.from());
-        Ok(known.map_or_else(|_| refusal(), |_| Auth::Accept))
+        let known = self.front.door.key(user, &plain(offer.public_key), self.from());
+        let signed = known.ok().filter(|_| !by_sha1(offer.algorithm));
+        Ok(signed.map_or_else(refusal, |_| Auth::Accept))
     }
 
     async fn auth_publickey(
@@ -115,9 +134,9 @@ impl Handler for Peer {
         user: &str,
         key: russh::server::VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        match self.front.door.key(user, &plain(key.public_key), self.at.ip(), self.from()) {
-            Ok(caller) => Ok(self.accept(caller)),
-            Err(_) => Ok(refusal()),
+        match self.front.door.key(user, &plain(key.public_key), self.from()) {
+            Ok(caller) if !by_sha1(key.algorithm) => Ok(self.accept(caller)),
+            _ => Ok(refusal()),
         }
     }
 
@@ -149,6 +168,7 @@ impl Handler for Peer {
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
         self.resized(rows);
+        self.terminal = true;
         session.channel_success(channel)
     }
 
@@ -173,6 +193,10 @@ impl Handler for Peer {
         match self.begin(id) {
             Some((session_of, channel)) => {
                 session.channel_success(id)?;
+                if !self.terminal {
+                    tokio::spawn(run_script(session_of, channel, self.alive.clone()));
+                    return Ok(());
+                }
                 let shell = Shell::new(session_of, self.front.door.clone(), self.front.histories.clone());
                 let (mut alive, rows) = (self.alive.clone(), self.rows.subscribe());
                 tokio::spawn(async move {
@@ -211,7 +235,7 @@ impl Handler for Peer {
         match self.begin(id) {
             Some((shell, channel)) => {
                 session.channel_success(id)?;
-                tokio::spawn(run_command(shell, channel, line, self.whole));
+                tokio::spawn(run_command(shell, channel, line, self.whole, self.terminal));
             }
             None => session.channel_failure(id)?,
         }
@@ -225,7 +249,10 @@ async fn run_command(
     mut channel: Channel<Msg>,
     line: String,
     whole: bool,
+    terminal: bool,
 ) -> Result<(), russh::Error> {
+    // A terminal wants carriage returns (RFC 4254, 6.2: it is in raw mode).
+    let shown = |text: String| if terminal { text.replace('\n', "\r\n") } else { text };
     let wants_input = line.split_whitespace().any(|w| w == "-");
     let input = if wants_input {
         match read_input(&mut channel).await {
@@ -252,11 +279,11 @@ async fn run_command(
             status
         }
         Outcome::Said { text, status: 0 } => {
-            channel.data(text.as_bytes()).await?;
+            channel.data(shown(text).as_bytes()).await?;
             0
         }
         Outcome::Said { text, status } => {
-            channel.extended_data(1, text.as_bytes()).await?;
+            channel.extended_data(1, shown(text).as_bytes()).await?;
             status
         }
         _ => 0,
@@ -279,6 +306,62 @@ async fn read_input(channel: &mut Channel<Msg>) -> Option<Vec<u8>> {
         }
     }
     Some(input)
+}
+
+/// Longest line of a script, bytes.
+const LINE_LIMIT: usize = 64 * 1024;
+
+/// `ssh -T … < script`: lines without a terminal. There is no prompt, echo or pager; the status is that of the last command.
+async fn run_script(
+    mut session: Session,
+    mut channel: Channel<Msg>,
+    mut alive: watch::Receiver<()>,
+) -> Result<(), russh::Error> {
+    let (mut waiting, mut status, mut over) = (Vec::new(), 0, false);
+    while !over {
+        let message = tokio::select! {
+            message = channel.wait() => message,
+            _ = alive.changed() => return Ok(()),
+        };
+        match message {
+            Some(ChannelMsg::Data { data }) => waiting.extend_from_slice(&data),
+            Some(ChannelMsg::Eof | ChannelMsg::Close) | None => over = true,
+            Some(_) => continue,
+        }
+        if over && !waiting.is_empty() && !waiting.ends_with(b"\n") {
+            waiting.push(b'\n');
+        }
+        while let Some(end) = waiting.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = waiting.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line).trim().to_owned();
+            // Empty lines and comments pass.
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match session.execute_alone(&line, None).await.1 {
+                Outcome::Said { text, status: 0 } => {
+                    channel.data(text.as_bytes()).await?;
+                    status = 0;
+                }
+                Outcome::Said { text, status: failed } => {
+                    channel.extended_data(1, text.as_bytes()).await?;
+                    status = failed;
+                }
+                Outcome::Exit => {
+                    over = true;
+                    break;
+                }
+                _ => status = 0,
+            }
+        }
+        if waiting.len() > LINE_LIMIT {
+            channel.extended_data(1, format!("line longer than {LINE_LIMIT} bytes\n").as_bytes()).await?;
+            (status, over) = (2, true);
+        }
+    }
+    channel.exit_status(status).await?;
+    channel.eof().await?;
+    channel.close().await
 }
 
 /// The interactive shell, until its end.

@@ -22,6 +22,7 @@ mod secret;
 mod seldom;
 mod spec;
 pub mod supervisor;
+pub mod throttle;
 pub mod token;
 pub mod trace;
 pub mod tree;

@@ -1,6 +1,7 @@
 //! One node: its names, threads, clock, crash log and trace.
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
         Arc,
@@ -23,6 +24,9 @@ pub enum Placement {
     Here,
     /// On the next arbiter in turn.
     Spread,
+    /// On an arbiter of this name, made when it is first asked for: work of strangers or of people, which must not hold up
+    /// anybody else's.
+    Apart(&'static str),
 }
 
 /// What all actors of a node share. Cheap to clone.
@@ -33,6 +37,7 @@ struct Inner {
     name: String,
     registry: Registry,
     arbiters: Vec<ArbiterHandle>,
+    apart: Mutex<HashMap<&'static str, ArbiterHandle>>,
     turn: AtomicUsize,
     pids: AtomicU64,
     clock: Clock,
@@ -138,12 +143,20 @@ impl Node {
         Fut: Future<Output = ()> + 'static,
     {
         match (placement, self.0.arbiters.len()) {
-            (Placement::Here, _) | (Placement::Spread, 0) => {
+            // Replays keep everything on one thread.
+            (Placement::Here, _) | (Placement::Spread | Placement::Apart(_), 0) => {
                 actix::spawn(make());
             }
             (Placement::Spread, n) => {
                 let turn = self.0.turn.fetch_add(1, Relaxed) % n;
                 self.0.arbiters[turn].spawn_fn(move || {
+                    actix::spawn(make());
+                });
+            }
+            (Placement::Apart(name), _) => {
+                let mut apart = self.0.apart.lock();
+                let arbiter = apart.entry(name).or_insert_with(|| actix::Arbiter::new().handle());
+                arbiter.spawn_fn(move || {
                     actix::spawn(make());
                 });
             }
@@ -187,6 +200,7 @@ impl NodeBuilder {
             name: self.name,
             registry: Registry::default(),
             arbiters,
+            apart: Mutex::default(),
             turn: AtomicUsize::new(0),
             pids: AtomicU64::new(1),
             clock: self.clock,

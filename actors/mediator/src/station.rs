@@ -79,6 +79,7 @@ pub async fn serve(services: Services, turn: Arc<AtomicUsize>) -> Result<(), Str
     let config = client::Config {
         keepalive_interval: Some(Duration::from_secs(10)),
         keepalive_max: 3,
+        preferred: access::ssh::preferred(),
         ..client::Config::default()
     };
     let found = Arc::default();

@@ -15,7 +15,6 @@ pub mod location;
 pub mod net;
 pub mod registrar;
 pub mod subscriptions;
-pub mod throttle;
 pub mod transaction;
 mod tree;
 pub mod wire;

@@ -14,8 +14,12 @@ use std::{sync::Arc, time::Duration};
 
 use domain::Estate;
 use kit::{
-    Address, AddressError, ChildSpec, Strategy, SupervisorSpec, Vault, journal::Journal, ledger::Ledger,
+    Address, AddressError, ChildSpec, Strategy, SupervisorSpec, Vault,
+    journal::Journal,
+    ledger::Ledger,
+    throttle::{Limits, Throttle},
 };
+
 use parking_lot::Mutex;
 use rand::RngCore;
 
@@ -25,6 +29,9 @@ use crate::{
     health::TrunksHealth,
     location::{Expiry, RegistrationsBook},
 };
+
+/// How often phones' passwords may be guessed: a phone with a wrong one tries often without meaning harm.
+const GUESSES: Limits = Limits { tries: 20, strangers: 200 };
 
 /// What the family needs.
 #[derive(Clone)]
@@ -58,7 +65,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     rand::rng().fill_bytes(&mut key);
     let start = tokio::time::Instant::now().into_std();
     let authenticator = Arc::new(Mutex::new(Authenticator::new(key, settings.digest, start)));
-    let throttle = Arc::default();
+    let throttle = Arc::new(Mutex::new(Throttle::new(GUESSES)));
     let refusals = Arc::new(Mutex::new(kit::Seldom::new(5)));
     let endpoint = ChildSpec::worker(Address::new("sip/endpoint")?, move |start| {
         let registrar = Registrar {

@@ -140,7 +140,8 @@ async fn set(s: &Work, call: &Call) -> Result<Output, CommandError> {
         (Property::RadiusServers, _) => return Err(usage(SettingError::Servers)),
         (Property::Password, [""]) => return Err(usage(SettingError::EmptySecret)),
         (Property::Password, [password]) => {
-            let hash = access::hash(&Secret::new((*password).to_owned())).map_err(CommandError::failed)?;
+            let hash = access::hash_apart(Secret::new((*password).to_owned())).await;
+            let hash = hash.map_err(CommandError::failed)?;
             Setting::Password(kit::Sealed(hash))
         }
         (_, [value]) => Setting::plain(property, value).map_err(usage)?,
@@ -235,7 +236,8 @@ async fn set_all(s: &Work, call: &Call) -> Result<Output, CommandError> {
         }
         ("aggregate_sorm_settings", ["add", user, password, ..]) => {
             let domains = Templates::new(values.get(3..).unwrap_or_default()).map_err(wrong)?;
-            let hash = access::hash(&Secret::new((*password).to_owned())).map_err(CommandError::failed)?;
+            let hash = access::hash_apart(Secret::new((*password).to_owned())).await;
+            let hash = hash.map_err(CommandError::failed)?;
             let aggregate = Aggregate { password: kit::Sealed(hash), domains };
             (MultiCommand::Add((*user).to_owned(), aggregate), format!("add aggregate {user}"))
         }

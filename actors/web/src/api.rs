@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use access::DoorError;
 use actix_web::{
     HttpRequest, HttpResponse,
     cookie::{Cookie, SameSite},
@@ -144,7 +145,16 @@ pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Jso
                 Cookie::build(COOKIE, id).http_only(true).same_site(SameSite::Strict).path("/").finish();
             HttpResponse::Ok().cookie(cookie).json(who(&shared, &caller, &csrf))
         }
-        Err(e) => error(&mut HttpResponse::Unauthorized(), &e.to_string()),
+        Err(e) => {
+            let mut answer = match &e {
+                DoorError::Wait(_) | DoorError::Busy => HttpResponse::TooManyRequests(),
+                _ => HttpResponse::Unauthorized(),
+            };
+            if let DoorError::Wait(seconds) = &e {
+                answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
+            }
+            error(&mut answer, &e.to_string())
+        }
     }
 }
 

@@ -92,7 +92,12 @@ impl Agent {
                 self.drop_pending(now, id);
                 let Some(leg) = self.legs.get_mut(&id) else { return };
                 if leg.state != State::Confirmed {
+                    // It ends an early dialog: our INVITE is taken back, so that nothing waits for its final answer for ever.
+                    let invite = leg.client.filter(|_| leg.state == State::Calling);
                     self.respond(now, transaction, &reply(&message, 200, None));
+                    if let Some(invite) = invite {
+                        self.transactions.cancel(now.at, invite, None);
+                    }
                     return self.gone(id, cause, None);
                 }
                 // The call keeps the end of the conversation first; its release answers the BYE.

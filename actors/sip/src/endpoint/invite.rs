@@ -282,3 +282,63 @@ pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
         offers: Offers::default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use domain::state::{DomainEvent, Trunk};
+    use kit::journal::Fold;
+
+    use super::*;
+
+    fn estate(trunks: &[(&str, &str, u16)]) -> Picture {
+        let mut picture = Picture::default();
+        for (domain, host, port) in trunks {
+            let mut state = picture.domains.get(*domain).map(|d| (**d).clone()).unwrap_or_default();
+            let trunk = Trunk {
+                name: format!("to-{host}"),
+                context: "in".into(),
+                group: "g".into(),
+                ip_set: String::new(),
+                kind: TrunkKind::Static { host: (*host).into(), port: *port },
+                listen_port: 5060,
+                properties: OrdMap::new(),
+            };
+            state.apply(&DomainEvent::TrunkDeclared { trunk });
+            picture.domains.insert((*domain).into(), Arc::new(state));
+        }
+        picture
+    }
+
+    #[test]
+    fn a_neighbour_of_two_domains_is_told_apart_by_the_domain_that_is_called() {
+        // aaa.test comes first by name, and has declared the provider of other.test too.
+        let picture = estate(&[
+            ("other.test", "192.0.2.10", 5060),
+            ("aaa.test", "192.0.2.10", 5060),
+            ("bbb.test", "trap.example", 5060),
+        ]);
+        let mut trunks = Trunks::default();
+        trunks.resolve([("trap.example".to_owned(), IpAddr::from([192, 0, 2, 10]))].into());
+        let from = |trunks: &mut Trunks, port: u16, host: Option<&str>| {
+            let peer = SocketAddr::from(([192, 0, 2, 10], port));
+            trunks.from(&picture, peer, host).map(|(domain, _)| domain)
+        };
+        for port in [5060, 40_000] {
+            assert_eq!(from(&mut trunks, port, Some("OTHER.test")).as_deref(), Some("other.test"));
+            assert_eq!(from(&mut trunks, port, Some("192.0.2.1")), None, "it names neither");
+            assert_eq!(
+                from(&mut trunks, port, Some("bbb.test")),
+                None,
+                "a host name takes no address's calls"
+            );
+        }
+        let alone = estate(&[("other.test", "192.0.2.10", 5060)]);
+        let peer = SocketAddr::from(([192, 0, 2, 10], 40_000));
+        assert_eq!(
+            Trunks::default().from(&alone, peer, Some("192.0.2.1")).map(|t| t.0).as_deref(),
+            Some("other.test")
+        );
+    }
+}

@@ -12,6 +12,7 @@ use kit::{
     Address, Node, Sealed, Vault,
     journal::Origin,
     ledger::{self, LedgerError, LedgerMsg},
+    throttle::Throttle,
 };
 use parking_lot::Mutex;
 use rand::RngCore;
@@ -20,7 +21,6 @@ use crate::{
     digest::{Authenticator, Checked, Credentials, Denied},
     location::{RegistrationCommand, RegistrationsBook},
     registrar::{self, ContactRequest, Contacts, MIN_EXPIRES, Refused},
-    throttle::Throttle,
     transaction::Flow,
     wire::{
         address,
@@ -208,10 +208,11 @@ impl Registrar {
         }
         let Some(credentials) = mine else { return Err(challenge(false)) };
         let account = format!("{}@{realm}", credentials.username());
-        if !self.throttle.lock().may_try(source, &account, now) {
+        let may_try = self.throttle.lock().may_try(source, &account, now);
+        if let Err(wait) = may_try {
             self.refused(&account, source, "throttled");
-            let mut answer = warned(403, "too many failures; try again in a minute");
-            answer.1.push((Name::RetryAfter, "60".into()));
+            let mut answer = warned(403, "too many failures; try again later");
+            answer.1.push((Name::RetryAfter, (wait.as_secs() + 1).to_string()));
             return Err(answer);
         }
         let password = match known(credentials.username()) {

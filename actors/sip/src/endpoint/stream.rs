@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{self, Message as Frame, protocol::WebSocketConfig};
 
-use crate::wire::message::{MAX_MESSAGE, announced_length, header_end};
+use crate::wire::message::{MAX_MESSAGE, announced_length, header_end_from};
 
 /// A connection that says nothing for so long is closed; phones send keep-alives more often.
 const IDLE: Duration = Duration::from_secs(600);
@@ -28,6 +28,7 @@ where
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::with_capacity(4096);
+    let mut looked = 0;
     loop {
         tokio::select! {
             read = tokio::time::timeout(IDLE, reader.read_buf(&mut buffer)) => {
@@ -36,7 +37,7 @@ where
                     _ => return,
                 }
                 loop {
-                    match cut(&mut buffer) {
+                    match cut_from(&mut buffer, &mut looked) {
                         Cut::Message(message) => got(message),
                         Cut::Ping => {
                             // RFC 5626, 4.4.1.
@@ -72,14 +73,23 @@ pub enum Cut {
 
 /// Cuts one message off.
 pub fn cut(buffer: &mut BytesMut) -> Cut {
+    cut_from(buffer, &mut 0)
+}
+
+/// As [`cut`]; `looked` bytes have been looked at before, so that a header that comes byte by byte is not read from its
+/// beginning each time.
+fn cut_from(buffer: &mut BytesMut, looked: &mut usize) -> Cut {
     if buffer.starts_with(b"\r\n\r\n") {
         buffer.advance(4);
+        *looked = 0;
         return Cut::Ping;
     }
     while buffer.starts_with(b"\r\n") && buffer.len() > 2 && !b"\r\n\r\n".starts_with(buffer) {
         buffer.advance(2);
+        *looked = 0;
     }
-    let Some(body) = header_end(buffer) else {
+    let Some(body) = header_end_from(buffer, *looked) else {
+        *looked = buffer.len();
         return if buffer.len() > MAX_HEADER { Cut::Garbage } else { Cut::More };
     };
     let length = announced_length(&buffer[..body]).unwrap_or(0);
@@ -90,6 +100,7 @@ pub fn cut(buffer: &mut BytesMut) -> Cut {
     if buffer.len() < whole {
         return Cut::More;
     }
+    *looked = 0;
     Cut::Message(buffer.split_to(whole).freeze())
 }
 

@@ -7,8 +7,9 @@ use super::address::{self, Address};
 
 /// Largest message taken, bytes; a datagram cannot be larger.
 pub const MAX_MESSAGE: usize = 65_535;
-/// Header lines of one message at most.
+/// Header lines of one message at most, folded ones among them.
 const MAX_HEADERS: usize = 256;
+const MAX_LINES: usize = 1024;
 
 macro_rules! names {
     ($($variant:ident = $long:literal $(, $short:literal)?;)*) => {
@@ -161,13 +162,36 @@ pub fn header_end(data: &[u8]) -> Option<usize> {
     data.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// The body's length that a header announces; a stream is cut by it (RFC 3261, 18.3).
+/// Where the header ends, where `from` bytes of it have been looked at before: the offset of the body.
+pub fn header_end_from(data: &[u8], from: usize) -> Option<usize> {
+    let from = from.saturating_sub(3).min(data.len());
+    header_end(&data[from..]).map(|at| from + at)
+}
+
+/// The body's length that a header announces; a stream is cut by it (RFC 3261, 18.3). The header need not be text, and the
+/// value may be folded onto the next line.
 pub fn announced_length(header: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(header).ok()?;
-    text.split("\r\n").skip(1).find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (Name::known(name.trim())? == Name::ContentLength).then(|| value.trim().parse().ok())?
-    })
+    let mut lines = header.split(|b| *b == b'\n').skip(1).peekable();
+    while let Some(line) = lines.next() {
+        let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+        let name = line[..colon].trim_ascii();
+        if !name.eq_ignore_ascii_case(b"content-length") && !name.eq_ignore_ascii_case(b"l") {
+            continue;
+        }
+        let mut value = line[colon + 1..].trim_ascii();
+        while value.is_empty()
+            && let Some(folded) = lines.next_if(|l| l.starts_with(b" ") || l.starts_with(b"\t"))
+        {
+            value = folded.trim_ascii();
+        }
+        return std::str::from_utf8(value).ok()?.parse().ok();
+    }
+    None
+}
+
+/// Whether a value holds what no header may: a control character would be a line of its own to another reader (RFC 3261, 25.1).
+pub(crate) fn has_control(text: &str) -> bool {
+    text.bytes().any(|b| b < 0x20 && b != b'\t' || b == 0x7f)
 }
 
 pub(crate) fn is_token(text: &str) -> bool {
@@ -186,22 +210,37 @@ impl Message {
             // A lost last line: the header is all there is.
             None => (data.len(), data.len()),
         };
-        let Ok(head) = ByteString::try_from(data.slice(..end)) else {
-            return Self::from_garbled(data, end);
+        // Older phones write names in the code page of their country, which only quoted texts may hold.
+        let (head, foreign) = match ByteString::try_from(data.slice(..end)) {
+            Ok(head) => (head, false),
+            Err(_) => (ByteString::from(code_page(&data[..end])), true),
         };
         let mut fault = None;
         let mut lines = head.split("\r\n");
         let first = lines.next().unwrap_or_default();
         let (start, version) = start_line(&head, first, &mut fault)?;
         let mut headers: Vec<(Name, ByteString)> = Vec::with_capacity(16);
-        for line in lines {
+        // A value whose lines are folded is put together once, however many they are.
+        let mut folded: Option<String> = None;
+        for (number, line) in lines.enumerate() {
+            if number == MAX_LINES {
+                fault = Some("too many header lines");
+                break;
+            }
             if line.starts_with([' ', '\t']) {
-                // Folded: one blank stands for the fold.
-                match headers.last_mut() {
-                    Some((_, value)) => *value = format!("{value} {}", line.trim()).into(),
+                // One blank stands for the fold.
+                match headers.last() {
+                    Some((_, value)) => {
+                        let value = folded.get_or_insert_with(|| value.to_string());
+                        value.push(' ');
+                        value.push_str(line.trim());
+                    }
                     None => fault = Some("a folded line comes first"),
                 }
                 continue;
+            }
+            if let (Some(whole), Some((_, value))) = (folded.take(), headers.last_mut()) {
+                *value = whole.into();
             }
             if line.is_empty() {
                 continue;
@@ -222,6 +261,19 @@ impl Message {
             let name = Name::known(name).unwrap_or_else(|| Name::Other(head.slice_ref(name)));
             headers.push((name, head.slice_ref(value.trim())));
         }
+        if let (Some(whole), Some((_, value))) = (folded, headers.last_mut()) {
+            *value = whole.into();
+        }
+        if has_control(first) || headers.iter().any(|(_, v)| has_control(v)) {
+            fault = fault.or(Some("a control character in the header"));
+            // What is answered repeats none of them.
+            for (_, value) in headers.iter_mut().filter(|(_, v)| has_control(v)) {
+                *value = value.chars().filter(|c| !c.is_control()).collect::<String>().into();
+            }
+        }
+        if foreign && headers.iter().any(|(n, v)| !quoted_only(n, v)) {
+            fault = fault.or(Some("the header is not UTF-8"));
+        }
         let mut message = Self { start, headers, body: data.slice(body_at..) };
         if body_at == data.len() && end == data.len() {
             fault = fault.or(Some("the header has no end"));
@@ -237,18 +289,6 @@ impl Message {
             Some(what) => Err(Malformed(Box::new(message), what)),
             None => Ok(message),
         }
-    }
-
-    /// A header that is not UTF-8: read as Latin-1, so that the sender can be told.
-    fn from_garbled(data: &Bytes, end: usize) -> Result<Self, ParseError> {
-        let head: String = data[..end].iter().map(|b| char::from(*b)).collect();
-        let again = Bytes::from(format!("{head}\r\n\r\n"));
-        let message = match Self::parse(&again) {
-            Ok(m) => Box::new(m),
-            Err(ParseError::Malformed(m, _) | ParseError::Version(m)) => m,
-            Err(hopeless) => return Err(hopeless),
-        };
-        Err(ParseError::Malformed(message, "the header is not UTF-8"))
     }
 
     /// The one `Content-Length`; none where the transport tells.
@@ -362,8 +402,14 @@ impl Message {
         self
     }
 
+    /// Adds a header line. Control characters of the value are left out: no value can become a line of its own.
     pub fn push(&mut self, name: Name, value: impl Into<ByteString>) {
-        self.headers.push((name, value.into()));
+        let value = value.into();
+        let value = match has_control(&value) {
+            true => value.chars().filter(|c| !c.is_control()).collect::<String>().into(),
+            false => value,
+        };
+        self.headers.push((name, value));
     }
 
     /// Sets the body and its type.
@@ -393,6 +439,46 @@ impl Message {
         out.extend_from_slice(&self.body);
         out.freeze()
     }
+}
+
+/// Text that is not UTF-8, byte by byte: as windows-1251 where Cyrillic letters are the likelier reading, else as Latin-1.
+fn code_page(bytes: &[u8]) -> String {
+    // In windows-1251 letters are 0xC0 to 0xFF, Ё and ё are 0xA8 and 0xB8.
+    let letter = |b: u8| match b {
+        0xC0..=0xFF => char::from_u32(u32::from(b) - 0xC0 + 0x410),
+        0xA8 => Some('Ё'),
+        0xB8 => Some('ё'),
+        0xB9 => Some('№'),
+        _ => None,
+    };
+    let high = bytes.iter().filter(|b| **b >= 0x80).count();
+    let letters = bytes.iter().filter(|b| letter(**b).is_some()).count();
+    // Western names have one such letter here and there; Cyrillic ones have little else.
+    let runs = bytes.windows(2).filter(|w| w.iter().all(|b| letter(*b).is_some())).count();
+    let cyrillic = letters == high && 2 * runs >= letters;
+    let read = |b: &u8| match *b {
+        b if b < 0x80 || !cyrillic => char::from(b),
+        b => letter(b).unwrap_or(char::from(b)),
+    };
+    // C1 control characters are no letters in either.
+    bytes.iter().map(read).map(|c| if ('\u{80}'..'\u{a0}').contains(&c) { '?' } else { c }).collect()
+}
+
+/// Whether what is beyond ASCII in a value stands in quotes, as a name does, or in a header that is for people.
+fn quoted_only(name: &Name, value: &str) -> bool {
+    if matches!(name, Name::UserAgent | Name::Server | Name::Subject) {
+        return true;
+    }
+    let (mut quoted, mut escaped) = (false, false);
+    value.chars().all(|c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        c.is_ascii() || quoted
+    })
 }
 
 /// What follows an address: its parameters.
@@ -600,6 +686,57 @@ mod tests {
         for hopeless in ["", "\r\n\r\n", "hello", "SIP/2.0 99 x\r\n\r\n", "BYE sip:b@h HTTP/1.1\r\n\r\n"] {
             assert!(matches!(parse(hopeless), Err(ParseError::Hopeless(_))), "{hopeless:?}");
         }
+    }
+
+    #[test]
+    fn a_header_folded_many_times_is_read_in_time_that_grows_with_its_length_or_refused() {
+        let fold = |n: usize| format!("OPTIONS sip:a SIP/2.0\r\nSubject: a{}\r\n\r\n", "\r\n b".repeat(n));
+        let m = parse(&fold(1000)).expect("a message");
+        assert_eq!(m.header(&Name::Subject).map(|v| v.len()), Some(1 + 2 * 1000));
+        assert!(matches!(parse(&fold(16_000)), Err(ParseError::Malformed(_, "too many header lines"))));
+    }
+
+    #[test]
+    fn a_control_character_makes_no_line_of_its_own() {
+        for bad in ["00\nP-Asserted-Identity: <sip:112@f>", "00\rX: y", "a\u{0}b", "a\u{7f}b", "a\u{1b}[2Jb"]
+        {
+            for name in ["User-to-User", "Subject", "From", "Path", "Content-Type", "X-Own"] {
+                let text = format!("INVITE sip:b@h SIP/2.0\r\n{name}: {bad}\r\nCall-ID: c\r\n\r\n");
+                match parse(&text) {
+                    Err(ParseError::Malformed(m, _)) => {
+                        assert!(!m.headers.iter().any(|(_, v)| has_control(v)), "{name}: {bad:?}");
+                    }
+                    other => panic!("{name}: {bad:?} is {other:?}"),
+                }
+            }
+            let ours = Message::request(Method::Invite, "sip:b@h").with(Name::UserToUser, bad).to_bytes();
+            let lines = String::from_utf8_lossy(&ours).lines().count();
+            assert_eq!(lines, 4, "the writer makes none either");
+        }
+        assert!(matches!(parse("INVITE sip:b\u{1}@h SIP/2.0\r\n\r\n"), Err(ParseError::Malformed(..))));
+    }
+
+    #[test]
+    fn names_in_old_code_pages_are_read_and_anything_else_in_them_is_not() {
+        let with = |from: &[u8]| {
+            let mut text = b"INVITE sip:b@h SIP/2.0\r\nFrom: ".to_vec();
+            text.extend_from_slice(from);
+            text.extend_from_slice(b"\r\nCall-ID: c\r\n\r\n");
+            Message::parse(&text.into())
+        };
+        let name =
+            |from: &[u8]| with(from).expect("a message").address(&Name::From).expect("an address").name;
+        assert_eq!(name(b"\"\xcf\xb8\xf2\xf0 \xc8\xe2\xe0\xed\xee\xe2\" <sip:a@h>"), "Пётр Иванов");
+        assert_eq!(name(b"\"Andr\xe9\" <sip:a@h>"), "André");
+        for bad in [&b"\xcf\xe5\xf2\xf0 <sip:a@h>"[..], b"<sip:\xcf@h>", b"<sip:a@h>;tag=\xcf"] {
+            assert!(matches!(with(bad), Err(ParseError::Malformed(_, "the header is not UTF-8"))), "{bad:?}");
+        }
+        let header = b"X SIP/2.0\r\nFrom: \"\xcf\"\r\nContent-Length:\r\n 5\r\n\r\n";
+        assert_eq!(
+            announced_length(header),
+            Some(5),
+            "found in bytes that are no text, and on the next line"
+        );
     }
 
     proptest! {

@@ -36,13 +36,14 @@ pub(crate) struct Peer {
     works: Option<Works>,
     channel: Option<Channel<Msg>>,
     user: watch::Sender<Option<String>>,
+    asks: watch::Sender<bool>,
     alive: watch::Receiver<()>,
 }
 
 impl Peer {
     pub(crate) fn new(arrival: Arrival, services: Services, door: Door, multi: bool) -> Self {
-        let Arrival { peer, user, alive, .. } = arrival;
-        Self { at: peer, services, door, multi, works: None, channel: None, user, alive }
+        let Arrival { peer, user, asks, alive, .. } = arrival;
+        Self { at: peer, services, door, multi, works: None, channel: None, user, asks, alive }
     }
 
     /// What a log-in stands for, where all of it is ready for this peer.
@@ -107,6 +108,11 @@ impl Peer {
 
 impl Handler for Peer {
     type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        self.asks.send_replace(true);
+        Ok(None)
+    }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         let no = || ssh::refusal(&[MethodKind::Password]);

@@ -8,11 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Failures of one user at one address in [`WINDOW`]; more have to wait.
-const TRIES: u32 = 20;
-/// Failures in [`WINDOW`] of one user at addresses where it has not succeeded, and of one address with users that have not
-/// succeeded there. Users that have succeeded at their address are not concerned.
-const STRANGERS: u32 = 200;
+/// Failures in a minute.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of one user at one address; more have to wait.
+    pub tries: u32,
+    /// Of one user at addresses where it has not succeeded, and of one address with users that have not succeeded there. Users
+    /// that have succeeded at their address are not concerned.
+    pub strangers: u32,
+}
+
 const WINDOW: Duration = Duration::from_secs(60);
 /// How long an address is known as a user's after its last success.
 const KNOWN: Duration = Duration::from_secs(24 * 3600);
@@ -26,6 +31,11 @@ struct Counts<K>(HashMap<K, (u32, Instant)>);
 impl<K: Hash + Eq + Clone> Counts<K> {
     fn count(&self, key: &K, now: Instant) -> u32 {
         self.0.get(key).filter(|(_, since)| now < *since + WINDOW).map_or(0, |(count, _)| *count)
+    }
+
+    /// Time until the window of a count is over.
+    fn left(&self, key: &K, now: Instant) -> Duration {
+        self.0.get(key).map_or(Duration::ZERO, |(_, since)| (*since + WINDOW).saturating_duration_since(now))
     }
 
     fn add(&mut self, key: K, now: Instant) {
@@ -60,19 +70,12 @@ fn make_room<K: Hash + Eq + Clone, V>(
 /// See the module.
 #[derive(Debug)]
 pub struct Throttle {
+    limits: Limits,
     pairs: Counts<(IpAddr, String)>,
     users: Counts<String>,
     addresses: Counts<IpAddr>,
     /// When a user last succeeded at an address.
     known: HashMap<(IpAddr, String), Instant>,
-}
-
-impl Default for Throttle {
-    fn default() -> Self {
-        let (pairs, users, addresses) =
-            (Counts(HashMap::new()), Counts(HashMap::new()), Counts(HashMap::new()));
-        Self { pairs, users, addresses, known: HashMap::new() }
-    }
 }
 
 /// The part of an address that its holder cannot choose freely: of IPv6, a /64.
@@ -87,15 +90,29 @@ fn network(ip: IpAddr) -> IpAddr {
 }
 
 impl Throttle {
-    /// Whether a password of this user (name and realm) may be tried from this address.
-    pub fn may_try(&self, ip: IpAddr, user: &str, now: Instant) -> bool {
+    pub fn new(limits: Limits) -> Self {
+        let (pairs, users, addresses) =
+            (Counts(HashMap::new()), Counts(HashMap::new()), Counts(HashMap::new()));
+        Self { limits, pairs, users, addresses, known: HashMap::new() }
+    }
+
+    /// Whether a password of this user (name and realm) may be tried from this address; how long to wait otherwise.
+    pub fn may_try(&self, ip: IpAddr, user: &str, now: Instant) -> Result<(), Duration> {
         let ip = network(ip);
         let pair = (ip, user.to_owned());
-        if self.pairs.count(&pair, now) >= TRIES {
-            return false;
+        let Limits { tries, strangers } = self.limits;
+        if self.pairs.count(&pair, now) >= tries {
+            return Err(self.pairs.left(&pair, now));
         }
         let known = self.known.get(&pair).is_some_and(|last| now < *last + KNOWN);
-        known || self.users.count(&pair.1, now) < STRANGERS && self.addresses.count(&ip, now) < STRANGERS
+        let left = [
+            (self.users.count(&pair.1, now) >= strangers).then(|| self.users.left(&pair.1, now)),
+            (self.addresses.count(&ip, now) >= strangers).then(|| self.addresses.left(&ip, now)),
+        ];
+        match left.into_iter().flatten().max() {
+            Some(left) if !known => Err(left),
+            _ => Ok(()),
+        }
     }
 
     pub fn failed(&mut self, ip: IpAddr, user: &str, now: Instant) {
@@ -110,7 +127,9 @@ impl Throttle {
 
     pub fn succeeded(&mut self, ip: IpAddr, user: &str, now: Instant) {
         make_room(&mut self.known, |last| *last + KNOWN > now, |last| *last);
-        self.known.insert((network(ip), user.to_owned()), now);
+        let pair = (network(ip), user.to_owned());
+        self.pairs.0.remove(&pair);
+        self.known.insert(pair, now);
     }
 }
 
@@ -118,54 +137,56 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits { tries: 20, strangers: 200 };
+
     fn ip(n: u32) -> IpAddr {
         IpAddr::from((0x0a00_0000 + n).to_be_bytes())
     }
 
     #[test]
     fn one_phone_with_a_wrong_password_waits_and_its_neighbours_do_not() {
-        let (mut t, now) = (Throttle::default(), Instant::now());
-        for _ in 0..TRIES {
-            assert!(t.may_try(ip(1), "100@d", now));
+        let (mut t, now) = (Throttle::new(LIMITS), Instant::now());
+        for _ in 0..LIMITS.tries {
+            assert!(t.may_try(ip(1).is_ok(), "100@d", now));
             t.failed(ip(1), "100@d", now);
         }
-        assert!(!t.may_try(ip(1), "100@d", now));
-        assert!(t.may_try(ip(1), "101@d", now), "another phone of the same office");
-        assert!(t.may_try(ip(2), "100@d", now), "the same user elsewhere");
-        assert!(t.may_try(ip(1), "100@d", now + WINDOW));
+        assert!(t.may_try(ip(1).is_ok(), "100@d", now).is_err());
+        assert!(t.may_try(ip(1).is_ok(), "101@d", now), "another phone of the same office");
+        assert!(t.may_try(ip(2).is_ok(), "100@d", now), "the same user elsewhere");
+        assert!(t.may_try(ip(1).is_ok(), "100@d", now + WINDOW));
     }
 
     #[test]
     fn guessing_from_many_addresses_is_slowed_and_the_user_at_home_is_not() {
-        let (mut t, now) = (Throttle::default(), Instant::now());
+        let (mut t, now) = (Throttle::new(LIMITS), Instant::now());
         t.succeeded(ip(1), "100@d", now);
-        for n in 0..STRANGERS {
+        for n in 0..LIMITS.strangers {
             t.failed(ip(100 + n), "100@d", now);
         }
-        assert!(!t.may_try(ip(9999), "100@d", now), "one more address");
-        assert!(t.may_try(ip(1), "100@d", now), "where it has succeeded");
-        assert!(t.may_try(ip(9999), "101@d", now), "another user");
+        assert!(t.may_try(ip(9999).is_ok(), "100@d", now).is_err(), "one more address");
+        assert!(t.may_try(ip(1).is_ok(), "100@d", now), "where it has succeeded");
+        assert!(t.may_try(ip(9999).is_ok(), "101@d", now), "another user");
     }
 
     #[test]
     fn an_address_that_scans_users_is_slowed_and_known_users_behind_it_are_not() {
-        let (mut t, now) = (Throttle::default(), Instant::now());
+        let (mut t, now) = (Throttle::new(LIMITS), Instant::now());
         t.succeeded(ip(1), "100@d", now);
-        for n in 0..STRANGERS {
+        for n in 0..LIMITS.strangers {
             t.failed(ip(1), &format!("guess{n}@d"), now);
         }
-        assert!(!t.may_try(ip(1), "guess@d", now) && t.may_try(ip(1), "100@d", now));
+        assert!(t.may_try(ip(1).is_ok(), "guess@d", now).is_err() && t.may_try(ip(1), "100@d", now));
         let net: IpAddr = "2001:db8::1".parse().expect("an address");
         let same: IpAddr = "2001:db8::2".parse().expect("an address");
-        for _ in 0..TRIES {
+        for _ in 0..LIMITS.tries {
             t.failed(net, "100@d", now);
         }
-        assert!(!t.may_try(same, "100@d", now), "one holder has a whole /64");
+        assert!(t.may_try(same, "100@d", now).is_err().is_ok(), "one holder has a whole /64");
     }
 
     #[test]
     fn the_tables_are_bounded_and_forget_the_oldest() {
-        let (mut t, now) = (Throttle::default(), Instant::now());
+        let (mut t, now) = (Throttle::new(LIMITS), Instant::now());
         for n in 0..REMEMBERED as u32 + 10 {
             t.failed(ip(n), "u", now + Duration::from_micros(u64::from(n)));
         }

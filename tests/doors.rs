@@ -1,0 +1,150 @@
+//! What strangers and clumsy clients do to the doors of operators and mediators, with OpenSSH's client beside them.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use support::{Node, calls::until};
+
+/// Connections that say nothing, or only so much.
+fn silent(at: SocketAddr, count: usize, says: &[u8]) -> Vec<TcpStream> {
+    let open = |_| {
+        let mut stream = TcpStream::connect(at).expect("a connection");
+        // One that was ended to make room does not mind.
+        let _ = stream.write_all(says);
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
+#[test]
+fn key_exchanges_that_cost_the_node_more_than_its_peer_are_not_offered() {
+    let node = Node::start();
+    let with = |at: SocketAddr, algorithm: &str| {
+        let mut ssh = node.client_at(at, "admin", Some(&node.password));
+        ssh.args(["-o", &format!("KexAlgorithms={algorithm}"), "pwd"]).stdin(Stdio::null());
+        let done = ssh.output().expect("ssh runs");
+        done.status.code()
+    };
+    for weak in [
+        "diffie-hellman-group14-sha256",
+        "diffie-hellman-group16-sha512",
+        "diffie-hellman-group18-sha512",
+        "diffie-hellman-group-exchange-sha256",
+    ] {
+        assert_eq!(with(node.address, weak), Some(255), "{weak}");
+    }
+    for good in ["curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256"] {
+        assert_eq!(with(node.address, good), Some(0), "{good}");
+    }
+}
+
+#[test]
+fn silent_connections_keep_nobody_out_and_are_ended() {
+    let node = Node::start();
+    let files = node.files();
+    // From one address, as many as it likes; then half a handshake, which takes no order to end.
+    let mut crowd = silent(node.address, 100, b"");
+    crowd.extend(silent(node.address, 20, b"SSH-2.0-half\r\n\x00\x00\x00\x0c\x0a\x14"));
+    let began = Instant::now();
+    assert_eq!(node.ok("pwd").lines().next(), Some("/"));
+    assert!(began.elapsed() < Duration::from_secs(15), "the operator was let in while they waited");
+    // The places of all that were too many have been given back, and nothing is left of them.
+    until("the crowd was thinned", || node.files() < files + 20);
+    for stream in &mut crowd[..90] {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        let mut rest = Vec::new();
+        // Its end, or the reset of one that was cut.
+        let _ = stream.read_to_end(&mut rest);
+    }
+    assert!(!node.log().contains("panicked"));
+    let lines = node.log().matches("without a log-in").count();
+    assert!((1..=20).contains(&lines), "some lines a second at most: {lines}");
+}
+
+#[test]
+fn rsa_keys_log_in_and_an_agent_with_many_keys_too() {
+    let node = Node::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let make = |name: &str, kind: &[&str]| {
+        let file = dir.path().join(name);
+        let mut keygen = std::process::Command::new("ssh-keygen");
+        assert!(
+            keygen.args(["-q", "-N", "", "-f"]).arg(&file).args(kind).status().expect("it runs").success()
+        );
+        std::fs::read_to_string(file.with_extension("pub")).expect("written").trim().to_owned()
+    };
+    let enters = |files: &[&str], more: &[&str]| {
+        let mut ssh = node.client_at(node.address, "admin", None);
+        for file in files {
+            ssh.arg("-i").arg(dir.path().join(file));
+        }
+        ssh.args(["-o", "PreferredAuthentications=publickey", "-o", "IdentitiesOnly=yes"]).args(more);
+        ssh.arg("pwd").stdin(Stdio::null()).output().expect("ssh runs").status.success()
+    };
+    let rsa = make("rsa", &["-t", "rsa", "-b", "2048"]);
+    node.ok(&format!("cocon/user/key-add admin {rsa}"));
+    assert!(enters(&["rsa"], &[]));
+    assert!(enters(&["rsa"], &["-o", "PubkeyAcceptedAlgorithms=rsa-sha2-256"]));
+    assert!(!enters(&["rsa"], &["-o", "PubkeyAcceptedAlgorithms=ssh-rsa"]), "signed with SHA-1");
+    // The eleventh key of an agent is the right one.
+    let others: Vec<String> = (0..10).map(|n| format!("other{n}")).collect();
+    others.iter().for_each(|o| drop(make(o, &["-t", "ed25519"])));
+    let mut offered: Vec<&str> = others.iter().map(String::as_str).collect();
+    offered.push("rsa");
+    assert!(enters(&offered, &[]), "keys that fit nobody are no guesses");
+    for (key, said) in [
+        ("ssh-ed25519 AAAA", "not a key in OpenSSH form"),
+        (make("small", &["-t", "rsa", "-b", "1024"]).as_str(), "an RSA key of 1024 bits is not taken"),
+    ] {
+        let refused = node.ssh(&format!("cocon/user/key-add admin {key}"), b"");
+        assert!(refused.status != 0 && refused.stderr.contains(said), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_script_on_standard_input_is_played_without_a_terminal() {
+    let node = Node::start();
+    let play = |script: &[u8]| {
+        let mut ssh = node.client_at(node.address, "admin", Some(&node.password));
+        let mut child = ssh.arg("-T").spawn().expect("ssh runs");
+        child.stdin.take().expect("a pipe").write_all(script).expect("written");
+        let done = child.wait_with_output().expect("it ends");
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        (done.status.code(), text(&done.stdout), text(&done.stderr))
+    };
+    let (status, out, _) = play(b"# a comment\ndomain/declare d.test\n\ncd domain/d.test\npwd");
+    assert_eq!(status, Some(0), "{out}");
+    assert!(out.contains("ok") && out.contains("/domain/d.test"), "{out}");
+    assert!(!out.contains('\x1b') && !out.contains('$'), "no prompt, no escapes: {out:?}");
+    let (status, _, said) = play(b"pwd\nno/such/command\n");
+    assert!(status.is_some_and(|s| s != 0) && said.contains("there is no /no"), "{status:?} {said}");
+    let (status, ..) = play(b"no/such/command\npwd\n");
+    assert_eq!(status, Some(0), "the status of the last command");
+    let (status, out, _) = play(b"pwd\nexit\nno/such/command\n");
+    assert_eq!((status, out.matches('/').count() >= 1), (Some(0), true));
+}
+
+#[test]
+fn a_tenant_cannot_declare_a_neighbour_of_another() {
+    let node = Node::start();
+    let context = b"<context name=\"in\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
+    for domain in ["aaa.test", "other.test"] {
+        node.ok(&format!("domain/declare {domain}"));
+        assert_eq!(node.ssh(&format!("domain/{domain}/routing/import ecss1 -"), context).status, 0);
+    }
+    node.ok("cocon/user/add tenant ecss-aaa.test-domain-admin Passw0rd-tenant");
+    let declare = |domain: &str, name: &str| {
+        format!("domain/{domain}/trunk/sip/declare in g {name} ipset static 192.0.2.10 5060 sip-proxy 5060")
+    };
+    node.ok(&declare("other.test", "provider"));
+    let stolen = node.ssh_as("tenant", "Passw0rd-tenant", &declare("aaa.test", "mine"), b"");
+    assert!(stolen.status != 0 && stolen.stderr.contains("another domain's trunk"), "{stolen:?}");
+    // The system's administrator may: then calls are told apart by the domain that they name.
+    node.ok(&declare("aaa.test", "mine"));
+}
