@@ -117,7 +117,7 @@ impl Phone {
         let leg = self.leg();
         let party = |number: &str| Party { number: number.to_owned(), ..Party::default() };
         let out = Outgoing {
-            target: Target::Trunk { domain: self.domain.clone(), trunk: String::new() },
+            target: Target::Trunk { domain: self.domain.clone(), trunk: String::new(), last: true },
             from: party(&self.user),
             to: party(to),
             domain: self.domain.clone(),
@@ -128,7 +128,15 @@ impl Phone {
         };
         let uri = format!("sip:{}@{}", sip::wire::uri::escape_user(to), self.domain);
         let (flow, login) = (self.flow(), self.login.clone());
-        let way = Way { flow, uri, routes: Vec::new(), trusted: false, login, offers: Offers::default() };
+        let way = Way {
+            flow,
+            uri,
+            routes: Vec::new(),
+            trusted: false,
+            login,
+            offers: Offers::default(),
+            doubtful: false,
+        };
         self.ended.clear();
         self.lines.insert(leg, Line { state: "calling", other: to.to_owned(), holding: None });
         self.agent.call(now, leg, &nobody(), &Ladder::default(), &out, way);

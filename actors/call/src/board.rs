@@ -21,6 +21,8 @@ pub struct CallView {
     /// The domains that take part, the caller's first.
     pub domains: Vec<String>,
     pub a: String,
+    /// The calling number is withheld (CLIR): operators see it, other subscribers do not.
+    pub restricted: bool,
     pub b: String,
     /// `routing`, `ringing`, `talking`, `held`, `conference`
     pub state: &'static str,

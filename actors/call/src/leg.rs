@@ -27,6 +27,8 @@ pub struct Party {
     pub name: String,
     /// The number must not be shown (CLIR); trusted peers get it marked so.
     pub restricted: bool,
+    /// An international number that was written with a plus (E.164): trunks get it so.
+    pub international: bool,
 }
 
 /// Who a call came from, as its adapter has established.
@@ -49,6 +51,8 @@ pub struct Incoming {
     pub from: Party,
     /// Digits dialled.
     pub dialled: String,
+    /// They were written with a plus.
+    pub international: bool,
     pub sdp: Option<Bytes>,
     pub max_forwards: u8,
     /// Numbers the call was diverted from before it came here (RFC 7044), the newest last.
@@ -67,8 +71,17 @@ pub struct Incoming {
 /// Where a leg goes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    Contact { domain: String, iface: String, contact: Box<Registration> },
-    Trunk { domain: String, trunk: String },
+    Contact {
+        domain: String,
+        iface: String,
+        contact: Box<Registration>,
+    },
+    /// `last` has no other behind it: it is tried though its neighbour is believed to be down.
+    Trunk {
+        domain: String,
+        trunk: String,
+        last: bool,
+    },
 }
 
 /// A leg to set up.

@@ -19,7 +19,12 @@ pub struct Health {
     pub asked: DateTime<Utc>,
     /// `200`, `no answer`, `unknown host`
     pub said: String,
+    /// It could not take a call a moment ago: others are tried first until then.
+    pub suspect: Option<DateTime<Utc>>,
 }
+
+/// How long a trunk that could not take a call is no first choice.
+const SUSPECT: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
 /// Our registration with a trunk's neighbour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,9 +46,30 @@ impl TrunksHealth {
         self.0.lock().get(&(domain.to_owned(), trunk.to_owned())).cloned()
     }
 
-    /// Whether calls should not even be tried.
+    /// Whether its neighbour does not answer.
     pub fn is_down(&self, domain: &str, trunk: &str) -> bool {
         self.of(domain, trunk).is_some_and(|h| !h.up)
+    }
+
+    /// Whether a call should not even be tried: where there is another way. The last one is always tried: some neighbours do
+    /// not answer OPTIONS, and take calls.
+    pub fn avoids(&self, domain: &str, trunk: &str, last: bool, now: DateTime<Utc>) -> bool {
+        !last && self.of(domain, trunk).is_some_and(|h| !h.up || h.suspect.is_some_and(|until| now < until))
+    }
+
+    fn change(&self, domain: &str, trunk: &str, change: impl FnOnce(&mut Health)) {
+        if let Some(health) = self.0.lock().get_mut(&(domain.to_owned(), trunk.to_owned())) {
+            change(health);
+        }
+    }
+
+    pub fn failed_a_call(&self, domain: &str, trunk: &str, now: DateTime<Utc>) {
+        metrics::counter!("hypha_trunk_calls_failed_total").increment(1);
+        self.change(domain, trunk, |h| h.suspect = Some(now + SUSPECT));
+    }
+
+    pub fn took_a_call(&self, domain: &str, trunk: &str) {
+        self.change(domain, trunk, |h| h.suspect = None);
     }
 
     pub fn heard(&self, domain: &str, trunk: &str, now: DateTime<Utc>, up: bool, said: impl Into<String>) {
@@ -54,7 +80,9 @@ impl TrunksHealth {
             since: now,
             asked: now,
             said: String::new(),
+            suspect: None,
         });
+
         if health.up != up {
             health.since = now;
             tracing::warn!(domain, trunk, up, %said, "a trunk's neighbour changed its state");
@@ -111,6 +139,12 @@ mod tests {
         let (health, start) = (TrunksHealth::default(), DateTime::UNIX_EPOCH);
         let at = |s: i64| start + chrono::TimeDelta::seconds(s);
         assert!(!health.is_down("d", "t"), "nobody has asked yet");
+        health.heard("d", "mute", at(0), false, "no answer");
+        assert!(health.avoids("d", "mute", false, at(1)) && !health.avoids("d", "mute", true, at(1)));
+        health.heard("d", "full", at(0), true, "200");
+        health.failed_a_call("d", "full", at(0));
+        assert!(health.avoids("d", "full", false, at(29)) && !health.avoids("d", "full", true, at(1)));
+        assert!(!health.avoids("d", "full", false, at(30)));
         for (second, up) in [(0, true), (30, false), (60, false)] {
             health.heard("d", "t", at(second), up, "");
         }

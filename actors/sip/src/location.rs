@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::Estate;
+use domain::{Estate, Registration};
 use kit::{
     Actor, Cx, ExitReason,
     journal::Origin,
@@ -11,7 +11,25 @@ use kit::{
 };
 use strum::IntoStaticStr;
 
-use crate::registrar::{Locations, Refused, RegistrationEvent, Request, decide};
+use crate::{
+    registrar::{Locations, Refused, RegistrationEvent, Request, decide},
+    transaction::{Flow, Transport},
+    wire::uri::Uri,
+};
+
+/// Whether a contact cannot be reached but by the connection that its registration came by: browsers and TLS phones do not
+/// listen, nor does a phone whose contact names the connection's own address.
+fn only_by_connection(registration: &Registration) -> bool {
+    let Ok(flow) = registration.received.parse::<Flow>() else { return false };
+    match flow.transport {
+        Transport::Udp => false,
+        Transport::Tcp => {
+            let named = Uri::parse(&registration.contact).ok().and_then(|u| u.socket());
+            named.is_none_or(|at| at == flow.peer)
+        }
+        Transport::Tls | Transport::Ws | Transport::Wss => true,
+    }
+}
 
 /// Where every subscriber can be reached.
 pub struct RegistrationsBook {
@@ -23,6 +41,12 @@ pub enum RegistrationCommand {
     Register(Box<Request>),
     /// Ends what has run out by now.
     Expire(DateTime<Utc>),
+    /// The connection that contacts came by has closed: those that can be reached no other way are gone.
+    Closed {
+        domain: String,
+        iface: String,
+        received: String,
+    },
     /// An operator, or the end of the subscriber, ends all of an interface.
     Clear {
         domain: String,
@@ -55,6 +79,15 @@ impl Book for RegistrationsBook {
                 match contacts.any(|r| r.expires <= at) {
                     true => vec![RegistrationEvent::Expired { at }],
                     false => vec![],
+                }
+            }
+            RegistrationCommand::Closed { domain, iface, received } => {
+                let gone = |r: &&Registration| r.received == received && only_by_connection(r);
+                let contacts = state.contacts(&domain, &iface).iter();
+                let keys: Vec<String> = contacts.filter(gone).map(|r| r.key.clone()).collect();
+                match keys.is_empty() {
+                    true => vec![],
+                    false => vec![RegistrationEvent::Unregistered { domain, iface, keys }],
                 }
             }
             RegistrationCommand::Clear { domain, iface } => {

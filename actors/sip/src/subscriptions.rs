@@ -54,6 +54,8 @@ pub struct Dialog {
     /// It began the call.
     pub initiator: bool,
     pub remote: String,
+    /// What names it, while it may be picked up.
+    pub names: Option<crate::agent::DialogNames>,
 }
 
 /// What is known of somebody who is watched.
@@ -242,9 +244,15 @@ fn bodies(package: Package, watched: &Watched, known: &Known) -> Vec<Body> {
                 // Writing to memory does not fail.
                 let _ = writeln!(
                     xml,
-                    "<dialog id=\"{}\" direction=\"{direction}\"><state>{}</state><remote><identity>sip:{}@{}\
+                    "<dialog id=\"{}\"{} direction=\"{direction}\"><state>{}</state><remote><identity>sip:{}@{}\
                      </identity></remote></dialog>",
                     escape(&d.id),
+                    d.names.as_ref().map_or_else(String::new, |n| format!(
+                        " call-id=\"{}\" local-tag=\"{}\" remote-tag=\"{}\"",
+                        escape(&n.call_id),
+                        escape(&n.ours),
+                        escape(&n.theirs)
+                    )),
                     d.state,
                     escape(&d.remote),
                     escape(&watched.domain)
@@ -399,7 +407,13 @@ mod tests {
         let first = all.tell(id, NOW, &known, true).expect("at first everything");
         assert!(first.bodies[0].1.contains("version=\"0\"") && first.state == "active;expires=60");
         assert!(all.changes(NOW, &of(&known)).is_empty());
-        known.dialogs.push(Dialog { id: "1".into(), state: "early", initiator: false, remote: "<7>".into() });
+        known.dialogs.push(Dialog {
+            id: "1".into(),
+            state: "early",
+            initiator: false,
+            remote: "<7>".into(),
+            names: None,
+        });
         let told = all.changes(NOW, &of(&known));
         assert!(told[0].bodies[0].1.contains("version=\"1\""), "{told:?}");
         assert!(
@@ -439,6 +453,7 @@ mod tests {
             state: "confirmed",
             initiator: true,
             remote: "7".into(),
+            names: None,
         });
         assert_eq!(note(&known), "On the phone");
         known.services.insert("dnd", None);

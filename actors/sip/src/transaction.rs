@@ -350,6 +350,16 @@ impl Transactions {
         id
     }
 
+    /// As [`Transactions::request`], but waits for a first answer only so long.
+    pub fn request_within(&mut self, now: Instant, request: Message, flow: Flow, within: Duration) -> Id {
+        let id = self.request(now, request, flow);
+        if let Some(client) = self.client.get_mut(&(id, false)) {
+            client.ends = Some(now + within);
+            self.timers.push(Reverse((now + within, Timer::Client((id, false)))));
+        }
+        id
+    }
+
     fn start(&mut self, now: Instant, key: ClientKey, request: Message, flow: Flow) {
         let bytes = request.to_bytes();
         let ends = now + LONG;

@@ -32,6 +32,8 @@ impl Call {
             waiting,
             by,
             legs: Vec::new(),
+            others: VecDeque::new(),
+            from: Party::default(),
             early: None,
             ringing: false,
             to: Party::default(),
@@ -49,7 +51,10 @@ impl Call {
     /// Routes a dial from its caller: the waiting party, or who transfers it.
     pub(super) fn route(&mut self, mut dial: Dial, number: String, world: &mut World<'_>) {
         let Some(from) = self.legs.get(&dial.by.unwrap_or(dial.waiting)) else { return };
-        let query = query(&from.domain, &from.iface, &from.context, &from.party, &number, world.now);
+        let mut query = query(&from.domain, &from.iface, &from.context, &from.party, &number, world.now);
+        if std::mem::take(&mut dial.to.international) {
+            query.b.nai = Nai::International;
+        }
         dial.to = Party { number, ..Party::default() };
         self.follow(dial, &query, world);
     }
@@ -93,18 +98,31 @@ impl Call {
                 }
             }
         }
+        // A rule that has changed the digits has made another number of them.
+        let plus = |nai: Nai, digits: &str, asked: Nai, before: &str| {
+            nai == Nai::International && (digits == before || asked != Nai::International)
+        };
+        let (a, b) = (&trace.a, &trace.b);
         let from = Party {
-            number: trace.a.digits.clone(),
-            restricted: trace.a.apri != Apri::Allowed,
+            number: a.digits.clone(),
+            restricted: a.apri != Apri::Allowed,
+            international: plus(a.nai, &a.digits, query.a.nai, &query.a.digits),
             ..self.caller(&dial)
         };
-        dial.to.number.clone_from(&trace.b.digits);
+        dial.to.number.clone_from(&b.digits);
+        dial.to.international = plus(b.nai, &b.digits, query.b.nai, &query.b.digits);
         match trace.outcome {
             Outcome::Refused { cause, .. } => self.failed(dial, cause.into(), None, world),
-            Outcome::External { domain, trunk, .. } => {
-                let (to, target) =
-                    (dial.to.clone(), Target::Trunk { domain: domain.clone(), trunk: trunk.clone() });
-                self.launch(dial, vec![(blank(&domain, &trunk, to), target)], from, NO_ANSWER, world);
+            Outcome::External { domain, trunk, others, .. } => {
+                let to = dial.to.clone();
+                let target = |trunk: String, last: bool| {
+                    let leg = blank(&domain, &trunk, to.clone());
+                    (leg, Target::Trunk { domain: domain.clone(), trunk, last })
+                };
+                let count = others.len();
+                dial.others =
+                    others.into_iter().enumerate().map(|(n, t)| target(t, n + 1 == count)).collect();
+                self.launch(dial, vec![target(trunk, count == 0)], from, NO_ANSWER, world);
             }
             Outcome::Local { domain, alias, iface } => self.deliver(dial, from, domain, alias, iface, world),
         }
@@ -147,9 +165,6 @@ impl Call {
         contacts.sort_by_key(|c| std::cmp::Reverse((c.q, c.expires)));
         let user = world.picture.domains.get(&domain).and_then(|d| d.users.get(&iface));
         let forking = user.and_then(|u| u.properties.get("core_forking")).is_some_and(|v| v == "true");
-        if !forking {
-            contacts.truncate(1);
-        }
         let mut line = world.board.take_line(&domain, &iface, limit(world.picture, &domain, Some(&alias)));
         if line.is_none() {
             return self.failed(dial, Cause::BUSY, None, world);
@@ -159,7 +174,7 @@ impl Call {
             |property: &str| user.and_then(|u| u.properties.get(property)).is_some_and(|v| v == "true");
         // With one contact its interface says what it is; among several each contact does (manual, `core_forking`).
         let (ice, sealed) = (!forking && wants("ice/enabled"), wants("srtp"));
-        let legs = contacts
+        let mut legs: Vec<(Leg, Target)> = contacts
             .into_iter()
             .map(|contact| {
                 let leg = Leg {
@@ -175,6 +190,10 @@ impl Call {
                 (leg, Target::Contact { domain, iface, contact: Box::new(contact) })
             })
             .collect();
+        if !forking {
+            // One at a time, the best first; the next where that cannot be reached.
+            dial.others = legs.split_off(1).into();
+        }
         let patience = has(Service::Cfnr).map_or(NO_ANSWER, |s| {
             let told = s.options.get("timeout").and_then(|t| t.parse().ok());
             told.map_or(FORWARD_AFTER, Duration::from_secs)
@@ -190,6 +209,29 @@ impl Call {
         patience: Duration,
         world: &mut World<'_>,
     ) {
+        dial.from = from;
+        self.call_targets(&mut dial, targets, world);
+        while dial.legs.is_empty()
+            && let Some(next) = dial.others.pop_front()
+        {
+            self.call_targets(&mut dial, vec![next], world);
+        }
+        if dial.legs.is_empty() {
+            let (cause, status) = dial.failure.unwrap_or((Cause::UNAVAILABLE, None));
+            return self.failed(dial, cause, status, world);
+        }
+        let patience = self.patience(dial.waiting).map_or(patience, |p| p.min(patience));
+        self.out.push(Effect::After(patience, Timer::NoAnswer(dial.number)));
+        if self.view_state != "conference" {
+            self.view_state = "ringing";
+        }
+        self.b.clone_from(&dial.to.number);
+        self.dial = Some(dial);
+    }
+
+    /// Calls targets of a dial at once.
+    fn call_targets(&mut self, dial: &mut Dial, targets: Vec<(Leg, Target)>, world: &mut World<'_>) {
+        let from = dial.from.clone();
         for (leg, target) in targets {
             let id = world.board.next_leg();
             if let Target::Contact { contact, .. } = &target
@@ -219,17 +261,56 @@ impl Call {
             self.legs.insert(id, leg);
             dial.legs.push(id);
             self.out.push(Effect::Leg(id, LegCommand::Call(Box::new(outgoing))));
+            if !dial.others.is_empty() {
+                self.out.push(Effect::After(LIFELESS, Timer::Lifeless(id)));
+            }
         }
-        if dial.legs.is_empty() {
-            let (cause, status) = dial.failure.unwrap_or((Cause::UNAVAILABLE, None));
+    }
+
+    /// Whether another target of the dial is tried after this failure: where this one could not take the call, not where the
+    /// callee did not. Some of a direction's trunks may be full, or not let the number through.
+    fn next_target(
+        &mut self,
+        dial: &mut Dial,
+        cause: Cause,
+        status: Option<u16>,
+        world: &mut World<'_>,
+    ) -> bool {
+        let unable = match status {
+            Some(status) => matches!(status, 401 | 403 | 407 | 408 | 430 | 480 | 500..=599),
+            None => matches!(cause, Cause::ABSENT | Cause::TIMER | Cause::OUT_OF_ORDER | Cause::NO_CIRCUIT),
+        };
+        // A phone that refuses for its user is not a phone that cannot be reached.
+        let of_phone = matches!(dial.others.front(), Some((_, Target::Contact { .. })));
+        let unable =
+            unable && (!of_phone || matches!(cause, Cause::ABSENT | Cause::TIMER | Cause::OUT_OF_ORDER));
+        if dial.ringing || !unable {
+            return false;
+        }
+        while dial.legs.is_empty()
+            && let Some(next) = dial.others.pop_front()
+        {
+            self.note("the next way is tried".to_owned());
+            self.call_targets(dial, vec![next], world);
+        }
+        !dial.legs.is_empty()
+    }
+
+    /// One leg of a dial is no more; when it was the last and there is no other way, the dial has failed.
+    pub(super) fn one_failed(&mut self, id: LegId, cause: Cause, status: Option<u16>, world: &mut World<'_>) {
+        let Some(mut dial) = self.dial.take() else { return };
+        dial.legs.retain(|l| *l != id);
+        if dial.early == Some(id) {
+            dial.early = None;
+        }
+        // Among several, busy tells the caller most.
+        if !matches!(dial.failure, Some((Cause::BUSY | Cause::REJECTED, _))) {
+            dial.failure = Some((cause, status));
+        }
+        if dial.legs.is_empty() && !self.next_target(&mut dial, cause, status, world) {
+            let (cause, status) = dial.failure.unwrap_or((cause, status));
             return self.failed(dial, cause, status, world);
         }
-        let patience = self.patience(dial.waiting).map_or(patience, |p| p.min(patience));
-        self.out.push(Effect::After(patience, Timer::NoAnswer(dial.number)));
-        if self.view_state != "conference" {
-            self.view_state = "ringing";
-        }
-        self.b.clone_from(&dial.to.number);
         self.dial = Some(dial);
     }
 
@@ -346,11 +427,12 @@ pub(super) fn query(
     at: DateTime<Utc>,
 ) -> Query {
     let apri = if caller.restricted { Apri::Restricted } else { Apri::Allowed };
+    let nai = if caller.international { Nai::International } else { Calling::default().nai };
     Query {
         domain: domain.to_owned(),
         iface: iface.to_owned(),
         context: context.to_owned(),
-        a: Calling { digits: caller.number.clone(), apri, ..Calling::default() },
+        a: Calling { digits: caller.number.clone(), apri, nai, ..Calling::default() },
         b: Called { digits: number.to_owned(), ..Called::default() },
         mode: Mode::Enblock,
         at,
@@ -366,6 +448,7 @@ pub(super) fn blank(domain: &str, iface: &str, party: Party) -> Leg {
         iface: iface.to_owned(),
         alias: None,
         context: String::new(),
+        lives: false,
         holds: false,
         offers_late: false,
         early: None,

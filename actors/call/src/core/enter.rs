@@ -82,6 +82,7 @@ impl Call {
             max_forwards: incoming.max_forwards - 1,
             diverted: incoming.history.clone(),
             uui: incoming.uui.clone(),
+            to: Party { international: incoming.international, ..Party::default() },
             ..dial
         };
         self.route(dial, dialled.clone(), world);

@@ -13,7 +13,7 @@ mod tests;
 mod transfer;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     Picture,
     routing::{
-        number::{Apri, Called, Calling},
+        number::{Apri, Called, Calling, Nai},
         route::{self, Mode, Outcome, Query},
     },
     state::ServiceState,
@@ -44,6 +44,8 @@ use crate::{
 
 /// How long a phone may ring.
 const NO_ANSWER: Duration = Duration::from_secs(120);
+/// How long a target may be without any answer where there is another to try: two copies of the INVITE are lost by then.
+const LIFELESS: Duration = Duration::from_millis(1600);
 /// How long it may ring before cfnr forwards, where nothing was said.
 const FORWARD_AFTER: Duration = Duration::from_secs(20);
 /// How long setting up may take in all.
@@ -89,6 +91,8 @@ impl World<'_> {
 pub enum Timer {
     /// Nobody has answered this dial.
     NoAnswer(u32),
+    /// This leg, for which there are others, has had its time to show any sign of life.
+    Lifeless(LegId),
     Setup,
     /// What this leg heard for its information is over.
     Heard(LegId),
@@ -227,6 +231,8 @@ pub struct Leg {
     /// The subscriber's number, where it is one.
     alias: Option<String>,
     context: String,
+    /// It has shown some sign of life since it was called.
+    lives: bool,
     /// It has put the other side on hold.
     holds: bool,
     /// It came without an offer: the answer to ours comes with its confirmation.
@@ -251,6 +257,9 @@ struct Dial {
     /// Who asked for the transfer.
     by: Option<LegId>,
     legs: Vec<LegId>,
+    /// Tried in their order where the ones before cannot take the call; with the calling party shown to them.
+    others: VecDeque<(Leg, Target)>,
+    from: Party,
     /// Whose early media the waiting party hears.
     early: Option<LegId>,
     ringing: bool,
@@ -411,6 +420,14 @@ impl Call {
                 let Some(mut dial) = self.dial.take_if(|d| d.number == number) else { return };
                 self.release_dialled(&mut dial, Cause::NO_ANSWER, world);
                 self.failed(dial, Cause::NO_ANSWER, None, world);
+            }
+            Timer::Lifeless(leg) => {
+                let dialled =
+                    self.dial.as_ref().is_some_and(|d| d.legs.contains(&leg) && !d.others.is_empty());
+                if dialled && self.legs.get(&leg).is_some_and(|l| l.state == State::Trying && !l.lives) {
+                    self.release(leg, Cause::TIMER, Some(408), world);
+                    self.one_failed(leg, Cause::TIMER, Some(408), world);
+                }
             }
             Timer::Setup => {
                 if self.legs.get(&self.origin).is_some_and(|l| l.state == State::Calling) {
@@ -593,6 +610,7 @@ impl Call {
             call: self.address.to_string(),
             domains: self.domains.clone(),
             a: self.legs.get(&self.origin).map(|l| l.party.number.clone()).unwrap_or_default(),
+            restricted: self.legs.get(&self.origin).is_some_and(|l| l.party.restricted),
             b: self.b.clone(),
             state: self.view_state,
             since: self.began,

@@ -79,6 +79,12 @@ impl Call {
     }
 
     pub(super) fn progress(&mut self, id: LegId, status: u16, sdp: Option<Bytes>, world: &mut World<'_>) {
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.lives = true;
+        }
+        if status == 100 {
+            return;
+        }
         let Some(mut dial) = self.dial.take() else { return };
         if dial.legs.contains(&id) {
             if let Some(leg) = self.legs.get_mut(&id) {
@@ -277,24 +283,6 @@ impl Call {
             return self.one_failed(id, cause, status, world);
         }
         self.left(id, cause, world);
-    }
-
-    /// One leg of a dial is no more; when it was the last, the dial has failed.
-    pub(super) fn one_failed(&mut self, id: LegId, cause: Cause, status: Option<u16>, world: &mut World<'_>) {
-        let Some(mut dial) = self.dial.take() else { return };
-        dial.legs.retain(|l| *l != id);
-        if dial.early == Some(id) {
-            dial.early = None;
-        }
-        // Among several, busy tells the caller most.
-        if !matches!(dial.failure, Some((Cause::BUSY | Cause::REJECTED, _))) {
-            dial.failure = Some((cause, status));
-        }
-        if dial.legs.is_empty() {
-            let (cause, status) = dial.failure.unwrap_or((cause, status));
-            return self.failed(dial, cause, status, world);
-        }
-        self.dial = Some(dial);
     }
 
     /// A party has left a call that may go on without it.

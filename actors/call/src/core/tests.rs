@@ -159,10 +159,11 @@ impl Play {
         assert_eq!(board.next_leg(), A);
         let incoming = Incoming {
             peer: None,
+            international: false,
             leg: A,
             domain: "d".into(),
             origin: Origin::Subscriber { iface: "100@d".into() },
-            from: Party { number: "666".into(), name: "Alice".into(), restricted: false },
+            from: Party { number: "666".into(), name: "Alice".into(), ..Party::default() },
             dialled: dialled.into(),
             sdp: Some(Bytes::from_static(SDP)),
             max_forwards: 70,

@@ -12,8 +12,17 @@ use crate::{
 
 /// Properties of a trunk. `login` and `password` are ours towards the neighbour; `peer_login` and `peer_password` are what a
 /// neighbour that calls from anywhere has to know.
-const PROPERTIES: &[&str] =
-    &["cdr_group", "login", "password", "register", "peer_login", "peer_password", "description"];
+const PROPERTIES: &[&str] = &[
+    "cdr_group",
+    "login",
+    "password",
+    "register",
+    "peer_login",
+    "peer_password",
+    "priority",
+    "weight",
+    "description",
+];
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
     let port = Kind::Number(1, 65535);
@@ -80,9 +89,11 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "property",
             Kind::OneOf(PROPERTIES),
             "register: true where we register with the neighbour; login, password: ours there; peer_login, \
-             peer_password: the neighbour's here, from any address; cdr_group",
+             peer_password: the neighbour's here, from any address; priority, weight: its turn in its group (lowest \
+             priority first, equal ones by weight); cdr_group",
             "register: true, если мы регистрируемся у встречной стороны; login, password: наши у неё; peer_login, \
-             peer_password: её у нас, с любого адреса; cdr_group",
+             peer_password: её у нас, с любого адреса; priority, weight: очередь в группе (меньший priority раньше, \
+             равные по весу); cdr_group",
         )
         .arg("value", Kind::Secret, "its value", "значение"),
         Command::look(
@@ -132,6 +143,9 @@ async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let (name, property, value) = (own("name"), own("property"), own("value"));
     if property == "register" && !matches!(value.as_str(), "true" | "false") {
         return Err(CommandError::Usage(format!("register is true or false, not {value:?}")));
+    }
+    if matches!(property.as_str(), "priority" | "weight") && !value.parse::<u16>().is_ok_and(|n| n <= 1000) {
+        return Err(CommandError::Usage(format!("{property} is a number from 0 to 1000, not {value:?}")));
     }
     let value = if property.ends_with("password") {
         let purpose = Trunk::purpose(call.var("domain"), &name);

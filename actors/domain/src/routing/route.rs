@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bridge::{Bridge, End},
     estate::Picture,
-    state::{Binding, DomainState},
+    state::{Binding, DomainState, Trunk},
 };
 
 /// Name of a domain's own short numbering.
@@ -55,9 +55,22 @@ pub struct Query {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
-    Local { domain: String, alias: String, iface: String },
-    External { domain: String, trunk: String, group: String },
-    Refused { cause: Cause, text: String },
+    Local {
+        domain: String,
+        alias: String,
+        iface: String,
+    },
+    /// `others` are tried in their order where the trunk cannot take the call.
+    External {
+        domain: String,
+        trunk: String,
+        group: String,
+        others: Vec<String>,
+    },
+    Refused {
+        cause: Cause,
+        text: String,
+    },
 }
 
 /// ITU-T Q.850 cause values that routing gives.
@@ -323,7 +336,7 @@ impl<'p> Walk<'p> {
             RuleResult::Trunk(value) => match self.picture.bridges.by_iface(&self.domain, value) {
                 Some((bridge, end)) => self.cross(domain, bridge, end),
                 None => match domain.trunks.get(value) {
-                    Some(trunk) => self.external(&trunk.name, &trunk.group),
+                    Some(trunk) => self.external(&trunk.name, &trunk.group, Vec::new()),
                     None if value.starts_with("bridge:") => refused(
                         Cause::NoRouteToDestination,
                         format!(
@@ -338,10 +351,15 @@ impl<'p> Walk<'p> {
                 },
             },
             RuleResult::Direction(value) => {
-                let trunk =
-                    domain.trunks.get(value).or_else(|| domain.trunks.values().find(|t| t.group == *value));
-                match trunk {
-                    Some(trunk) => self.external(&trunk.name, &trunk.group),
+                let all = match domain.trunks.get(value) {
+                    Some(trunk) => vec![trunk],
+                    None => self.in_order(domain.trunks.values().filter(|t| t.group == *value)),
+                };
+                match all.split_first() {
+                    Some((trunk, others)) => {
+                        let others = others.iter().map(|t| t.name.clone()).collect();
+                        self.external(&trunk.name, &trunk.group, others)
+                    }
                     None => refused(
                         Cause::NoRouteToDestination,
                         format!("domain {} has neither a trunk {value} nor one of that group", self.domain),
@@ -351,9 +369,36 @@ impl<'p> Walk<'p> {
         }
     }
 
-    fn external(&self, trunk: &str, group: &str) -> Next {
+    fn external(&self, trunk: &str, group: &str, others: Vec<String>) -> Next {
         let (domain, trunk, group) = (self.domain.clone(), trunk.to_owned(), group.to_owned());
-        Next::End(Outcome::External { domain, trunk, group })
+        Next::End(Outcome::External { domain, trunk, group, others })
+    }
+
+    /// A group's trunks in the order in which they are tried (as RFC 2782 has it): the lowest `priority` first; among equal
+    /// ones by chance, each as often first as its `weight` says. The call's time is the chance, so that a replay repeats it.
+    fn in_order<'t>(&self, trunks: impl Iterator<Item = &'t Trunk>) -> Vec<&'t Trunk> {
+        let number = |t: &Trunk, name: &str, usual: u64| {
+            t.property(name).and_then(|v| v.parse::<u64>().ok()).unwrap_or(usual)
+        };
+        let mut left: Vec<&Trunk> = trunks.collect();
+        left.sort_by_key(|t| number(t, "priority", 0));
+        let mut chance = self.query.at.timestamp_subsec_nanos() as u64 ^ self.query.at.timestamp() as u64;
+        let mut order = Vec::with_capacity(left.len());
+        while let Some(first) = left.first() {
+            let priority = number(first, "priority", 0);
+            let equal = left.iter().take_while(|t| number(t, "priority", 0) == priority).count();
+            let total: u64 = left[..equal].iter().map(|t| number(t, "weight", 1)).sum();
+            chance = chance.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+            let mut drawn = chance.checked_rem(total).unwrap_or(0);
+            let at = left[..equal].iter().position(|t| {
+                let weight = number(t, "weight", 1);
+                let hit = drawn < weight;
+                drawn = drawn.saturating_sub(weight);
+                hit
+            });
+            order.push(left.remove(at.unwrap_or(0)));
+        }
+        order
     }
 
     /// Refuses to go where the call has been with the same numbers, and to go on for ever with other ones.

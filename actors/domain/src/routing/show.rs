@@ -25,7 +25,7 @@ pub fn text(query: &Query, trace: &Trace) -> String {
         Outcome::Local { domain, alias, iface } => {
             writeln!(out, "Routing result: local\nTo: {alias} (<<\"{iface}\">>) in domain {domain}")
         }
-        Outcome::External { domain, trunk, group } => {
+        Outcome::External { domain, trunk, group, .. } => {
             writeln!(out, "Routing result: external\nTo: trunk {trunk} (group {group}) of domain {domain}")
         }
         Outcome::Refused { cause, text } => {

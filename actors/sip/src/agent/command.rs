@@ -31,7 +31,12 @@ pub struct Way {
     /// What we are known by there, where it asks.
     pub login: Option<Login>,
     pub offers: Offers,
+    /// The peer does not answer questions: it may take calls all the same, but is not waited for as long.
+    pub doubtful: bool,
 }
+
+/// How long a doubtful peer has for its first answer.
+const DOUBT: std::time::Duration = std::time::Duration::from_secs(6);
 
 /// What a peer is offered; some cannot bear to be.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +81,8 @@ impl Agent {
     /// Calls somebody.
     pub fn call(&mut self, now: Now, id: LegId, call: &Address, ladder: &Ladder, out: &Outgoing, way: Way) {
         let flow = way.flow;
-        let uri = |party: &Party| format!("sip:{}@{}", escape_user(&party.number), out.domain);
+        let plus = |party: &Party| if party.international && way.trusted { "+" } else { "" };
+        let uri = |party: &Party| format!("sip:{}{}@{}", plus(party), escape_user(&party.number), out.domain);
         let from = match (out.from.restricted, out.from.number.is_empty()) {
             (true, _) | (_, true) => "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned(),
             _ => format!("{}<{}>", display(&out.from.name), uri(&out.from)),
@@ -135,7 +141,10 @@ impl Agent {
         let invite = invite.with_body(SDP, out.sdp.clone());
         leg.ladder.add(now.wall, id, leg.flow, format_args!("INVITE {}", leg.target));
         leg.repeat = Some(Box::new(Repeat { invite: invite.clone(), login: way.login, tries: 3 }));
-        let transaction = self.transactions.request(now.at, invite, flow);
+        let transaction = match way.doubtful {
+            true => self.transactions.request_within(now.at, invite, flow, DOUBT),
+            false => self.transactions.request(now.at, invite, flow),
+        };
         leg.client = Some(transaction);
         leg.invited = Some(transaction);
         self.purposes.insert(transaction, Purpose::Invite(id));
@@ -336,10 +345,16 @@ impl Agent {
             if status >= 300 {
                 return self.respond(now, transaction, &reply(&request, status, None));
             }
-            leg.referring = true;
-            let flow = leg.flow;
-            let contact = self.contact(flow);
-            self.respond(now, transaction, &reply(&request, 202, None).with(Name::Contact, contact));
+            let (flow, untold) = (leg.flow, leg.untold);
+            leg.referring = !untold;
+            let mut response = reply(&request, 202, None).with(Name::Contact, self.contact(flow));
+            if untold {
+                response.push(Name::Other("Refer-Sub".into()), "false");
+            }
+            self.respond(now, transaction, &response);
+            if untold {
+                return;
+            }
         } else if !leg.referring {
             return;
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     identifiers::Kind,
-    transaction::{Flow, Id, T1},
+    transaction::{Flow, Id, T1, Transport},
     wire::{
         address,
         message::{Message, Method, Name},
@@ -259,6 +259,11 @@ impl Agent {
             None => Refer::Number(target.number()),
         };
         if let Some(leg) = self.legs.get_mut(&id) {
+            // RFC 4488: a phone that does not want to be told how it goes.
+            let silent = Name::Other("Refer-Sub".into());
+            leg.untold = message.headers.iter().any(|(n, v)| {
+                n.as_str().eq_ignore_ascii_case(silent.as_str()) && v.trim().eq_ignore_ascii_case("false")
+            });
             leg.refer = Some((transaction, Box::new(message)));
         }
         self.event(id, LegEvent::Refer(refer));
@@ -349,7 +354,7 @@ impl Agent {
                     return;
                 }
                 if code == 100 {
-                    return;
+                    return self.event(id, LegEvent::Progress { status: 100, sdp: None });
                 }
                 if message.lists(&Name::Require, "100rel") {
                     self.send_prack(now, id, message);
@@ -390,7 +395,11 @@ impl Agent {
             422 if self.lengthen(now, id, message) => {}
             300..=399 => {
                 let contacts = message.all(&Name::Contact).filter_map(|c| address::list(c).ok()).flatten();
+                // The best first (RFC 3261, 21.3.3 and 20.10).
+                let mut contacts: Vec<_> = contacts.collect();
+                contacts.sort_by_key(|c| std::cmp::Reverse(address::q_of(c.parameter("q"))));
                 let to: Vec<String> = contacts
+                    .into_iter()
                     .filter_map(|a| Uri::parse(&a.uri).ok().map(|u| u.number()))
                     .filter(|n| !n.is_empty())
                     .collect();
@@ -428,10 +437,14 @@ impl Agent {
         )
     }
 
-    /// ACK, and once BYE, to a dialog we do not want. Both go back the way its 2xx came, never to the host that the 2xx names:
+    /// ACK, and once BYE, to a dialog we do not want. Both go to where its 2xx came from, or to another port of the same host:
     /// a peer must not make the node send to a third party.
     fn decline(&mut self, now: Now, id: LegId, message: &Message, flow: Flow) {
         let Some(target) = message.address(&Name::Contact) else { return };
+        let routed = message.all(&Name::RecordRoute).last().and_then(|r| address::list(r).ok()?.pop());
+        let next = routed.map_or_else(|| target.uri.clone(), |r| r.uri);
+        let named = Uri::parse(&next).ok().and_then(|u| u.socket()).map(Flow::udp);
+        let flow = named.filter(|n| flow.transport == Transport::Udp && n.same_source(flow)).unwrap_or(flow);
         let tag = message.tag(&Name::To).unwrap_or_default().to_owned();
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let known = leg.declined.contains(&tag);

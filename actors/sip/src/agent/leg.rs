@@ -109,6 +109,8 @@ pub(super) struct Leg {
     /// A REFER that waits for its answer; afterwards its subscription.
     pub refer: Option<(Id, Box<Message>)>,
     pub referring: bool,
+    /// The REFER asked for no NOTIFYs.
+    pub untold: bool,
     /// Seconds of the session, and whether we refresh it.
     pub session: Option<(u32, bool)>,
     pub refreshed: Instant,
@@ -191,6 +193,7 @@ impl Leg {
             wants_reliable: false,
             refer: None,
             referring: false,
+            untold: false,
             session: None,
             refreshed: now,
             session_alarm: None,

@@ -60,6 +60,10 @@ pub enum Output {
     Answer(Id, Option<Box<Message>>),
 }
 
+/// Whether answers to a request without `rport` go to the port it came from, not to the one its `Via` names: to phones behind a
+/// NAT that do not know RFC 3581.
+pub type Symmetric = Box<dyn Fn(&Message) -> bool>;
+
 /// How this node names itself towards a peer: `host:port`.
 pub type Locals = Box<dyn Fn(Transport, SocketAddr) -> String>;
 
@@ -95,6 +99,7 @@ pub struct Agent {
     answered: HashMap<Id, LegId>,
     alarms: BinaryHeap<Reverse<(Instant, LegId, Alarm)>>,
     locals: Locals,
+    symmetric: Symmetric,
     identifiers: Identifiers,
     out: Vec<Output>,
 }
@@ -122,9 +127,16 @@ impl Agent {
             answered: HashMap::default(),
             alarms: BinaryHeap::new(),
             locals,
+            symmetric: Box::new(|_| false),
             identifiers,
             out: Vec::new(),
         }
+    }
+
+    /// Says for which requests answers go to the port they came from.
+    pub fn symmetric(mut self, symmetric: Symmetric) -> Self {
+        self.symmetric = symmetric;
+        self
     }
 
     pub fn outputs(&mut self) -> Vec<Output> {
@@ -245,7 +257,7 @@ impl Agent {
             return;
         }
         let mut message = message.clone();
-        let to = stamp(&mut message, flow);
+        let to = stamp(&mut message, flow, false);
         let response = reply(&message, code, Some("h0")).with(Name::Warning, format!("399 hypha \"{text}\""));
         self.out.push(Output::Send(to, response.to_bytes()));
     }
@@ -254,7 +266,8 @@ impl Agent {
         if let Err(fault) = validate::request(&message) {
             return self.refuse_malformed(&message, fault.code, fault.text, flow);
         }
-        let flow = stamp(&mut message, flow);
+        let symmetric = flow.transport == Transport::Udp && (self.symmetric)(&message);
+        let flow = stamp(&mut message, flow, symmetric);
         let Some(method) = message.method().cloned() else { return };
         if self.transactions.len() > LIMIT && message.tag(&Name::To).is_none() {
             return self.refuse_malformed(&message, 503, "too many requests at once", flow);
@@ -292,6 +305,16 @@ impl Agent {
         l.ladder.add(now.wall, l.flow, leg, message.method().map_or("", Method::as_str));
         self.in_dialog(now, leg, id, message, flow);
         self.collect(now);
+    }
+
+    /// What names a leg's dialog, once the peer has its tag in it.
+    pub fn dialog(&self, leg: LegId) -> Option<DialogNames> {
+        let leg = self.legs.get(&leg)?;
+        Some(DialogNames {
+            call_id: leg.call_id.to_string(),
+            ours: leg.local_tag.clone(),
+            theirs: leg.remote_tag.clone()?,
+        })
     }
 
     /// Our tag of a leg's dialog.
@@ -498,7 +521,7 @@ impl Agent {
 const CODES: [&str; 7] = ["0", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx"];
 
 /// Notes in the topmost `Via` where the request came from (RFC 3581; RFC 3261, 18.2.1); where answers go.
-fn stamp(message: &mut Message, flow: Flow) -> Flow {
+fn stamp(message: &mut Message, flow: Flow, symmetric: bool) -> Flow {
     let Some(via) = message.via() else { return flow };
     let rport = via.parameter("rport").is_some();
     let port = via.port().unwrap_or(if flow.transport == Transport::Tls { 5061 } else { 5060 });
@@ -510,7 +533,9 @@ fn stamp(message: &mut Message, flow: Flow) -> Flow {
     let ip = flow.peer.ip().to_string();
     let differs = host.trim_matches(['[', ']']) != ip;
     let to = match flow.transport {
-        Transport::Udp if !rport => Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow },
+        Transport::Udp if !rport && !symmetric => {
+            Flow { peer: SocketAddr::new(flow.peer.ip(), port), ..flow }
+        }
         _ => flow,
     };
     if !rport && !differs {
@@ -540,6 +565,14 @@ fn stamp(message: &mut Message, flow: Flow) -> Flow {
     }
     *line = stamped.into();
     to
+}
+
+/// A dialog's Call-ID and tags. A watcher that wants to replace it names our tag first (RFC 3891, `to-tag`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialogNames {
+    pub call_id: String,
+    pub ours: String,
+    pub theirs: String,
 }
 
 /// A leg that `Replaces` names.

@@ -55,8 +55,8 @@ impl Net {
 
     fn invite(&mut self) {
         let out = Outgoing {
-            target: Target::Trunk { domain: "d".into(), trunk: "t".into() },
-            from: Party { number: "100".into(), name: "A \"quoted\"".into(), restricted: false },
+            target: Target::Trunk { domain: "d".into(), trunk: "t".into(), last: true },
+            from: Party { number: "100".into(), name: "A \"quoted\"".into(), ..Party::default() },
             to: Party { number: "101".into(), ..Party::default() },
             domain: "d".into(),
             sdp: Bytes::from_static(SDP),
@@ -71,6 +71,7 @@ impl Net {
             trusted: true,
             login: None,
             offers: Offers::default(),
+            doubtful: false,
         };
         let (now, call) = (self.now(), self.call.clone());
         self.agents[0].call(now, LEG, &call, &Ladder::default(), &out, way);
@@ -86,8 +87,10 @@ impl Net {
     /// Carries datagrams until none is under way.
     fn settle(&mut self) {
         loop {
+            let mut wishes = false;
             for who in 0..2 {
                 for output in self.agents[who].outputs() {
+                    wishes = true;
                     match output {
                         Output::Send(_, bytes) => {
                             if !self.losses.pop_front().unwrap_or(false) {
@@ -124,7 +127,12 @@ impl Net {
                     }
                 }
             }
-            let Some((to, bytes)) = self.way.pop_front() else { return };
+            let Some((to, bytes)) = self.way.pop_front() else {
+                match wishes {
+                    true => continue,
+                    false => return,
+                }
+            };
             let now = self.now();
             self.agents[to].receive(now, &bytes, flow(1 - to));
         }
@@ -164,7 +172,7 @@ fn a_call_is_set_up_changed_and_ended_by_either() {
     for ends in 0..2 {
         let mut net = Net::new(vec![]);
         net.answered();
-        assert_eq!(net.heard[0], ["Progress", "Answered"]);
+        assert_eq!(net.heard[0], ["Progress", "Progress", "Answered"], "100, 180 and 200");
         assert_eq!(net.heard[1], ["Confirmed"]);
         net.tell(0, LegCommand::Offer { sdp: sdp() });
         assert_eq!(net.heard[1].last().map(String::as_str), Some("Offer"));
@@ -221,7 +229,7 @@ fn a_session_is_refreshed_and_one_whose_peer_has_gone_ends() {
     let mut net = Net::new(vec![]);
     net.answered();
     net.wait(4 * 3600);
-    assert_eq!(net.heard[0], ["Progress", "Answered"], "half a day later it still stands");
+    assert_eq!(net.heard[0], ["Progress", "Progress", "Answered"], "half a day later it still stands");
     // The network goes.
     net.losses = std::iter::repeat_n(true, 10_000).collect();
     net.wait(2 * 3600);
@@ -362,7 +370,7 @@ impl Bench {
     /// We call the peer.
     fn calls(&mut self) -> Message {
         let out = Outgoing {
-            target: Target::Trunk { domain: "d".into(), trunk: "t".into() },
+            target: Target::Trunk { domain: "d".into(), trunk: "t".into(), last: true },
             from: Party { number: "100".into(), ..Party::default() },
             to: Party { number: "101".into(), ..Party::default() },
             domain: "d".into(),
@@ -378,6 +386,7 @@ impl Bench {
             trusted: false,
             login: None,
             offers: Offers::default(),
+            doubtful: false,
         };
         let call = self.call.clone();
         self.agent.call(self.now, LEG, &call, &Ladder::default(), &out, way);

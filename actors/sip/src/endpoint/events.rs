@@ -267,8 +267,14 @@ impl Shared {
                     _ => "early",
                 };
                 let id = format!("{}-{}", c.call.rsplit('/').next().unwrap_or(&c.call), l.leg.0);
-                let remote = if initiator { &c.b } else { &c.a };
-                Dialog { id, state, initiator, remote: remote.clone() }
+                let remote = match initiator {
+                    true => c.b.clone(),
+                    false if c.restricted => "anonymous".to_owned(),
+                    false => c.a.clone(),
+                };
+                // A phone that rings can be picked up by its dialog (RFC 3891).
+                let names = (state == "early" && !initiator).then(|| self.agent.dialog(l.leg)).flatten();
+                Dialog { id, state, initiator, remote, names }
             })
         });
         let services = SHOWN.into_iter().filter_map(|s| {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use call::{Incoming, LegId, Origin, Outgoing, Party, Target};
+use chrono::{DateTime, Utc};
 use domain::{Picture, Registration, state::DomainState, state::TrunkKind};
 use imbl::OrdMap;
 use kit::Vault;
@@ -21,7 +22,7 @@ use crate::{
     wire::{
         address,
         message::{Message, Name},
-        uri::{Uri, escape_user},
+        uri::{Uri, escape_user, unescape},
     },
 };
 
@@ -114,18 +115,19 @@ impl Trunks {
         vault: &dyn Vault,
         domain: &str,
         trunk: &str,
-        number: &str,
+        to: &Party,
     ) -> Option<Way> {
         let peer = self.peer(picture, domain, trunk)?;
         let login = picture.domains.get(domain)?.trunks.get(trunk).and_then(|t| login(vault, domain, t));
         let flow = Flow::udp(peer);
         Some(Way {
             flow,
-            uri: format!("sip:{}@{peer}", escape_user(number)),
+            uri: format!("sip:{}{}@{peer}", if to.international { "+" } else { "" }, escape_user(&to.number)),
             routes: Vec::new(),
             trusted: true,
             login,
             offers: Offers::default(),
+            doubtful: false,
         })
     }
 
@@ -193,8 +195,11 @@ pub(super) fn incoming(
         Some((domain, trunk)) => {
             // A trusted neighbour's assertion is better than what From shows.
             let shown = request.address(&Name::AssertedIdentity).unwrap_or(from);
-            let number = Uri::parse(&shown.uri).map(|u| digits(&u)).unwrap_or_default();
-            (domain, Origin::Trunk { name: trunk }, Party { number, name: shown.name, restricted })
+            let shown_uri = Uri::parse(&shown.uri);
+            let number = shown_uri.as_ref().map(digits).unwrap_or_default();
+            let international = shown_uri.as_ref().is_ok_and(is_international);
+            let party = Party { number, name: shown.name, restricted, international };
+            (domain, Origin::Trunk { name: trunk }, party)
         }
         None => {
             let strangers = "calls come from subscribers and from trunks";
@@ -203,7 +208,8 @@ pub(super) fn incoming(
             if uri.is_sip() && picture.domain_named(uri.host).is_some_and(|(other, _)| *other != realm) {
                 return Err(warned(404, "another domain is reached by its numbers, over a bridge"));
             }
-            let party = Party { number: from_uri.number(), name: from.name, restricted };
+            let party =
+                Party { number: from_uri.number(), name: from.name, restricted, international: false };
             (realm, Origin::Subscriber { iface }, party)
         }
     };
@@ -219,6 +225,7 @@ pub(super) fn incoming(
         origin,
         from,
         dialled,
+        international: is_international(&uri),
         sdp: (!request.body.is_empty()).then(|| request.body.clone()),
         max_forwards: request.header(&Name::MaxForwards).and_then(|m| m.parse().ok()).unwrap_or(70),
         history,
@@ -233,6 +240,11 @@ pub(super) fn incoming(
 /// Digits dialled. What is no number stays as it is: it reaches nobody, and routing says so.
 pub(super) fn dialled(uri: &Uri<'_>) -> String {
     Some(digits(uri)).filter(|d| !d.is_empty()).unwrap_or_else(|| uri.number())
+}
+
+/// Whether a URI's number is written with a plus (E.164).
+fn is_international(uri: &Uri<'_>) -> bool {
+    uri.number().strip_prefix('+').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The number of a URI as routing takes it: without the plus of an international one; nothing for a name.
@@ -250,6 +262,19 @@ pub(super) fn property<'p>(picture: &'p Picture, domain: &str, iface: &str, name
     profile.get(name).map(String::as_str)
 }
 
+/// Whether the phone that a request comes from, as its `From` says, has a profile with `rport`; looked at only where the
+/// request itself does not ask for it.
+pub(super) fn is_symmetric(picture: &Picture, message: &Message) -> bool {
+    if message.via().is_none_or(|v| v.parameter("rport").is_some()) {
+        return false;
+    }
+    let Some(from) = message.address(&Name::From) else { return false };
+    let Ok(uri) = Uri::parse(&from.uri) else { return false };
+    let Some((realm, _)) = picture.domain_named(uri.host) else { return false };
+    let iface = format!("{}@{realm}", unescape(uri.user.unwrap_or_default()));
+    property(picture, realm, &iface, "rport") == Some("true")
+}
+
 /// How a target is reached.
 pub(super) fn way(
     trunks: &Trunks,
@@ -257,6 +282,7 @@ pub(super) fn way(
     picture: &Picture,
     vault: &dyn Vault,
     out: &Outgoing,
+    now: DateTime<Utc>,
 ) -> Option<Way> {
     match &out.target {
         Target::Contact { domain, iface, contact } => {
@@ -265,8 +291,11 @@ pub(super) fn way(
             let offers = Offers { timers: !off("session_timers"), reliable: !off("reliable_provisional") };
             Some(Way { offers, ..way })
         }
-        Target::Trunk { domain, trunk } if health.is_down(domain, trunk) => None,
-        Target::Trunk { domain, trunk } => trunks.way(picture, vault, domain, trunk, &out.to.number),
+        Target::Trunk { domain, trunk, last } if health.avoids(domain, trunk, *last, now) => None,
+        Target::Trunk { domain, trunk, .. } => {
+            let way = trunks.way(picture, vault, domain, trunk, &out.to)?;
+            Some(Way { doubtful: health.is_down(domain, trunk), ..way })
+        }
     }
 }
 
@@ -280,6 +309,7 @@ pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
         trusted: false,
         login: None,
         offers: Offers::default(),
+        doubtful: false,
     })
 }
 

@@ -87,7 +87,9 @@ impl Shared {
                 }
             }
             Outcome::External { domain, trunk, .. } => {
-                let way = self.trunks.way(&picture, &*self.registrar.vault, domain, trunk, &trace.b.digits);
+                let number = trace.b.digits.clone();
+                let to = call::Party { number, international: false, ..call::Party::default() };
+                let way = self.trunks.way(&picture, &*self.registrar.vault, domain, trunk, &to);
                 match way {
                     Some(way) => (domain, way),
                     None => return nowhere(self, (502, vec![])),

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use call::{CallMsg, Ladder, LegCommand, LegId, RecordsMsg, SignalMsg, witness::Written};
+use call::{CallMsg, Ladder, LegCommand, LegEvent, LegId, RecordsMsg, SignalMsg, witness::Written};
 use kit::{Actor, Address, Cx, ExitReason};
 use tokio::{
     net::TcpListener,
@@ -69,6 +69,8 @@ struct Shared {
     calls: call::Services,
     trunks: invite::Trunks,
     health: TrunksHealth,
+    /// Legs that are being set up to trunks.
+    tried: HashMap<LegId, (String, String)>,
     /// Trunks whose neighbours have been asked how they are.
     asked: HashMap<Id, (String, String)>,
     subscriptions: Subscriptions,
@@ -82,6 +84,8 @@ struct Shared {
     udp: Arc<Port>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
+    /// Interfaces that have registered on a connection.
+    registered_on: HashMap<u64, HashSet<(String, String)>>,
     next_stream: u64,
     registering: usize,
     /// Whose end we are told of.
@@ -142,13 +146,16 @@ impl EndpointActor {
         let own = locals.clone();
         let identifiers = Identifiers::new(&registrar.node.random_key());
         let named = Box::new(move |transport, peer| named(*own.get(&transport).unwrap_or(&local), peer));
+        let estate = registrar.estate.clone();
+        let symmetric = Box::new(move |message: &Message| invite::is_symmetric(&estate.picture(), message));
         let shared = Rc::new_cyclic(|myself| {
             RefCell::new(Shared {
-                agent: Agent::new(identifiers, named),
+                agent: Agent::new(identifiers, named).symmetric(symmetric),
                 registrar,
                 calls,
                 trunks: invite::Trunks::default(),
                 health,
+                tried: HashMap::new(),
                 asked: HashMap::new(),
                 subscriptions: Subscriptions::default(),
                 notified: HashMap::new(),
@@ -158,6 +165,7 @@ impl EndpointActor {
                 udp: Arc::new(udp),
                 streams: HashMap::new(),
                 by_peer: HashMap::new(),
+                registered_on: HashMap::new(),
                 next_stream: 1,
                 registering: 0,
                 watched: HashSet::new(),
@@ -193,6 +201,9 @@ impl Shared {
                 match output {
                     Output::Send(flow, bytes) => self.send(flow, bytes),
                     Output::Event { leg, call, event } => {
+                        if self.tried.contains_key(&leg) {
+                            self.trunk_heard(leg, &event);
+                        }
                         let told = self
                             .registrar
                             .node
@@ -353,9 +364,17 @@ impl Shared {
         let local = format!("{} {}", flow.transport, self.agent.host(flow));
         actix::spawn(async move {
             let answer = registrar.register(&message, flow, local).await;
+            let registered = (answer.0 == 200).then(|| registrar.named(&message)).flatten();
             let Some(shared) = weak.upgrade() else { return };
             let mut shared = shared.borrow_mut();
             shared.registering -= 1;
+            if let Some(registered) = registered.filter(|_| flow.connection != 0) {
+                match shared.streams.contains_key(&flow.connection) {
+                    true => drop(shared.registered_on.entry(flow.connection).or_default().insert(registered)),
+                    // It closed while its registration was being kept.
+                    false => shared.registrar.closed(registered, flow),
+                }
+            }
             shared.respond(id, &message, answer);
             shared.flush();
         });
@@ -410,12 +429,46 @@ impl Shared {
             LegCommand::Call(out) => {
                 let picture = self.registrar.estate.picture();
                 let ladder = self.calls.board.ladder(call).unwrap_or_default();
-                match invite::way(&self.trunks, &self.health, &picture, &*self.registrar.vault, &out) {
-                    Some(way) => self.agent.call(now, leg, call, &ladder, &out, way),
+                let vault = &*self.registrar.vault;
+                match invite::way(&self.trunks, &self.health, &picture, vault, &out, now.wall) {
+                    Some(way) => {
+                        if let call::Target::Trunk { domain, trunk, .. } = &out.target {
+                            self.tried.insert(leg, (domain.clone(), trunk.clone()));
+                        }
+                        self.agent.call(now, leg, call, &ladder, &out, way);
+                    }
                     None => self.agent.unreachable(leg, call),
                 }
             }
-            command => self.agent.command(now, leg, call, command),
+            command => {
+                if let LegCommand::Release { cause: call::Cause::TIMER, .. } = &command {
+                    self.trunk_failed(leg);
+                }
+                self.agent.command(now, leg, call, command);
+            }
+        }
+    }
+
+    /// What a leg of a trunk says of the trunk: one that could not take a call is not the first choice for a while.
+    fn trunk_heard(&mut self, leg: LegId, event: &LegEvent) {
+        match event {
+            LegEvent::Released { status: Some(408 | 500..=599), .. } => self.trunk_failed(leg),
+            LegEvent::Progress { .. } | LegEvent::Answered { .. } => {
+                if let Some((domain, trunk)) = self.tried.get(&leg) {
+                    self.health.took_a_call(domain, trunk);
+                }
+                if matches!(event, LegEvent::Answered { .. }) {
+                    self.tried.remove(&leg);
+                }
+            }
+            LegEvent::Released { .. } => drop(self.tried.remove(&leg)),
+            _ => {}
+        }
+    }
+
+    fn trunk_failed(&mut self, leg: LegId) {
+        if let Some((domain, trunk)) = self.tried.remove(&leg) {
+            self.health.failed_a_call(&domain, &trunk, self.now().wall);
         }
     }
 }
@@ -435,7 +488,11 @@ fn closed(weak: &Weak<RefCell<Shared>>, transport: Transport, peer: SocketAddr, 
             shared.by_peer.remove(&(transport, peer));
         }
         let now = shared.now();
-        shared.agent.connection_lost(now, Flow { transport, peer, connection: id });
+        let flow = Flow { transport, peer, connection: id };
+        for registered in shared.registered_on.remove(&id).into_iter().flatten() {
+            shared.registrar.closed(registered, flow);
+        }
+        shared.agent.connection_lost(now, flow);
         shared.flush();
     }
 }

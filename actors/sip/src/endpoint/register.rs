@@ -271,6 +271,25 @@ impl Registrar {
         }
     }
 
+    /// The domain and interface that a REGISTER is for.
+    pub(super) fn named(&self, request: &Message) -> Option<(String, String)> {
+        let picture = self.estate.picture();
+        let (realm, _) = picture.domain_named(Uri::parse(request.uri()).ok()?.host)?;
+        let to = request.address(&Name::To)?;
+        Some((realm.clone(), iface(&Uri::parse(&to.uri).ok()?, realm)))
+    }
+
+    /// A connection has closed that this interface has registered on.
+    pub(super) fn closed(&self, (domain, iface): (String, String), flow: Flow) {
+        let me = self.clone();
+        let origin = Origin { who: iface.clone(), from: format!("sip {flow}") };
+        let command = RegistrationCommand::Closed { domain, iface, received: flow.to_string() };
+        actix::spawn(async move {
+            // What fails is told in the log; the contact ends with its time.
+            let _ = me.change(command, origin).await;
+        });
+    }
+
     /// 200 with all contacts and the time each has left.
     fn registered(&self, request: &Message, domain: &str, iface: &str, now: DateTime<Utc>) -> Answer {
         let picture = self.estate.picture();

@@ -240,7 +240,7 @@ impl Message {
                 continue;
             }
             if let (Some(whole), Some((_, value))) = (folded.take(), headers.last_mut()) {
-                *value = whole.into();
+                *value = whole.trim().into();
             }
             if line.is_empty() {
                 continue;
@@ -262,7 +262,7 @@ impl Message {
             headers.push((name, head.slice_ref(value.trim())));
         }
         if let (Some(whole), Some((_, value))) = (folded, headers.last_mut()) {
-            *value = whole.into();
+            *value = whole.trim().into();
         }
         if has_control(first) || headers.iter().any(|(_, v)| has_control(v)) {
             fault = fault.or(Some("a control character in the header"));
