@@ -86,6 +86,7 @@ pub struct Assembly {
     sorm_journal: Option<kit::ChildSpec>,
     speech: speech::Speech,
     ivr: ivr::Services,
+    optional: Vec<kit::ChildSpec>,
     root: SupervisorSpec,
 }
 
@@ -198,6 +199,7 @@ impl Assembly {
             sorm_journal: interception.watcher,
             speech,
             ivr,
+            optional: Vec::new(),
             root,
         };
         Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
@@ -248,7 +250,9 @@ impl Assembly {
         let scripts = ivr::child(&self.ivr, journal.clone())?;
         let heard = settings.map(|s| speech::child(&self.node, &self.estate, journal, &self.speech, s));
         let heard = heard.transpose()?;
-        Ok(heard.into_iter().fold(self.child(scripts), Self::child))
+        let mut me = self.child(scripts);
+        me.optional.extend(heard);
+        Ok(me)
     }
 
     /// The phone book service; before the attendant, who reads it.
@@ -256,7 +260,9 @@ impl Assembly {
         let Some(PhoneBook { door, mut sources, guard }) = book else { return Ok(self) };
         sources.insert("ssw", phonebook::Source::Ssw(self.estate.clone()));
         let child = phonebook::child(&door, phonebook::Service::new(sources, guard))?;
-        Ok(self.child(child))
+        let mut me = self;
+        me.optional.push(child);
+        Ok(me)
     }
 
     /// What interception's actors share, for control points of replays.
@@ -271,7 +277,8 @@ impl Assembly {
 
     pub fn into_house(self) -> House {
         let info = self.info();
-        House { node: self.node, tree: self.tree, accounts: self.accounts, info, root: self.root }
+        let optional = self.optional;
+        House { node: self.node, tree: self.tree, accounts: self.accounts, info, root: self.root, optional }
     }
 
     /// Starts the tree; the answer is its root.
@@ -287,6 +294,8 @@ pub struct House {
     pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
     pub info: SessionInfo,
     pub root: SupervisorSpec,
+    /// Services that end nothing else: pages, books, recognisers, the operators' ways in.
+    pub optional: Vec<kit::ChildSpec>,
 }
 
 impl House {
@@ -294,6 +303,19 @@ impl House {
     pub fn child(mut self, child: kit::ChildSpec) -> Self {
         self.root = self.root.child(child);
         self
+    }
+
+    /// One more service that the house can be without for a while.
+    pub fn optional(mut self, child: kit::ChildSpec) -> Self {
+        self.optional.push(child);
+        self
+    }
+
+    /// The services behind everything that calls need.
+    pub fn with_services(mut self) -> Result<Self, BootError> {
+        let services = std::mem::take(&mut self.optional);
+        let children = kit::optional::children("services", services)?;
+        Ok(children.into_iter().fold(self, Self::child))
     }
 
     pub fn door(&self) -> Result<Door, BootError> {

@@ -56,5 +56,5 @@ pub fn house(config: &Config, data: &Path, node: &Node) -> Result<House, Box<dyn
         .child(access::child(Address::new("accounts")?, shared, accounts.clone()))
         .child(mediator::child(&services, watcher)?);
     let info = SessionInfo { node: node.name().to_owned(), installation: String::new() };
-    Ok(House { node: node.clone(), tree: Arc::new(tree), accounts, info, root })
+    Ok(House { node: node.clone(), tree: Arc::new(tree), accounts, info, root, optional: Vec::new() })
 }

@@ -55,6 +55,7 @@ pub fn run(config: Config, program: Program) -> Result<(), Error> {
     }
     restrict(&data)?;
     no_core_dumps()?;
+    many_descriptors();
     let _lock = DataLock::take(&data)?;
     actix::System::new().block_on(serve(config, data, log, program))
 }
@@ -64,6 +65,15 @@ fn no_core_dumps() -> Result<(), Error> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(|e| format!("core dumps cannot be switched off: {e}").into())
+}
+
+/// As many descriptors as the system grants: phones over TCP, RTP and the journal share them.
+fn many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(error = %e, "limit of descriptors cannot be raised");
+    }
 }
 
 fn restrict(data: &std::path::Path) -> Result<(), Error> {
@@ -156,19 +166,36 @@ async fn open(
         metrics: metrics.page(&house.node),
         metrics_token: metrics_token(config, data)?,
     };
-    let mut house = house.child(cocon::child(&front)?).child(web::child(&page)?).child(metrics.child()?);
+    let mut house = house
+        .optional(cocon::child(&front)?)
+        .optional(web::child(&page)?)
+        .optional(metrics.child()?)
+        .with_services()?;
     if let Some(watchdog) = systemd::watchdog()? {
         house = house.child(watchdog);
     }
     let mut stop = stop_signal()?;
     let root = house.start().await?;
     first_administrator(&house, data).await?;
-    let ssh = *listening.wait_for(Option::is_some).await?;
-    let http = *web_listening.wait_for(Option::is_some).await?;
-    if let (Some(ssh), Some(http)) = (ssh, http) {
-        let what = if program == Program::Node { "hypha" } else { "the mediator" };
-        println!("web admin: http://{http}");
-        println!("{what} is ready: ssh -p {} admin@{}", ssh.port(), ssh.ip());
+    // A way in that cannot be opened now is tried again; the node's work does not wait for it.
+    let opens = |listening: &mut tokio::sync::watch::Receiver<Option<std::net::SocketAddr>>| {
+        let mut listening = listening.clone();
+        async move {
+            let open = tokio::time::timeout(OPENING, listening.wait_for(Option::is_some)).await;
+            open.ok().and_then(Result::ok).and_then(|at| *at)
+        }
+    };
+    let (ssh, http) = (opens(&mut listening).await, opens(&mut web_listening).await);
+    let what = if program == Program::Node { "hypha" } else { "the mediator" };
+    match http {
+        Some(http) => println!("web admin: http://{http}"),
+        None => println!("web admin: {} cannot be opened yet; it is tried again", config.web.listen),
+    }
+    match ssh {
+        Some(ssh) => println!("{what} is ready: ssh -p {} admin@{}", ssh.port(), ssh.ip()),
+        None => {
+            println!("{what} is ready, but {} cannot be opened yet; it is tried again", config.cocon.listen)
+        }
     }
     systemd::tell(NotifyState::Ready);
     let ended = tokio::select! {
@@ -183,6 +210,9 @@ async fn open(
     };
     Err(format!("the root supervisor gave up ({ended}); the crash reports are in {}", data.display()).into())
 }
+
+/// How long a start waits for the operators' ways in.
+const OPENING: Duration = Duration::from_secs(5);
 
 struct StopSignal(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 

@@ -148,3 +148,37 @@ fn a_tenant_cannot_declare_a_neighbour_of_another() {
     // The system's administrator may: then calls are told apart by the domain that they name.
     node.ok(&declare("aaa.test", "mine"));
 }
+
+#[test]
+fn however_often_a_service_ends_calls_and_signalling_go_on() {
+    let node = Node::start();
+    // A port of the system's choice: another one would be another endpoint.
+    let before = node.sip();
+    for service in ["web", "metrics", "phonebook", "speech"] {
+        for _ in 0..8 {
+            // It may be down at this moment.
+            let _ = node.ssh(&format!("node/actor/kill {service} --force"), b"");
+        }
+    }
+    assert_eq!(node.ok("pwd").lines().next(), Some("/"), "the node lives, and its shell");
+    assert_eq!(node.sip(), before, "signalling was not restarted");
+    assert!(node.log().contains("service is down; it is started again"));
+}
+
+#[test]
+fn a_port_that_somebody_else_has_is_tried_before_it_is_kept_and_ends_nothing() {
+    let node = Node::start();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = held.local_addr().expect("bound").port();
+    let refused = node.ssh(&format!("sorm/set ssh_port {port}"), b"");
+    assert!(refused.status != 0 && refused.stderr.contains("cannot be opened"), "{refused:?}");
+    assert_eq!(node.ok("pwd").lines().next(), Some("/"));
+    // One that is taken at the start is tried again, and the node does its work meanwhile.
+    let at = held.local_addr().expect("bound");
+    let mut node = Node::start_with(&format!("[phone_book]\nlisten = \"{at}\"\n"), &[]);
+    assert_eq!(node.ok("pwd").lines().next(), Some("/"));
+    assert!(node.log().contains("port cannot be opened; it is tried again"));
+    drop(held);
+    until("the port is open", || TcpStream::connect(at).is_ok());
+    assert!(node.terminate().success());
+}

@@ -243,6 +243,14 @@ fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
         "401",
         "log in first",
     );
+    assert!(node.http("GET /healthz HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n").contains("200 OK"));
+    assert!(node.http("GET /readyz HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n").contains("ready"));
+    // A body that never comes holds its connection for a while only, and nobody else's.
+    says(
+        node.http("POST /api/login HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n"),
+        "408",
+        "did not come in time",
+    );
     // Five failures of one user from one address, and it has to wait; so has the right password.
     for _ in 0..5 {
         login("{\"user\":\"admin\",\"password\":\"guess\"}");

@@ -79,20 +79,15 @@ where
     let listener = ChildSpec::worker(listen.listener.clone(), move |_| {
         let (listen, make) = (listen.clone(), make.clone());
         async move {
-            let at = (listen.at)();
-            let taken = TcpListener::bind(at).await;
-            let socket = taken
-                .map_err(|e| ExitReason::Error(format!("cannot listen for {} on {at}: {e}", listen.what)))?;
-            let local = socket.local_addr().map_err(ExitReason::error)?;
-            tracing::info!(%local, what = listen.what, "listening for SSH");
-            listen.bound.send_replace(Some(local));
             let config = Arc::new(config(&listen));
             let places = Arc::new(Semaphore::new(listen.limit.min(Semaphore::MAX_PERMITS)));
             Ok(Listener {
                 listen,
                 make,
                 config,
-                socket: Arc::new(socket),
+                socket: None,
+                turn: 0,
+                trouble: None,
                 places,
                 strangers: Arc::default(),
                 lines: Seldom::new(1),
@@ -156,20 +151,16 @@ pub fn preferred() -> Preferred {
 /// Connections that have not logged in, by number: where from, since when, and what ends them.
 type Strangers = Arc<Mutex<HashMap<u64, (IpAddr, Instant, crate::cut::Switch)>>>;
 
-/// The part of an address that counts for shares: of IPv6, a /64.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
-        v4 => v4,
-    }
-}
-
 /// Takes connections and gives each its actor.
 struct Listener<F> {
     listen: Listen,
     make: F,
     config: Arc<Config>,
-    socket: Arc<TcpListener>,
+    socket: Option<Arc<TcpListener>>,
+    /// Which socket it is; what an earlier one still brings counts no more.
+    turn: u64,
+    /// Why there is none.
+    trouble: Option<String>,
     /// One for each connection that may be open.
     places: Arc<Semaphore>,
     strangers: Strangers,
@@ -181,25 +172,35 @@ struct Listener<F> {
 #[derive(Debug, IntoStaticStr)]
 enum Never {}
 
+#[derive(Debug, IntoStaticStr)]
+pub enum ListenerMsg {
+    /// Takes the port that is set now. One that is taken by somebody else is tried again, and the one before is kept.
+    Bind,
+}
+
+/// Between two tries to open a port.
+const AGAIN: Duration = Duration::from_secs(5);
+
 impl<H, F> Actor for Listener<F>
 where
     H: Handler<Error: std::fmt::Debug> + Send + 'static,
     F: Fn(Arrival) -> H + Clone + Unpin + Send + Sync + 'static,
 {
-    type Msg = Never;
+    type Msg = ListenerMsg;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        self.accept(cx);
+        self.bind(cx);
         Ok(())
     }
 
-    fn handle(&mut self, msg: Never, _: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        match msg {}
+    fn handle(&mut self, ListenerMsg::Bind: ListenerMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.bind(cx);
+        Ok(())
     }
 
     fn inspect(&self) -> serde_json::Value {
         serde_json::json!({
-            "listen": self.socket.local_addr().ok(), "accepted": self.accepted, "refused": self.refused,
+            "listen": self.socket.as_ref().and_then(|s| s.local_addr().ok()), "trouble": self.trouble, "accepted": self.accepted, "refused": self.refused,
             "limit": self.listen.limit,
         })
     }
@@ -210,9 +211,38 @@ where
     H: Handler<Error: std::fmt::Debug> + Send + 'static,
     F: Fn(Arrival) -> H + Clone + Unpin + Send + Sync + 'static,
 {
-    fn accept(&mut self, cx: &mut Cx<'_, Self>) {
-        let socket = self.socket.clone();
-        cx.spawn(async move { socket.accept().await }, |me, accepted, cx| {
+    fn bind(&mut self, cx: &mut Cx<'_, Self>) {
+        let at = (self.listen.at)();
+        if self.socket.as_ref().is_some_and(|s| at.port() == 0 || s.local_addr().is_ok_and(|l| l == at)) {
+            return;
+        }
+        let bound = std::net::TcpListener::bind(at).and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            let local = socket.local_addr()?;
+            Ok((TcpListener::from_std(socket)?, local))
+        });
+        match bound {
+            Ok((socket, local)) => {
+                tracing::info!(%local, what = self.listen.what, "listening for SSH");
+                self.listen.bound.send_replace(Some(local));
+                (self.socket, self.trouble) = (Some(Arc::new(socket)), None);
+                self.turn += 1;
+                self.accept(self.turn, cx);
+            }
+            Err(e) => {
+                if self.trouble.is_none() {
+                    tracing::error!(%at, what = self.listen.what, error = %e, "port cannot be opened; it is tried again");
+                }
+                metrics::counter!("hypha_ports_failed_total").increment(1);
+                self.trouble = Some(format!("{at}: {e}"));
+                cx.after(AGAIN, ListenerMsg::Bind);
+            }
+        }
+    }
+
+    fn accept(&mut self, turn: u64, cx: &mut Cx<'_, Self>) {
+        let Some(socket) = self.socket.clone().filter(|_| turn == self.turn) else { return };
+        cx.spawn(async move { socket.accept().await }, move |me, accepted, cx| {
             match accepted {
                 Ok((stream, peer)) => me.take(stream, peer, cx),
                 // Out of file descriptors, most likely: a pause is kinder than a busy loop.
@@ -222,13 +252,13 @@ where
                     cx.wait(pause, |_, (), _| Ok(()));
                 }
             }
-            me.accept(cx);
+            me.accept(turn, cx);
             Ok(())
         });
     }
 
     fn take(&mut self, stream: TcpStream, peer: SocketAddr, cx: &mut Cx<'_, Self>) {
-        let from = network(peer.ip());
+        let from = kit::throttle::network(peer.ip());
         {
             let mut all = self.strangers.lock();
             let of = |ip: IpAddr| all.values().filter(|(other, ..)| *other == ip).count();

@@ -251,11 +251,23 @@ fn groups<'r>(picture: &'r Picture, cdr: &'r Cdr) -> Vec<(Group<'r>, &'r Side)> 
     found
 }
 
+/// A text of a peer as a cell: without control characters, which would be line ends to readers by line, and marked where a
+/// spreadsheet would take it for a formula. A plus or minus before digits is a number.
+fn cell(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let number = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    match text.as_bytes().first() {
+        Some(b'=' | b'@') => format!("'{text}"),
+        Some(b'+' | b'-') if !number(&text[1..]) => format!("'{text}"),
+        _ => text,
+    }
+}
+
 fn line(cdr: &Cdr, group: &str, side: &Side) -> Vec<String> {
     let time = |t: &Option<DateTime<Utc>>| {
         t.map_or(String::new(), |t| t.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
     };
-    let own = |t: &str| t.to_owned();
+    let own = cell;
     vec![
         own(cdr.call.rsplit('/').next().unwrap_or(&cdr.call)),
         cdr.attempt.to_string(),
@@ -271,7 +283,7 @@ fn line(cdr: &Cdr, group: &str, side: &Side) -> Vec<String> {
         own(&side.to),
         cdr.cause.map(|c| c.0.to_string()).unwrap_or_default(),
         own(&cdr.released_by),
-        cdr.diverted.clone().unwrap_or_default(),
+        own(cdr.diverted.as_deref().unwrap_or_default()),
         own(&cdr.service),
         own(&cdr.user_agent),
     ]
@@ -426,6 +438,22 @@ mod tests {
 
     use super::*;
     use crate::Cause;
+
+    #[test]
+    fn what_peers_say_is_neither_a_formula_nor_a_line() {
+        for (said, kept) in [
+            ("=HYPERLINK(\"x\")", "'=HYPERLINK(\"x\")"),
+            ("@SUM(1)", "'@SUM(1)"),
+            ("+1+1", "'+1+1"),
+            ("+73832001122", "+73832001122"),
+            ("-5", "-5"),
+            ("\r\n=1+1", "'=1+1"),
+            ("a\u{1b}[2Jb", "a[2Jb"),
+            ("100", "100"),
+        ] {
+            assert_eq!(cell(said), kept);
+        }
+    }
 
     fn cdr(call: u32, ended: DateTime<Utc>) -> Cdr {
         let side = Side {

@@ -1,19 +1,29 @@
 //! An HTTP service as an actor: it ends with its server, and its port is given up with it.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    collections::HashMap,
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
 
 use actix_web::{
-    App, HttpResponse, HttpServer, dev::ServerHandle, middleware::DefaultHeaders, web::ServiceConfig,
+    App, Error, HttpMessage, HttpResponse, HttpServer,
+    body::MessageBody,
+    dev::{Payload, ServerHandle, ServiceRequest, ServiceResponse},
+    error::PayloadError,
+    middleware::{DefaultHeaders, Next, from_fn},
+    web::ServiceConfig,
 };
+use futures::StreamExt;
 use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason};
+use parking_lot::Mutex;
 use strum::IntoStaticStr;
 use tokio::sync::watch;
 
-const CONNECTIONS: usize = 256;
+/// Connections at once, and of one address (of IPv6, a /64).
+const CONNECTIONS: usize = 1024;
+const OF_ONE: usize = 128;
 
 type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
@@ -36,6 +46,72 @@ impl Door {
     }
 }
 
+/// How long a body may pause, and how long it may take as a whole beside a second for each [`SLOWEST`] bytes.
+const PAUSE: Duration = Duration::from_secs(10);
+const BODY: Duration = Duration::from_secs(20);
+const SLOWEST: u64 = 10_000;
+
+/// Gives a body that does not come in time up: a few hundred slow ones would take every connection.
+async fn patience<B: MessageBody + 'static>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let body = request.take_payload();
+    let began = tokio::time::Instant::now();
+    let in_time = futures::stream::unfold(Some((body, 0u64)), move |state| async move {
+        let (mut body, had) = state?;
+        let whole = began + BODY + Duration::from_secs(had / SLOWEST);
+        let deadline = whole.min(tokio::time::Instant::now() + PAUSE);
+        match tokio::time::timeout_at(deadline, body.next()).await {
+            Ok(Some(Ok(piece))) => {
+                let had = had + piece.len() as u64;
+                Some((Ok(piece), Some((body, had))))
+            }
+            Ok(Some(Err(e))) => Some((Err(e), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err(PayloadError::Io(std::io::ErrorKind::TimedOut.into())), None)),
+        }
+    });
+    request.set_payload(Payload::Stream { payload: Box::pin(in_time) });
+    next.call(request).await
+}
+
+/// Connections by address.
+type Crowd = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One of a crowd, while its connection lives.
+struct Guest {
+    from: IpAddr,
+    crowd: Crowd,
+}
+
+impl Guest {
+    /// None where its address has as many as it may.
+    fn enter(from: IpAddr, crowd: &Crowd) -> Option<Self> {
+        let from = kit::throttle::network(from);
+        let mut all = crowd.lock();
+        let count = all.entry(from).or_default();
+        if *count >= OF_ONE {
+            metrics::counter!("hypha_http_refused_total").increment(1);
+            return None;
+        }
+        *count += 1;
+        Some(Self { from, crowd: crowd.clone() })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut all = self.crowd.lock();
+        if let Some(count) = all.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.from);
+            }
+        }
+    }
+}
+
 /// A service as a child of a supervisor.
 pub fn child(
     name: &str,
@@ -46,12 +122,7 @@ pub fn child(
     let (door, routes): (_, Routes) = (door.clone(), Arc::new(routes));
     Ok(ChildSpec::worker(Address::new(name)?, move |_| {
         let (door, routes) = (door.clone(), routes.clone());
-        async move {
-            let failed = |e| ExitReason::Error(format!("cannot listen for HTTP on {}: {e}", door.listen));
-            let socket = TcpListener::bind(door.listen).map_err(failed)?;
-            let local = socket.local_addr().map_err(failed)?;
-            Ok(Service { door: door.clone(), headers, routes, socket: Some(socket), local, handle: None })
-        }
+        async move { Ok(Service { door, headers, routes, local: None, handle: None, trouble: None }) }
     }))
 }
 
@@ -59,31 +130,75 @@ struct Service {
     door: Door,
     headers: Headers,
     routes: Routes,
-    socket: Option<TcpListener>,
-    local: SocketAddr,
+    local: Option<SocketAddr>,
     handle: Option<ServerHandle>,
+    /// Why it does not listen.
+    trouble: Option<String>,
 }
 
+/// Between two tries to open a port.
+const AGAIN: Duration = Duration::from_secs(5);
+
 #[derive(Debug, IntoStaticStr)]
-enum ServiceMsg {}
+enum ServiceMsg {
+    /// Opens the port, or tries again later.
+    Bind,
+}
 
 impl Actor for Service {
     type Msg = ServiceMsg;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        let Some(socket) = self.socket.take() else { return Err(ExitReason::Normal) };
+        self.bind(cx)
+    }
+
+    fn handle(&mut self, ServiceMsg::Bind: ServiceMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        self.bind(cx)
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        serde_json::json!({ "listen": self.local, "trouble": self.trouble })
+    }
+}
+
+impl Service {
+    fn bind(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let bound = TcpListener::bind(self.door.listen).and_then(|s| Ok((s.local_addr()?, s)));
+        let (local, socket) = match bound {
+            Ok(bound) => bound,
+            Err(e) => {
+                if self.trouble.is_none() {
+                    tracing::error!(service = %cx.address(), at = %self.door.listen, error = %e, "port cannot be opened; it is tried again");
+                }
+                metrics::counter!("hypha_ports_failed_total").increment(1);
+                self.trouble = Some(e.to_string());
+                cx.after(AGAIN, ServiceMsg::Bind);
+                return Ok(());
+            }
+        };
+        (self.local, self.trouble) = (Some(local), None);
         let (headers, routes) = (self.headers, self.routes.clone());
         let make = move || {
             let routes = routes.clone();
             let headers = headers.iter().fold(DefaultHeaders::new(), |all, header| all.add(*header));
             App::new()
                 .wrap(headers)
+                .wrap(from_fn(patience))
                 .default_service(actix_web::web::to(|| async {
                     HttpResponse::NotFound().content_type(TEXT).body("there is nothing here\n")
                 }))
                 .configure(move |config| routes(config))
         };
+        let crowd = Crowd::default();
         let server = HttpServer::new(make)
+            .on_connect(move |io, extensions| {
+                let Some(tcp) = io.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
+                let Ok(peer) = tcp.peer_addr() else { return };
+                match Guest::enter(peer.ip(), &crowd) {
+                    Some(guest) => drop(extensions.insert(guest)),
+                    None => drop(socket2::SockRef::from(tcp).shutdown(std::net::Shutdown::Both)),
+                }
+            })
             .workers(1)
             .max_connections(CONNECTIONS)
             .client_request_timeout(Duration::from_secs(10))
@@ -93,21 +208,13 @@ impl Actor for Service {
             .map_err(ExitReason::error)?
             .run();
         self.handle = Some(server.handle());
-        tracing::info!(service = %cx.address(), local = %self.local, "listens for HTTP");
-        self.door.bound.send_replace(Some(self.local));
+        tracing::info!(service = %cx.address(), %local, "listens for HTTP");
+        self.door.bound.send_replace(Some(local));
         cx.spawn(server, |_, ended, _| match ended {
             Ok(()) => Err(ExitReason::Error("the server has ended".into())),
             Err(e) => Err(ExitReason::error(e)),
         });
         Ok(())
-    }
-
-    fn handle(&mut self, msg: ServiceMsg, _: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        match msg {}
-    }
-
-    fn inspect(&self) -> serde_json::Value {
-        serde_json::json!({ "listen": self.local })
     }
 }
 

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod log;
 mod mailbox;
 mod node;
+pub mod optional;
 mod queue;
 mod registry;
 mod secret;

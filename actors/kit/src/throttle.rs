@@ -79,7 +79,7 @@ pub struct Throttle {
 }
 
 /// The part of an address that its holder cannot choose freely: of IPv6, a /64.
-fn network(ip: IpAddr) -> IpAddr {
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
         IpAddr::V6(ip) => {

@@ -130,16 +130,44 @@ struct Inner {
     vault: Arc<dyn Vault>,
     clock: Clock,
     /// None in a node that keeps nothing.
-    file: Option<Mutex<(File, Head)>>,
+    file: Option<Mutex<Chain>>,
+}
+
+/// The chain's file and where it stands.
+struct Chain {
+    file: File,
+    head: Head,
+    /// Bytes of whole entries.
+    length: u64,
+    /// Entries that could not be written since the last one that was.
+    unwritten: u64,
+}
+
+impl Chain {
+    /// Adds a line whole or not at all: what a full disk has taken of it is cut off again, or the next line would follow it.
+    fn add(&mut self, text: &str) -> io::Result<()> {
+        if self.file.metadata()?.len() != self.length {
+            self.file.set_len(self.length)?;
+        }
+        match self.file.write_all(text.as_bytes()) {
+            Ok(()) => self.length += text.len() as u64,
+            Err(e) => {
+                let _ = self.file.set_len(self.length);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Audit {
-    /// Goes on behind what there is. A chain that is broken is not gone on with: somebody has to look at it first.
+    /// Goes on behind what there is. A chain that is broken is not gone on with: it is kept beside for whoever looks into it, and
+    /// another begins, whose first entry says so. The exchange does not stop for it.
     pub fn open(path: &Path, vault: Arc<dyn Vault>, clock: Clock) -> Result<Self, AuditError> {
         let io = |e| AuditError::Io(path.to_owned(), e);
         let options = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
         let mut file = options().map_err(io)?;
-        let mut cut = false;
+        let (mut cut, mut broken) = (false, None);
         let head = match verify(path) {
             Err(AuditError::CutOff) => {
                 // A power cut in the middle of an entry: the rest of a line goes, and the chain says so.
@@ -149,13 +177,32 @@ impl Audit {
                 file.set_len(u64::try_from(whole).unwrap_or_default()).map_err(io)?;
                 file.seek(SeekFrom::End(0)).map_err(io)?;
                 cut = true;
-                verify(path)?
+                verify(path)
             }
-            other => other?,
+            other => other,
         };
-        let audit = Self(Arc::new(Inner { vault, clock, file: Some(Mutex::new((file, head))) }));
-        let action = if cut { "started; an entry had been cut off" } else { "started" };
-        audit.write(Entry::new("", "system", action, serde_json::Value::Null));
+        let head = match head {
+            Ok(head) => head,
+            Err(e @ AuditError::Io(..)) => return Err(e),
+            Err(e) => {
+                let stamp = clock.now().format("%Y%m%dT%H%M%S%3fZ");
+                let aside = path.with_extension(format!("jsonl.broken-{stamp}"));
+                tracing::error!(error = %e, kept = %aside.display(), "the audit's chain is broken; another begins");
+                std::fs::rename(path, &aside).map_err(io)?;
+                file = options().map_err(io)?;
+                broken = Some(e.to_string());
+                Head::default()
+            }
+        };
+        let length = file.metadata().map_err(io)?.len();
+        let chain = Chain { file, head, length, unwritten: 0 };
+        let audit = Self(Arc::new(Inner { vault, clock, file: Some(Mutex::new(chain)) }));
+        let action = match &broken {
+            Some(why) => format!("started; the chain before was broken and is kept: {why}"),
+            None if cut => "started; an entry had been cut off".to_owned(),
+            None => "started".to_owned(),
+        };
+        audit.write(Entry::new("", "system", &action, serde_json::Value::Null));
         Ok(audit)
     }
 
@@ -167,35 +214,57 @@ impl Audit {
     /// Writes an entry. What cannot be written is said loudly: interception without audit must not go unseen.
     pub fn write(&self, entry: Entry) {
         let Some(file) = &self.0.file else { return };
-        let mut guard = file.lock();
-        let (file, head) = &mut *guard;
+        let mut chain = file.lock();
+        if chain.unwritten > 0 {
+            let action = format!("{} entries could not be written", chain.unwritten);
+            if !self.put(&mut chain, Entry::new("", "system", &action, serde_json::Value::Null)) {
+                chain.unwritten += 1;
+                return;
+            }
+            chain.unwritten = 0;
+        }
+        if !self.put(&mut chain, entry) {
+            chain.unwritten += 1;
+        }
+    }
+
+    /// Whether an entry has been written.
+    fn put(&self, chain: &mut Chain, entry: Entry) -> bool {
         let Ok(details) = self.0.vault.seal(PURPOSE, &Secret::new(entry.details.to_string())) else {
             tracing::error!("an audit entry cannot be sealed");
-            return;
+            return false;
         };
         let Entry { domain, actor, action, .. } = entry;
         let mut line = Line {
-            sequence: head.sequence + 1,
+            sequence: chain.head.sequence + 1,
             at: self.0.clock.now(),
             domain,
             actor,
             action,
             details,
-            previous: head.digest.clone(),
+            previous: chain.head.digest.clone(),
             digest: String::new(),
         };
         line.digest = line.computed();
         let written = serde_json::to_string(&line).map_err(io::Error::from);
-        match written.and_then(|text| file.write_all(format!("{text}\n").as_bytes())) {
-            Ok(()) => *head = Head { sequence: line.sequence, digest: line.digest, at: Some(line.at) },
-            Err(e) => tracing::error!(error = %e, "the audit cannot be written"),
+        match written.and_then(|text| chain.add(&format!("{text}\n"))) {
+            Ok(()) => {
+                chain.head = Head { sequence: line.sequence, digest: line.digest, at: Some(line.at) };
+                true
+            }
+            Err(e) => {
+                if chain.unwritten == 0 {
+                    tracing::error!(error = %e, "the audit cannot be written");
+                }
+                false
+            }
         }
     }
 
     /// Puts what was written on disk; called now and then.
     pub fn sync(&self) {
         if let Some(file) = &self.0.file
-            && let Err(e) = file.lock().0.sync_data()
+            && let Err(e) = file.lock().file.sync_data()
         {
             tracing::error!(error = %e, "the audit cannot be written");
         }

@@ -227,6 +227,14 @@ async fn set_all(s: &Work, call: &Call) -> Result<Output, CommandError> {
             // The next one has to be a port too.
             let number = port.parse().ok().filter(|p| (1..u16::MAX).contains(p));
             let number = number.ok_or_else(|| wrong(MultiError::Port((*port).to_owned())))?;
+            // Tried before it is kept: a port that somebody else has would be no door.
+            let now = s.multi.all().ssh_port;
+            for port in
+                [number, number + 1].into_iter().filter(|p| now.is_none_or(|n| *p != n && *p != n + 1))
+            {
+                std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port))
+                    .map_err(|e| CommandError::Failed(format!("port {port} cannot be opened: {e}")))?;
+            }
             (MultiCommand::Port(number), "set ssh_port".to_owned())
         }
         ("objects_limit", [most]) => {

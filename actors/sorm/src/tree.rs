@@ -85,9 +85,10 @@ impl Front {
 /// Listeners take the port that is set now.
 pub(crate) fn rebind(services: &Services) {
     for name in ["sorm/ssh", "sorm/multi-ssh"] {
-        let found = Address::new(name).ok().and_then(|n| services.node.registry().find(&n));
-        if let Some(listener) = found {
-            listener.exit(ExitReason::Error("another port has been set".into()));
+        let listener = Address::new(name).ok();
+        let listener = listener.and_then(|n| services.node.registry().lookup::<ssh::ListenerMsg>(&n).ok());
+        if let Some(listener) = listener {
+            let _ = listener.tell(ssh::ListenerMsg::Bind);
         }
     }
 }

@@ -78,6 +78,8 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     }
     db.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+    // A reader that stays long, such as a backup, lets the log grow; afterwards it is cut to this.
+    db.pragma_update(None, "journal_size_limit", 64 << 20).map_err(sqlite)?;
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(version.max(0) as usize) {
         let tx = db.transaction().map_err(sqlite)?;
         tx.execute_batch(sql).map_err(sqlite)?;

@@ -6,7 +6,7 @@ use access::DoorError;
 use actix_web::{
     HttpRequest, HttpResponse,
     cookie::{Cookie, SameSite},
-    error::{InternalError, JsonPayloadError},
+    error::{InternalError, JsonPayloadError, PayloadError},
     http::header,
     web::{Data, Json},
 };
@@ -71,6 +71,21 @@ pub(crate) async fn not_so(request: HttpRequest) -> HttpResponse {
     error(&mut HttpResponse::MethodNotAllowed(), &text)
 }
 
+/// Whether the process answers at all, for whatever watches over it.
+pub(crate) async fn health() -> HttpResponse {
+    HttpResponse::Ok().content_type(httpd::TEXT).body("ok\n")
+}
+
+/// Whether it does its work: 503 while what calls, or a mediator, need is not there.
+pub(crate) async fn ready(shared: Data<Shared>) -> HttpResponse {
+    let registry = shared.front.node.registry();
+    let lives = |name: &str| kit::Address::new(name).is_ok_and(|n| registry.find(&n).is_some());
+    match lives("accounts") && (lives("sip/endpoint") || lives("mediator/desk")) {
+        true => HttpResponse::Ok().content_type(httpd::TEXT).body("ready\n"),
+        false => HttpResponse::ServiceUnavailable().content_type(httpd::TEXT).body("not ready\n"),
+    }
+}
+
 /// A body that cannot be read.
 pub(crate) fn bad_json(e: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
     let response = match &e {
@@ -79,6 +94,9 @@ pub(crate) fn bad_json(e: JsonPayloadError, _: &HttpRequest) -> actix_web::Error
         }
         JsonPayloadError::Overflow { limit } | JsonPayloadError::OverflowKnownLength { limit, .. } => {
             error(&mut HttpResponse::PayloadTooLarge(), &format!("the body is larger than {limit} bytes"))
+        }
+        JsonPayloadError::Payload(PayloadError::Io(e)) if e.kind() == std::io::ErrorKind::TimedOut => {
+            error(&mut HttpResponse::RequestTimeout(), "the body did not come in time")
         }
         e => error(&mut HttpResponse::BadRequest(), &format!("the body cannot be read: {e}")),
     };

@@ -87,6 +87,8 @@ fn routes(config: &mut ServiceConfig, shared: &Shared) {
         config.service(here(path).route(get().to(file(kind, text))));
     }
     config
+        .service(here("/healthz").route(get().to(api::health)))
+        .service(here("/readyz").route(get().to(api::ready)))
         .service(here("/api/login").route(post().to(api::login)))
         .service(here("/api/logout").route(post().to(api::logout)))
         .service(here("/api/session").route(get().to(api::session)))

@@ -13,7 +13,7 @@ mod uplinks;
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
@@ -42,8 +42,9 @@ use crate::{
     wire::message::{Message, Method, Name},
 };
 
-/// Streams open at once.
+/// Streams open at once, and of one address (of IPv6, a /64): an office, or a proxy with its phones behind it.
 const STREAMS: usize = 20_000;
+const STREAMS_OF_ONE: usize = 1000;
 /// Registrations being kept at once; more get 503.
 const AT_ONCE: usize = 10_000;
 
@@ -83,6 +84,9 @@ struct Shared {
     messages: HashMap<Id, (Id, Box<Message>, Written)>,
     udp: Arc<Port>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
+    streams_of: HashMap<IpAddr, usize>,
+    /// A third of the descriptors at most: RTP and the journal need theirs.
+    most_streams: usize,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
     /// Interfaces that have registered on a connection.
     registered_on: HashMap<u64, HashSet<(String, String)>>,
@@ -164,6 +168,8 @@ impl EndpointActor {
                 messages: HashMap::new(),
                 udp: Arc::new(udp),
                 streams: HashMap::new(),
+                streams_of: HashMap::new(),
+                most_streams: STREAMS.min(descriptors() / 3),
                 by_peer: HashMap::new(),
                 registered_on: HashMap::new(),
                 next_stream: 1,
@@ -176,6 +182,12 @@ impl EndpointActor {
         });
         Ok(Self { shared, doors, local, locals, leaves: None })
     }
+}
+
+/// Descriptors that the process may have.
+fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
 }
 
 impl Shared {
@@ -282,9 +294,16 @@ impl Shared {
     }
 
     fn open(&mut self, transport: Transport, peer: SocketAddr) -> Option<(u64, mpsc::Receiver<Bytes>)> {
-        if self.streams.len() >= STREAMS {
+        let network = kit::throttle::network(peer.ip());
+        let of_one = self.streams_of.get(&network).copied().unwrap_or(0);
+        if self.streams.len() >= self.most_streams || of_one >= STREAMS_OF_ONE {
+            metrics::counter!("hypha_sip_refused_total", "reason" => "streams").increment(1);
+            if let Some(withheld) = self.registrar.refusals.lock().allow(self.now().at) {
+                tracing::warn!(address = %peer.ip(), withheld, "too many SIP connections; one was refused");
+            }
             return None;
         }
+        *self.streams_of.entry(network).or_default() += 1;
         let id = self.next_stream;
         self.next_stream += 1;
         let (out, waiting) = mpsc::channel(stream::WAITING);
@@ -483,7 +502,15 @@ fn got(weak: &Weak<RefCell<Shared>>, bytes: &Bytes, flow: Flow) {
 fn closed(weak: &Weak<RefCell<Shared>>, transport: Transport, peer: SocketAddr, id: u64) {
     if let Some(shared) = weak.upgrade() {
         let mut shared = shared.borrow_mut();
-        shared.streams.remove(&id);
+        if shared.streams.remove(&id).is_some() {
+            let network = kit::throttle::network(peer.ip());
+            if let Some(count) = shared.streams_of.get_mut(&network) {
+                *count -= 1;
+                if *count == 0 {
+                    shared.streams_of.remove(&network);
+                }
+            }
+        }
         if shared.by_peer.get(&(transport, peer)) == Some(&id) {
             shared.by_peer.remove(&(transport, peer));
         }

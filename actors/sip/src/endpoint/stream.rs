@@ -14,6 +14,10 @@ use crate::wire::message::{MAX_MESSAGE, announced_length, header_end_from};
 
 /// A connection that says nothing for so long is closed; phones send keep-alives more often.
 const IDLE: Duration = Duration::from_secs(600);
+/// How long a message may take from its first byte to its last, and a new connection to its first message.
+const WHOLE: Duration = Duration::from_secs(20);
+/// How long a peer may not read what is written to it.
+const UNREAD: Duration = Duration::from_secs(10);
 /// Longest header before its end must have come, bytes.
 const MAX_HEADER: usize = 32 * 1024;
 /// How long the beginning of a connection may take (TLS, WebSocket).
@@ -28,20 +32,26 @@ where
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::with_capacity(4096);
-    let mut looked = 0;
+    let (mut looked, mut spoken) = (0, false);
+    let mut deadline = tokio::time::Instant::now() + WHOLE;
     loop {
         tokio::select! {
-            read = tokio::time::timeout(IDLE, reader.read_buf(&mut buffer)) => {
-                match read {
-                    Ok(Ok(n)) if n > 0 => {}
+            read = tokio::time::timeout_at(deadline, reader.read_buf(&mut buffer)) => {
+                let before = match read {
+                    Ok(Ok(n)) if n > 0 => buffer.len() - n,
                     _ => return,
-                }
+                };
+                let mut cuts = 0;
                 loop {
                     match cut_from(&mut buffer, &mut looked) {
-                        Cut::Message(message) => got(message),
+                        Cut::Message(message) => {
+                            (spoken, cuts) = (true, cuts + 1);
+                            got(message);
+                        }
                         Cut::Ping => {
+                            cuts += 1;
                             // RFC 5626, 4.4.1.
-                            if writer.write_all(b"\r\n").await.is_err() {
+                            if !written(&mut writer, b"\r\n").await {
                                 return;
                             }
                         }
@@ -49,15 +59,26 @@ where
                         Cut::Garbage => return,
                     }
                 }
+                // The time of a message counts from its first byte, however slowly the others follow.
+                if buffer.is_empty() && spoken {
+                    deadline = tokio::time::Instant::now() + IDLE;
+                } else if before == 0 && spoken || cuts > 0 {
+                    deadline = tokio::time::Instant::now() + WHOLE;
+                }
             }
             bytes = out.recv() => {
                 let Some(bytes) = bytes else { return };
-                if writer.write_all(&bytes).await.is_err() {
+                if !written(&mut writer, &bytes).await {
                     return;
                 }
             }
         }
     }
+}
+
+/// Whether the peer has taken what was written to it in time.
+async fn written(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> bool {
+    matches!(tokio::time::timeout(UNREAD, writer.write_all(bytes)).await, Ok(Ok(())))
 }
 
 /// What stands at the beginning of a stream.
@@ -128,11 +149,18 @@ where
     let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config));
     let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, accepted).await else { return };
     let (mut writer, mut reader) = socket.split();
+    let mut patience = WHOLE;
     loop {
         tokio::select! {
-            frame = tokio::time::timeout(IDLE, reader.next()) => match frame {
-                Ok(Some(Ok(Frame::Text(text)))) => got(Bytes::copy_from_slice(text.as_bytes())),
-                Ok(Some(Ok(Frame::Binary(bytes)))) => got(bytes),
+            frame = tokio::time::timeout(patience, reader.next()) => match frame {
+                Ok(Some(Ok(Frame::Text(text)))) => {
+                    patience = IDLE;
+                    got(Bytes::copy_from_slice(text.as_bytes()));
+                }
+                Ok(Some(Ok(Frame::Binary(bytes)))) => {
+                    patience = IDLE;
+                    got(bytes);
+                }
                 Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)))) => {}
                 _ => return,
             },
@@ -143,7 +171,7 @@ where
                     Ok(text) => Frame::text(text),
                     Err(_) => Frame::Binary(bytes),
                 };
-                if writer.send(frame).await.is_err() {
+                if !matches!(tokio::time::timeout(UNREAD, writer.send(frame)).await, Ok(Ok(()))) {
                     return;
                 }
             }
@@ -180,6 +208,33 @@ mod tests {
         );
         assert_eq!(cut(&mut BytesMut::from(&b"X\r\nContent-Length: 99999999\r\n\r\n"[..])), Cut::Garbage);
         assert_eq!(cut(&mut BytesMut::from(vec![b'x'; 40_000].as_slice())), Cut::Garbage);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_or_never_finishes_is_let_go() {
+        for (says, every) in
+            [(&b""[..], 0), (b"OPTIONS sip:a SIP/2.0\r\n", 0), (b"OPTIONS sip:a SIP/2.0\r\nX: ", 5)]
+        {
+            let (mut peer, ours) = tokio::io::duplex(4096);
+            let (_out, waiting) = mpsc::channel(1);
+            let served = tokio::spawn(serve(ours, waiting, |_| {}));
+            peer.write_all(says).await.expect("taken");
+            let began = tokio::time::Instant::now();
+            while every > 0 && began.elapsed() < Duration::from_secs(60) && !served.is_finished() {
+                // One byte now and then.
+                let _ = peer.write_all(b"x").await;
+                tokio::time::sleep(Duration::from_secs(every)).await;
+            }
+            served.await.expect("no panic");
+            assert!(began.elapsed() <= Duration::from_secs(30), "{says:?}");
+        }
+        // One that has spoken may be silent.
+        let (mut peer, ours) = tokio::io::duplex(4096);
+        let (_out, waiting) = mpsc::channel(1);
+        let served = tokio::spawn(serve(ours, waiting, |_| {}));
+        peer.write_all(b"OPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n").await.expect("taken");
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(!served.is_finished());
     }
 
     proptest! {

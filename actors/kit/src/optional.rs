@@ -1,0 +1,128 @@
+//! Services that the node can be without: pages, metrics, phone books, transcription. They live under a supervisor that ends
+//! nothing else, and a keeper that starts each again after a pause, however often it ends or cannot start.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use strum::IntoStaticStr;
+
+use crate::{
+    Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Strategy, SupervisorError, SupervisorHandle,
+    SupervisorSpec,
+};
+
+/// Pauses before a service is started again: the first, doubled with each further end, and the longest.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// A service that has lived so long begins with the first pause again.
+const SETTLED: Duration = Duration::from_secs(120);
+
+/// The supervisor of services, and behind it their keeper.
+///
+/// # Errors
+/// `name` is no address.
+pub fn children(name: &str, services: Vec<ChildSpec>) -> Result<[ChildSpec; 2], AddressError> {
+    let supervisor = Address::new(name)?;
+    // It never gives up: its children are temporary, and their ends are the keeper's business.
+    let spec = SupervisorSpec::new(supervisor.clone(), Strategy::Dynamic)
+        .intensity(u32::MAX, Duration::from_secs(1))
+        .into_child();
+    let keeper = ChildSpec::worker(supervisor.child("keeper")?, move |_| {
+        let keeper = Keeper {
+            supervisor: supervisor.clone(),
+            services: services.iter().map(|s| (s.address().clone(), s.clone())).collect(),
+            ends: HashMap::new(),
+        };
+        async move { Ok(keeper) }
+    });
+    Ok([spec, keeper])
+}
+
+#[derive(Debug, IntoStaticStr)]
+enum KeeperMsg {
+    Start(Address),
+    Started(Address, Result<(), SupervisorError>),
+    Down(Address, ExitReason),
+}
+
+/// What is known of a service's ends.
+#[derive(Debug, Clone)]
+struct Ends {
+    count: u32,
+    since: Instant,
+    last: String,
+    running: bool,
+}
+
+struct Keeper {
+    supervisor: Address,
+    services: HashMap<Address, ChildSpec>,
+    ends: HashMap<Address, Ends>,
+}
+
+impl Keeper {
+    fn again(&mut self, name: Address, why: String, cx: &mut Cx<'_, Self>) {
+        let now = Instant::now();
+        let ends = self.ends.entry(name.clone()).or_insert(Ends {
+            count: 0,
+            since: now,
+            last: String::new(),
+            running: false,
+        });
+        if ends.running && now.duration_since(ends.since) >= SETTLED {
+            ends.count = 0;
+        }
+        let pause = FIRST.saturating_mul(1 << ends.count.min(16)).min(LONGEST);
+        *ends = Ends { count: ends.count.saturating_add(1), since: now, last: why, running: false };
+        metrics::counter!("hypha_service_ends_total").increment(1);
+        tracing::error!(service = %name, reason = ends.last, pause = ?pause, "service is down; it is started again");
+        cx.after(pause, KeeperMsg::Start(name));
+    }
+}
+
+impl Actor for Keeper {
+    type Msg = KeeperMsg;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        for name in self.services.keys() {
+            let _ = cx.mailbox().tell(KeeperMsg::Start(name.clone()));
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, msg: KeeperMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        match msg {
+            KeeperMsg::Start(name) => {
+                let Some(spec) = self.services.get(&name).cloned() else { return Ok(()) };
+                let (node, supervisor) = (cx.node().clone(), self.supervisor.clone());
+                let started =
+                    async move { SupervisorHandle::start_temporary(&node, &supervisor, spec).await };
+                cx.spawn(started, move |_, started, cx| {
+                    let _ = cx.mailbox().tell(KeeperMsg::Started(name, started));
+                    Ok(())
+                });
+            }
+            KeeperMsg::Started(name, Ok(())) => {
+                let watched = name.clone();
+                cx.monitor(&name, move |down| KeeperMsg::Down(watched, down.reason));
+                if let Some(ends) = self.ends.get_mut(&name) {
+                    (ends.since, ends.running) = (Instant::now(), true);
+                    tracing::warn!(service = %name, "service is up again");
+                }
+            }
+            KeeperMsg::Started(name, Err(e)) => self.again(name, e.to_string(), cx),
+            KeeperMsg::Down(name, reason) => self.again(name, reason.to_string(), cx),
+        }
+        Ok(())
+    }
+
+    fn inspect(&self) -> serde_json::Value {
+        let of = |name: &Address| match self.ends.get(name) {
+            Some(e) => serde_json::json!({ "ends": e.count, "last": e.last, "running": e.running }),
+            None => serde_json::json!({ "ends": 0, "running": true }),
+        };
+        self.services.keys().map(|n| (n.to_string(), of(n))).collect::<serde_json::Map<_, _>>().into()
+    }
+}
