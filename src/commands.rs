@@ -273,6 +273,16 @@ fn crashes(node: &Node) -> Output {
     Output::table(table).with_data(json!(reports))
 }
 
+/// Hides hashes of passwords in an event's body: they can be guessed at leisure by whoever has seen them.
+fn mask(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) if text.starts_with("$argon2") => kit::MARK.clone_into(text),
+        serde_json::Value::Array(all) => all.iter_mut().for_each(mask),
+        serde_json::Value::Object(all) => all.values_mut().for_each(mask),
+        _ => {}
+    }
+}
+
 async fn events(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
     let own = |n: &str| call.opt(n).map(str::to_owned);
     let filter = Filter {
@@ -283,7 +293,8 @@ async fn events(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comma
         before: call.number("--before"),
         limit: call.number("--limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(20),
     };
-    let found = journal.browse(filter).await.map_err(CommandError::failed)?;
+    let mut found = journal.browse(filter).await.map_err(CommandError::failed)?;
+    found.iter_mut().for_each(|e| mask(&mut e.body));
     let mut table = Table::new(["Seq", "At", "Stream", "Event", "Who", "From"]);
     for e in &found {
         table.row([

@@ -101,8 +101,29 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>, program: Progra
     open(house, &config, &data, &metrics, program).await
 }
 
+/// A journal and the key that opens it belong together: where only one is left, the other has been lost, and making it anew in
+/// silence would lose what it held for good.
+fn together(data: &Path, journal: &str, key: &Path, what: &str) -> Result<(), Error> {
+    let kept = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
+    let journal = data.join(journal);
+    let lost = match (kept(&journal), kept(key)) {
+        (true, false) => (key, journal.as_path()),
+        (false, true) => (journal.as_path(), key),
+        _ => return Ok(()),
+    };
+    Err(format!(
+        "{} is missing or empty, but {} is there: {what} cannot be read without both. Put it back from the backup, or move \
+         {} away too for a node that begins anew",
+        lost.0.display(),
+        lost.1.display(),
+        lost.1.display()
+    )
+    .into())
+}
+
 /// A node with its domains, calls and interception.
 fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
+    together(data, "journal.db", &data.join("secret.key"), "domains and their passwords")?;
     let journal = SqliteJournal::open(&data.join("journal.db"))?;
     let imports = given(&config.routing.imports).unwrap_or_else(|| data.join("imports"));
     std::fs::create_dir_all(&imports)?;
@@ -255,7 +276,11 @@ fn listen(config: &SipConfig) -> sip::Listen {
 pub fn interceptions_key(config: &Config, data: &Path, journal: &str) -> Result<Arc<dyn kit::Vault>, Error> {
     let sorm = &config.sorm;
     if sorm.key_token.is_empty() {
-        let key = given(&sorm.key_file).unwrap_or_else(|| data.join("sorm.key"));
+        let own = data.join("sorm.key");
+        let key = given(&sorm.key_file).unwrap_or_else(|| own.clone());
+        if key == own {
+            together(data, journal, &key, "objects of interception")?;
+        }
         return Ok(Arc::new(KeyFile::open(&key)?));
     }
     let of_licence = token(&config.token).ok_or("[sorm] key_token wants the token's [token] module")?;

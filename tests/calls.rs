@@ -231,6 +231,73 @@ fn a_trunk_calls_in_and_is_called_across_the_bridges_of_the_multisorm_estate() {
 }
 
 #[test]
+fn every_pair_of_codings_is_heard_in_both_directions() {
+    let node = estate();
+    let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));
+    let codings = ["PCMA", "PCMU", "G722", "opus"];
+    let phone = |user: &str, coding: &str, frequency: f32, more: &str| {
+        let file = dir.path().join(format!("{user}-{coding}.wav"));
+        phones::tone_for(&file, coding, frequency, 120);
+        let wanted = match coding {
+            "opus" => "opus/48000/2",
+            "G722" => "G722/16000/1",
+            narrow => narrow,
+        };
+        let more = format!("{more};audio_codecs={wanted}");
+        let phone = SoftPhone::baresip(at, user, "udp", "Geheim77", &more, Some(&file));
+        phone.says("200 OK");
+        phone
+    };
+    // Frequencies that no other phone has, within the telephone band.
+    let (of_callee, of_caller) = (|n: usize| 500.0 + 300.0 * n as f32, |n: usize| 1700.0 + 300.0 * n as f32);
+    let callees: Vec<SoftPhone> = codings
+        .iter()
+        .enumerate()
+        .map(|(n, coding)| phone(&format!("10{n}"), coding, of_callee(n), ";answermode=auto"))
+        .collect();
+    for (c, coding) in codings.iter().enumerate() {
+        let mut caller = phone("104", coding, of_caller(c), "");
+        for (n, other) in codings.iter().enumerate() {
+            caller.types(&format!("/dial sip:10{n}@voip.test"));
+            until(&format!("{coding} and {other} talk"), || states(&node) == ["talking"]);
+            talked(&node, 3);
+            caller.types("/hangup");
+            until("the call has ended", || calls(&node).is_empty());
+            assert!(hears(&caller, of_callee(n)), "a caller with {coding} hears {other}");
+            assert!(hears(&callees[n], of_caller(c)), "a callee with {other} hears {coding}");
+        }
+    }
+}
+
+#[test]
+fn a_direction_whose_first_trunk_is_dead_carries_every_call_by_the_next() {
+    let first = 60_000 - (std::process::id() % 10) as u16 * 400;
+    let media = format!("[media]\nfirst_port = {}\nlast_port = {}\n", first, first + 399);
+    let node = support::Node::start_with(&format!("[sip]\nlisten = \"127.0.0.1:0\"\n{media}"), &[]);
+    node.ok("domain/declare voip.test");
+    node.route_all("voip.test", "<external><direction value=\"out\"/></external>");
+    let (from, dead, live) = (phones::free_port(), phones::free_port(), phones::free_port());
+    for (group, name, port) in [("in", "city", from), ("out", "dead", dead), ("out", "live", live)] {
+        node.ok(&format!(
+            "domain/voip.test/trunk/sip/declare ctx {group} {name} ipset static 127.0.0.1 {port} sip-proxy 5060"
+        ));
+    }
+    node.ok("domain/voip.test/trunk/sip/set dead priority 1");
+    node.ok("domain/voip.test/trunk/sip/set live priority 2");
+    let wrong = node.ssh("domain/voip.test/trunk/sip/set live weight heavy", b"");
+    assert!(wrong.status != 0 && wrong.stderr.contains("weight is a number from 0 to 1000"), "{wrong:?}");
+    // With no count of calls: it would count the node's OPTIONS as some of them.
+    let _callee = Sipp::built_in("uas", live, node.sip(), &[]);
+    // A call that is not answered fails its scenario, and SIPp with it.
+    let arguments = ["-s", "73832000001", "-m", "100", "-r", "10", "-l", "100", "-d", "100"];
+    Sipp::built_in("uac", from, node.sip(), &arguments).ends();
+    until("all records are there", || {
+        cdrs(&node).iter().filter(|c| c["cdr"]["answered"].is_string()).count() >= 50
+    });
+    assert!(cdrs(&node).iter().all(|c| c["side"]["to"] == "dead" || c["side"]["to"] == "live"));
+}
+
+#[test]
 fn a_call_whose_actor_is_killed_ends_for_both_and_no_other_does() {
     let node = estate();
     let (at, dir) = (node.sip(), tempfile::tempdir().expect("a directory"));

@@ -216,3 +216,38 @@ fn a_licence_is_made_bound_to_a_token_installed_and_ends_with_the_token() {
     pull("away", "tokens");
     domains(" 77 ", " valid ");
 }
+
+#[test]
+fn a_key_or_journal_that_has_vanished_is_said_and_never_made_anew() {
+    let mut node = Node::start();
+    node.ok("domain/declare d.test");
+    assert!(node.terminate().success());
+    for (lost, kept) in [
+        ("secret.key", "journal.db"),
+        ("journal.db", "secret.key"),
+        ("sorm.key", "sorm.db"),
+        ("sorm.db", "sorm.key"),
+    ] {
+        let (from, aside) = (node.data().join(lost), node.data().join("aside"));
+        std::fs::rename(&from, &aside).expect("moved");
+        let refused = node.second();
+        assert_eq!(refused.status, 2, "{lost}: {refused:?}");
+        assert!(refused.stderr.contains(lost) && refused.stderr.contains(kept), "{refused:?}");
+        assert!(
+            !from.exists() || std::fs::metadata(&from).is_ok_and(|m| m.len() == 0),
+            "{lost} was not made anew"
+        );
+        let _ = std::fs::remove_file(&from);
+        std::fs::rename(&aside, &from).expect("moved back");
+    }
+    node.restart();
+    assert!(node.ok("domain/list").contains("d.test"));
+}
+
+#[test]
+fn no_hash_of_a_password_is_shown_with_the_journal() {
+    let node = Node::start();
+    node.ok("cocon/user/add oper ecss-read-only Passw0rd-oper");
+    let shown = node.ok("journal/list --stream accounts --json");
+    assert!(shown.contains("oper") && !shown.contains("$argon2"), "{shown}");
+}

@@ -251,6 +251,19 @@ fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
         "408",
         "did not come in time",
     );
+    // With a new password, sessions of the old one are over.
+    node.ok("cocon/user/add oper ecss-read-only Passw0rd-oper");
+    let entered = login("{\"user\":\"oper\",\"password\":\"Passw0rd-oper\"}");
+    let cookie =
+        entered.split("hypha=").nth(1).and_then(|c| c.split(';').next()).expect("a cookie").to_owned();
+    let session = || {
+        node.http(&format!(
+            "GET /api/session HTTP/1.1\r\nHost: n\r\nConnection: close\r\nCookie: hypha={cookie}\r\n\r\n"
+        ))
+    };
+    assert!(session().contains("\"oper\""), "{}", session());
+    node.ok("cocon/user/password oper Passw0rd-two");
+    says(session(), "401", "log in first");
     // Five failures of one user from one address, and it has to wait; so has the right password.
     for _ in 0..5 {
         login("{\"user\":\"admin\",\"password\":\"guess\"}");

@@ -7,9 +7,11 @@ use call::{LegId, media::Source};
 use libfuzzer_sys::fuzz_target;
 use media::{
     sdp::{self, Remote},
-    session::{Agreed, Session},
+    session::{Agreed, Latching, Policy, Session},
     sound::Library,
 };
+
+const POLICY: Policy = Policy { threshold: -30, latching: Latching::Signalling };
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(remote) = Remote::parse(data) {
@@ -17,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(!codecs.is_empty() && codecs.iter().all(|c| c.payload != events));
     }
     let now = Instant::now();
-    let mut session = Session::new(Arc::new(Library::new(Arc::from([7i16; 160]))), -30, now);
+    let mut session = Session::new(Arc::new(Library::new(Arc::from([7i16; 160]))), POLICY, now);
     let peer = ([127, 0, 0, 1], 4000).into();
     for leg in [LegId(1), LegId(2)] {
         session.add(now, leg, 7);
@@ -25,6 +27,7 @@ fuzz_target!(|data: &[u8]| {
         let agreed = Agreed {
             remote: peer,
             rtcp: peer,
+            signalled: None,
             receives: sdp::own().to_vec(),
             codec,
             events: Some(101),

@@ -66,6 +66,8 @@ struct Baresip<'s> {
     says: Option<&'s Path>,
     modules: &'s str,
     contacts: String,
+    /// A network namespace that it lives in, and its address there; the tests' own, and loopback.
+    place: Option<(&'s str, &'s str)>,
 }
 
 impl SoftPhone {
@@ -84,7 +86,7 @@ impl SoftPhone {
         says: Option<&Path>,
     ) -> Self {
         let (modules, contacts) = ("", String::new());
-        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts, place: None })
     }
 
     /// A baresip that answers with sound and pictures.
@@ -93,7 +95,30 @@ impl SoftPhone {
         let modules = "module vp8.so\nmodule fakevideo.so\nvideo_source fakevideo,nil\nvideo_display fakevideo,nil\n\
                        video_size 352x288\nvideo_bitrate 300000\nvideo_fps 10\n";
         let (transport, says, contacts) = ("udp", Some(says), String::new());
-        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts, place: None })
+    }
+
+    /// A baresip in a network namespace, at an address there.
+    pub fn within(
+        place: (&str, &str),
+        node: SocketAddr,
+        user: &str,
+        password: &str,
+        more: &str,
+        says: &Path,
+    ) -> Self {
+        let (transport, says, modules, contacts) = ("udp", Some(says), "", String::new());
+        Self::of(Baresip {
+            node,
+            user,
+            transport,
+            password,
+            more,
+            says,
+            modules,
+            contacts,
+            place: Some(place),
+        })
     }
 
     /// A baresip that watches somebody.
@@ -101,28 +126,31 @@ impl SoftPhone {
         let contacts = format!("\"Friend\" <{whom}>;presence=p2p\n");
         let modules = "module contact.so\nmodule_app presence.so\n";
         let (transport, more, says) = ("udp", "", None);
-        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts, place: None })
     }
 
     /// A baresip with a lamp for messages, which says a file.
     pub fn with_lamp(node: SocketAddr, user: &str, password: &str, says: &Path) -> Self {
         let (transport, more, contacts) = ("udp", ";mwi=yes", String::new());
         let (says, modules) = (Some(says), "module_app mwi.so\n");
-        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts })
+        Self::of(Baresip { node, user, transport, password, more, says, modules, contacts, place: None })
     }
 
     fn of(settings: Baresip<'_>) -> Self {
-        let Baresip { node, user, transport, password, more, says, modules, contacts } = settings;
+        let Baresip { node, user, transport, password, more, says, modules, contacts, place } = settings;
+        let own = place.map_or("127.0.0.1", |(_, address)| address);
         let (dir, free) = (tempfile::tempdir().expect("a directory"), free_pair());
         let domain = if user.contains('@') { "" } else { "@voip.test" };
         let account = format!(
             "<sip:{user}{domain};transport={transport}>;auth_pass={password};\
              outbound=\"sip:{node};transport={transport}\";regint=600{more}\n"
         );
+        // With Opus it plays files of no other rate than that one's.
+        let opus = if more.contains("opus") { "module opus.so\n" } else { "" };
         let source = says.map(|p| format!("audio_source aufile,{}\n", p.display())).unwrap_or_default();
         let config = format!(
-            "sip_listen 127.0.0.1:{free}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
-             {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\nmodule srtp.so\n{modules}\
+            "sip_listen {own}:{free}\nnet_interface {own}\nmodule_path /usr/lib/baresip/modules\n\
+             {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\nmodule srtp.so\n{modules}{opus}\
              module stdio.so\nmodule g711.so\nmodule g722.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
              module_app account.so\nmodule_app menu.so\n",
             dir = dir.path().display()
@@ -130,7 +158,14 @@ impl SoftPhone {
         std::fs::write(dir.path().join("accounts"), account).expect("written");
         std::fs::write(dir.path().join("config"), config).expect("written");
         std::fs::write(dir.path().join("contacts"), contacts).expect("written");
-        let mut command = Command::new("baresip");
+        let mut command = match place {
+            Some((namespace, _)) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, "baresip"]);
+                command
+            }
+            None => Command::new("baresip"),
+        };
         command.args(["-4", "-s", "-f"]).arg(dir.path());
         Self::run("baresip", command, dir)
     }
@@ -205,6 +240,27 @@ pub fn tone(path: &Path, frequency: f32, seconds: u32) {
     write(path, (0..seconds * 8000).map(|n| sample(n) as i16));
 }
 
+/// A tone as a phone with this coding wants its file: baresip plays no other rate than the coding's.
+pub fn tone_for(path: &Path, coding: &str, frequency: f32, seconds: u32) {
+    let (sample_rate, channels) = match coding {
+        "G722" => (16_000, 1),
+        "opus" => (48_000, 2),
+        _ => (8000, 1),
+    };
+    let spec = hound::WavSpec {
+        channels,
+        sample_rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).expect("a file");
+    for n in 0..seconds * sample_rate {
+        let sample = (n as f32 / sample_rate as f32 * frequency * std::f32::consts::TAU).sin() * 8000.0;
+        (0..channels).for_each(|_| writer.write_sample(sample as i16).expect("written"));
+    }
+    writer.finalize().expect("written");
+}
+
 /// A WAV file, 8000 Hz.
 pub fn write(path: &Path, samples: impl IntoIterator<Item = i16>) {
     let spec = hound::WavSpec {
@@ -235,10 +291,14 @@ pub fn festival(text: &str) -> Vec<i16> {
     samples
 }
 
-/// A recording's samples at 8000 Hz.
+/// A recording's samples at 8000 Hz, whatever its rate and channels.
 pub fn samples(path: &Path) -> Vec<i16> {
     let mut reader = hound::WavReader::open(path).expect("a recording");
-    reader.samples::<i16>().map_while(Result::ok).collect()
+    let spec = reader.spec();
+    let together = usize::from(spec.channels) * (spec.sample_rate / 8000).max(1) as usize;
+    let all: Vec<i16> = reader.samples::<i16>().map_while(Result::ok).collect();
+    let mean = |c: &[i16]| (c.iter().map(|s| i32::from(*s)).sum::<i32>() / c.len() as i32) as i16;
+    all.chunks(together).map(mean).collect()
 }
 
 /// For each tenth of a second: whether this tone is in it.

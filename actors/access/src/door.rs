@@ -167,6 +167,11 @@ impl Door {
         Ok(Caller { name: name.to_owned(), from, grants: account.grants.clone() })
     }
 
+    /// What a log-in is good for: as long as this stays, the account's password is the one that was given. It is not shown.
+    pub fn proof(&self, name: &str) -> Option<Arc<str>> {
+        self.accounts.load().all.get(name).map(|a| a.hash.as_str().into())
+    }
+
     /// A caller with the grants of this moment; `None` when the account is gone.
     pub fn anew(&self, caller: &Caller) -> Option<Caller> {
         let grants = self.accounts.load().all.get(&caller.name)?.grants.clone();

@@ -164,6 +164,7 @@ impl CallActor {
         let media = self.media.get_or_insert_with(|| self.services.media.session(cx.mailbox()));
         let mut world = World {
             now: cx.node().clock().now(),
+            at: tokio::time::Instant::now().into_std(),
             picture: &picture,
             board: &self.services.board,
             media: media.as_mut(),

@@ -151,7 +151,7 @@ impl Board {
 
     /// The call a leg belongs to.
     pub fn call_of(&self, leg: LegId) -> Option<Address> {
-        self.views().find(|(_, v)| v.legs.iter().any(|l| l.leg == leg)).map(|(call, _)| call)
+        self.0.calls.iter().find(|e| e.value().0.lock().has(leg)).map(|e| e.key().clone())
     }
 
     /// What a witness that comes only now has missed in a domain.

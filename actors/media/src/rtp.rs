@@ -114,7 +114,7 @@ impl Reception {
     pub fn count(&mut self, packet: &Packet<'_>, micros: u64, clock: u32) -> u32 {
         self.packets += 1;
         let ahead = packet.sequence.wrapping_sub(self.highest as u16);
-        let near = ahead < DROPOUT || ahead > u16::MAX - MISORDER;
+        let near = !(DROPOUT..=u16::MAX - MISORDER).contains(&ahead);
         if !near && self.base.is_some() && self.after_leap != Some(packet.sequence) {
             // Perhaps a stray one: the next tells whether the numbers begin anew here.
             self.after_leap = Some(packet.sequence.wrapping_add(1));

@@ -405,11 +405,13 @@ impl Authenticator {
 }
 
 /// Whether the `uri` of credentials names what the request asks for (RFC 7616, 3.4.6). Proxies and phones add and drop ports
-/// and parameters on the way; user and host must be the same.
+/// and parameters on the way; user and host must be the same. Some (SIPp) name the server by its address alone, whatever they
+/// ask of it: that names no other resource.
 fn same_resource(uri: &str, request_uri: &str) -> bool {
     let (Ok(one), Ok(other)) = (Uri::parse(uri), Uri::parse(request_uri)) else { return uri == request_uri };
     let user = |u: &Uri<'_>| u.user.map(unescape).unwrap_or_default();
-    one.host.eq_ignore_ascii_case(other.host) && user(&one) == user(&other)
+    let server = one.user.is_none() && one.socket().is_some();
+    server || one.host.eq_ignore_ascii_case(other.host) && user(&one) == user(&other)
 }
 
 #[cfg(test)]
@@ -613,6 +615,8 @@ mod tests {
             assert_eq!(a.check(&forged, password, checked(true, now)), Err(Denied::Stale));
         }
         assert!(same_resource("sip:%31%30@D:5060;transport=udp", "sip:10@d"));
+        assert!(same_resource("sip:192.0.2.1:5060", "sip:900@d"), "the server, as SIPp names it");
+        assert!(!same_resource("sip:d", "sip:900@d") && !same_resource("sip:1@192.0.2.1", "sip:2@192.0.2.1"));
         assert!(!same_resource("sip:10@d", "sip:11@d") && !same_resource("sip:10@d", "sip:10@e"));
     }
 

@@ -158,6 +158,7 @@ pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Jso
     let (peer, password) = (peer(&request), Secret::new(password));
     match shared.sessions.door().password(&user, password, peer, format!("web {peer}")).await {
         Ok(caller) => {
+            tracing::info!(user = %caller.name, address = %peer, "logged in");
             let (id, csrf) = shared.sessions.begin(caller.name.clone());
             let cookie =
                 Cookie::build(COOKIE, id).http_only(true).same_site(SameSite::Strict).path("/").finish();

@@ -22,6 +22,8 @@ struct Entry {
     name: String,
     csrf: String,
     used: Instant,
+    /// Of the log-in: with a new password the session is over.
+    proof: Option<Arc<str>>,
 }
 
 /// Tokens of live sessions. Clones share them.
@@ -56,7 +58,8 @@ impl Sessions {
             let oldest = all.iter().min_by_key(|(_, e)| e.used).map(|(id, _)| id.clone());
             oldest.map(|id| all.remove(&id));
         }
-        all.insert(id.clone(), Entry { name, csrf: csrf.clone(), used: Instant::now() });
+        let proof = self.door.proof(&name);
+        all.insert(id.clone(), Entry { name, csrf: csrf.clone(), used: Instant::now(), proof });
         (id, csrf)
     }
 
@@ -69,6 +72,11 @@ impl Sessions {
         let (name, csrf) = {
             let mut all = self.all.lock();
             let entry = all.get_mut(id).filter(|e| e.used.elapsed() < IDLE)?;
+            if entry.proof != self.door.proof(&entry.name) {
+                all.remove(id);
+                return None;
+            }
+            let entry = all.get_mut(id)?;
             entry.used = Instant::now();
             (entry.name.clone(), entry.csrf.clone())
         };

@@ -15,11 +15,11 @@ mod transfer;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     Picture,
     routing::{
@@ -71,6 +71,8 @@ const RECORDING: u64 = 1;
 /// Surroundings of one step.
 pub struct World<'w> {
     pub now: DateTime<Utc>,
+    /// The same moment by a clock that nobody sets: conversations are measured by it.
+    pub at: Instant,
     pub picture: &'w Picture,
     pub board: &'w Board,
     pub media: &'w mut dyn MediaSession,
@@ -199,6 +201,16 @@ pub enum Effect {
     Done,
 }
 
+/// The end of a conversation: now, unless the system's clock was set meanwhile. Then it lasted as long as it did.
+fn ended(cdr: &Cdr, began: Instant, world: &World<'_>) -> DateTime<Utc> {
+    let Some(answered) = cdr.answered else { return world.now };
+    let lasted = TimeDelta::from_std(world.at.saturating_duration_since(began)).unwrap_or_default();
+    match (world.now - answered - lasted).abs() > TimeDelta::seconds(2) {
+        true => answered + lasted,
+        false => world.now,
+    }
+}
+
 /// Which call a party goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandTo {
@@ -279,6 +291,8 @@ struct Dial {
 /// A connection that was answered, until it ends.
 struct Connection {
     cdr: Cdr,
+    /// When it was answered.
+    began: Instant,
     trail: Trail,
     legs: (LegId, LegId),
     _bridges: Vec<Held>,
@@ -529,16 +543,29 @@ impl Call {
         let (over, on): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.connections).into_iter().partition(|c| which(c));
         self.connections = on;
-        for Connection { cdr, trail, .. } in over {
-            self.close_record(cdr, &trail, cause, by, world);
+        for Connection { cdr, trail, began, .. } in over {
+            let ended = ended(&cdr, began, world);
+            self.close_record_at(cdr, &trail, cause, by, ended, world);
         }
     }
 
     /// A record is complete; its ladder follows when the last message has been seen.
-    fn close_record(&mut self, mut cdr: Cdr, trail: &Trail, cause: Cause, by: &str, world: &World<'_>) {
+    fn close_record(&mut self, cdr: Cdr, trail: &Trail, cause: Cause, by: &str, world: &World<'_>) {
+        self.close_record_at(cdr, trail, cause, by, world.now, world);
+    }
+
+    fn close_record_at(
+        &mut self,
+        mut cdr: Cdr,
+        trail: &Trail,
+        cause: Cause,
+        by: &str,
+        ended: DateTime<Utc>,
+        world: &World<'_>,
+    ) {
         let answered = cdr.answered.is_some();
         self.tell(cdr.attempt, trail, Phase::Released { cause, answered }, world);
-        cdr.ended = Some(world.now);
+        cdr.ended = Some(ended);
         cdr.cause = Some(cause);
         cdr.released_by = by.to_owned();
         self.out.push(Effect::Keep(RecordEvent::Ended { cdr: Box::new(cdr), ladder: String::new() }));
@@ -586,6 +613,11 @@ impl Call {
 
     fn note(&mut self, text: String) {
         self.out.push(Effect::Note(text));
+    }
+
+    /// Whether a leg is one of its own.
+    pub(crate) fn has(&self, leg: LegId) -> bool {
+        self.legs.contains_key(&leg)
     }
 
     /// As the board shows it.

@@ -147,6 +147,9 @@ struct Play {
     board: Board,
     media: FakeMedia,
     seconds: i64,
+    /// Seconds that the system's clock was set forward by.
+    stepped: i64,
+    start: Instant,
     effects: Vec<Effect>,
 }
 
@@ -175,8 +178,16 @@ impl Play {
         };
         let name = Address::new("domain/d/call/1").expect("a name");
         let call = Call::new(name, incoming, DateTime::UNIX_EPOCH);
-        let mut play =
-            Self { call, picture, board, media: FakeMedia::default(), seconds: 0, effects: vec![] };
+        let mut play = Self {
+            call,
+            picture,
+            board,
+            media: FakeMedia::default(),
+            seconds: 0,
+            stepped: 0,
+            start: Instant::now(),
+            effects: vec![],
+        };
         play.step(|c, w| c.start(w));
         play
     }
@@ -186,8 +197,11 @@ impl Play {
         let (board, vault) = (&self.board, &Closed);
         let witness = &crate::witness::Nobody;
         let applications = &Scripts;
+        let lived = u64::try_from(self.seconds - self.stepped).unwrap_or_default();
+        let at = self.start + Duration::from_secs(lived);
         let mut world = World {
             now,
+            at,
             picture: &self.picture,
             board,
             media: &mut self.media,
@@ -243,6 +257,26 @@ impl Play {
 
 fn two() -> Picture {
     estate(&[("100", 1), ("101", 1), ("102", 1)])
+}
+
+#[test]
+fn a_clock_that_is_set_meanwhile_changes_no_bill() {
+    for step in [0, 4 * 3600, -7200] {
+        let mut play = Play::new(estate(&[("100", 1), ("101", 1)]), "101");
+        play.seconds = 100_000;
+        play.stepped = 100_000;
+        play.leg(LegId(2), LegEvent::Answered { sdp: Some(Bytes::from_static(SDP)) });
+        play.seconds += 5 + step;
+        play.stepped += step;
+        play.leg(A, LegEvent::Released { cause: Cause::NORMAL, status: None });
+        let ended = play.effects.iter().find_map(|e| match e {
+            Effect::Keep(RecordEvent::Ended { cdr, .. }) => Some(cdr.clone()),
+            _ => None,
+        });
+        let cdr = ended.expect("a record");
+        assert_eq!(cdr.seconds(), 5, "set by {step} s");
+        assert!(cdr.ended >= cdr.answered);
+    }
 }
 
 #[test]

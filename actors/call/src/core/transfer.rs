@@ -96,7 +96,13 @@ impl Call {
         }
         let cdr = Cdr { answered: Some(world.now), sides: vec![side], ..dial.cdr };
         self.out.push(Effect::Keep(RecordEvent::Answered { cdr: Box::new(cdr.clone()) }));
-        self.connections.push(Connection { cdr, trail, legs: (leg, leg), _bridges: Vec::new() });
+        self.connections.push(Connection {
+            cdr,
+            began: world.at,
+            trail,
+            legs: (leg, leg),
+            _bridges: Vec::new(),
+        });
     }
 
     /// Gives a member of a meeting the word, or takes it.

@@ -189,9 +189,38 @@ pub fn announced_length(header: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether a value holds what no header may: a control character would be a line of its own to another reader (RFC 3261, 25.1).
+fn is_control(b: u8) -> bool {
+    b < 0x20 && b != b'\t' || b == 0x7f
+}
+
 pub(crate) fn has_control(text: &str) -> bool {
-    text.bytes().any(|b| b < 0x20 && b != b'\t' || b == 0x7f)
+    text.bytes().any(is_control)
+}
+
+/// A value without its control characters, and whether they were there against the rules: one would be a line of its own to
+/// another reader. Only quoted texts may hold some, behind a backslash each and no line end (RFC 3261, 25.1).
+fn without_control(text: &str) -> (String, bool) {
+    let (mut kept, mut quoted, mut escaped, mut fault) =
+        (String::with_capacity(text.len()), false, false, false);
+    for c in text.chars() {
+        let control = u8::try_from(c).is_ok_and(is_control);
+        if control {
+            match quoted && escaped && !matches!(c, '\r' | '\n') {
+                // Its backslash goes with it.
+                true => drop(kept.pop()),
+                false => fault = true,
+            }
+        } else {
+            kept.push(c);
+        }
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    (kept, fault)
 }
 
 pub(crate) fn is_token(text: &str) -> bool {
@@ -264,12 +293,15 @@ impl Message {
         if let (Some(whole), Some((_, value))) = (folded, headers.last_mut()) {
             *value = whole.trim().into();
         }
-        if has_control(first) || headers.iter().any(|(_, v)| has_control(v)) {
+        let mut stray = has_control(first);
+        // What is answered or sent on repeats none of them.
+        for (_, value) in headers.iter_mut().filter(|(_, v)| has_control(v)) {
+            let (kept, against) = without_control(value);
+            stray |= against;
+            *value = kept.into();
+        }
+        if stray {
             fault = fault.or(Some("a control character in the header"));
-            // What is answered repeats none of them.
-            for (_, value) in headers.iter_mut().filter(|(_, v)| has_control(v)) {
-                *value = value.chars().filter(|c| !c.is_control()).collect::<String>().into();
-            }
         }
         if foreign && headers.iter().any(|(n, v)| !quoted_only(n, v)) {
             fault = fault.or(Some("the header is not UTF-8"));
@@ -406,7 +438,7 @@ impl Message {
     pub fn push(&mut self, name: Name, value: impl Into<ByteString>) {
         let value = value.into();
         let value = match has_control(&value) {
-            true => value.chars().filter(|c| !c.is_control()).collect::<String>().into(),
+            true => without_control(&value).0.into(),
             false => value,
         };
         self.headers.push((name, value));
