@@ -251,3 +251,32 @@ fn no_hash_of_a_password_is_shown_with_the_journal() {
     let shown = node.ok("journal/list --stream accounts --json");
     assert!(shown.contains("oper") && !shown.contains("$argon2"), "{shown}");
 }
+
+#[test]
+fn a_domain_whose_journal_is_damaged_keeps_no_other_from_starting() {
+    let mut node = Node::start();
+    node.ok("domain/declare good.test");
+    node.ok("domain/declare bad.test");
+    node.ok(
+        "domain/bad.test/sip/user/declare ctx g 100@bad.test alias-as-user qop_authentication l Geheim77",
+    );
+    assert!(node.terminate().success());
+    let journal = rusqlite::Connection::open(node.data().join("journal.db")).expect("opens");
+    let bad = "stream LIKE 'domain/bad.test#%'";
+    journal.execute(&format!("DELETE FROM snapshots WHERE {bad}"), []).expect("a table of snapshots");
+    let damage = format!("UPDATE events SET body = '{{\"Nonsense\":' || x'07' WHERE {bad}");
+    assert!(journal.execute(&damage, []).expect("written") > 0);
+    drop(journal);
+    node.restart();
+    let list = node.ok("domain/list");
+    assert!(list.contains("good.test") && list.contains("elements: 1"), "{list}");
+    assert!(list.contains("domain bad.test did not start: "), "{list}");
+    node.ok(
+        "domain/good.test/sip/user/declare ctx g 100@good.test alias-as-user qop_authentication l Geheim77",
+    );
+    let refused = node.ssh("domain/bad.test/properties/info", b"");
+    assert!(refused.status != 0 && refused.stderr.contains("bad.test"), "{refused:?}");
+    assert!(node.ok("journal/list --json").contains("damaged"));
+    node.ok("domain/remove bad.test --force");
+    assert!(!node.ok("domain/list").contains("bad.test"));
+}

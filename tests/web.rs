@@ -239,11 +239,20 @@ fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
         "/api/run does not take PUT",
     );
     says(
-        node.http("GET /api/session HTTP/1.1\r\nHost: n\r\nConnection: close\r\nCookie: hypha=\"\r\n\r\n"),
+        node.http("GET /api/session HTTP/1.1\r\nHost: n\r\nConnection: close\r\nCookie: hypha-80=\"\r\n\r\n"),
         "401",
         "log in first",
     );
     assert!(node.http("GET /healthz HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n").contains("200 OK"));
+    for path in ["/", "/healthz", "/metrics"] {
+        let [get, head] = ["GET", "HEAD"].map(|method| {
+            let answer =
+                node.http(&format!("{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n"));
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            (head.lines().next().unwrap_or_default().to_owned(), body.len())
+        });
+        assert!(head.0 == get.0 && head.1 == 0 && get.1 > 0, "{path}: {get:?} {head:?}");
+    }
     assert!(node.http("GET /readyz HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n").contains("ready"));
     // A body that never comes holds its connection for a while only, and nobody else's.
     says(
@@ -255,10 +264,11 @@ fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
     node.ok("cocon/user/add oper ecss-read-only Passw0rd-oper");
     let entered = login("{\"user\":\"oper\",\"password\":\"Passw0rd-oper\"}");
     let cookie =
-        entered.split("hypha=").nth(1).and_then(|c| c.split(';').next()).expect("a cookie").to_owned();
+        entered.split("et-cookie: ").nth(1).and_then(|c| c.split(';').next()).expect("a cookie").to_owned();
+    assert!(cookie.starts_with("hypha-"), "another program on this host has another: {cookie}");
     let session = || {
         node.http(&format!(
-            "GET /api/session HTTP/1.1\r\nHost: n\r\nConnection: close\r\nCookie: hypha={cookie}\r\n\r\n"
+            "GET /api/session HTTP/1.1\r\nHost: n\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n"
         ))
     };
     assert!(session().contains("\"oper\""), "{}", session());

@@ -63,6 +63,8 @@ pub fn is_elph(user_agent: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
     pub domains: OrdMap<String, Arc<DomainState>>,
+    /// Domains that are known and did not start, with the reason.
+    pub broken: OrdMap<String, String>,
     pub bridges: Arc<Bridges>,
     /// Calls on each bridge.
     pub calls: OrdMap<String, Arc<AtomicU32>>,

@@ -89,9 +89,12 @@ pub async fn generations(node: &kit::Node) -> Result<Vec<(String, u64)>, ExitRea
 }
 
 async fn start_known(services: &Services) -> Result<(), ExitReason> {
-    services.estate.change(|p| p.domains = OrdMap::new());
+    services.estate.change(|p| (p.domains, p.broken) = (OrdMap::new(), OrdMap::new()));
     for (name, generation) in generations(&services.node).await? {
-        start_domain(services, &name, generation).await.map_err(ExitReason::error)?;
+        let Err(why) = start_domain(services, &name, generation).await else { continue };
+        // One tenant's journal must not keep the others from calling.
+        tracing::error!(domain = %name, error = %why, "a domain does not start; the others do");
+        services.estate.change(|p| drop(p.broken.insert(name, why.to_string())));
     }
     Ok(())
 }
@@ -119,6 +122,10 @@ pub(crate) async fn stop_domain(
     services: &Services,
     name: &str,
 ) -> Result<(), kit::supervisor::SupervisorError> {
+    if services.estate.picture().broken.contains_key(name) {
+        services.estate.change(|p| drop(p.broken.remove(name)));
+        return Ok(());
+    }
     let supervisor = SupervisorHandle::find(&services.node, &address("domain")?)?;
     supervisor.terminate_child(&domain_address(name)?).await?;
     services.estate.change(|p| drop(p.domains.remove(name)));

@@ -237,8 +237,12 @@ impl Keeper {
         let since = self.looked.replace(now).unwrap_or(now);
         let kept = async move {
             let known = domain::generations(&services.node).await?;
+            let mut wrong = None;
             for (domain, generation) in &known {
-                ensure(&services, domain, *generation).await.map_err(ExitReason::error)?;
+                // One domain that does not start must not keep the others from being followed.
+                if let Err(e) = ensure(&services, domain, *generation).await {
+                    wrong = Some(ExitReason::error(e));
+                }
             }
             for domain in services.stations.domains() {
                 let gone = !known.iter().any(|(name, _)| *name == domain);
@@ -246,15 +250,20 @@ impl Keeper {
                 let wanted =
                     |m: &Mediator| !gone && station.iter().any(|s| s.settings.radius_servers.contains_key(m));
                 for mediator in services.stations.running(&domain).iter().filter(|m| !wanted(m)) {
-                    if let Some(name) = interception(&domain, *mediator) {
-                        stop(&services, &name).await.map_err(ExitReason::error)?;
+                    if let Some(name) = interception(&domain, *mediator)
+                        && let Err(e) = stop(&services, &name).await
+                    {
+                        wrong = Some(ExitReason::error(e));
+                        continue;
                     }
                     services.stations.runs(&domain, *mediator, false);
                     services.stations.claims(mediator.ip()).lock().remove(&domain);
                 }
                 if gone && let Some(name) = ledger(&domain) {
-                    stop(&services, &name).await.map_err(ExitReason::error)?;
-                    services.stations.publish(&domain, None);
+                    match stop(&services, &name).await {
+                        Ok(()) => services.stations.publish(&domain, None),
+                        Err(e) => wrong = Some(ExitReason::error(e)),
+                    }
                 }
             }
             for domain in services.stations.domains() {
@@ -263,7 +272,7 @@ impl Keeper {
             for (user, ip) in services.stations.mediators(&services.multi.all()) {
                 join(&services, &user, ip).await;
             }
-            Ok(())
+            wrong.map_or(Ok(()), Err)
         };
         cx.spawn(kept, |me, kept: Result<(), ExitReason>, cx| {
             if let Err(e) = kept {

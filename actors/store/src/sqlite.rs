@@ -345,6 +345,7 @@ fn read_loop(db: &Connection, reads: &Receiver<Read>) {
                     "SELECT seq, stream, version, at, who, origin, kind, body FROM events
                      WHERE stream = ?1 AND version > ?2 ORDER BY version",
                     params![stream, after as i64],
+                    |_| None,
                 );
                 let _ = answer.send(found);
             }
@@ -367,6 +368,8 @@ fn read_loop(db: &Connection, reads: &Receiver<Read>) {
                         filter.before.map(|b| b as i64),
                         filter.limit as i64
                     ],
+                    // One damaged event hides no other. Its text may hold a secret that can no longer be told from the rest.
+                    |e| Some(serde_json::json!({ "damaged": e.to_string() })),
                 );
                 let _ = answer.send(found);
             }
@@ -374,7 +377,13 @@ fn read_loop(db: &Connection, reads: &Receiver<Read>) {
     }
 }
 
-fn entries(db: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Vec<Entry>, JournalError> {
+/// `damaged` says what stands for a body that is not JSON, if its reader can do without.
+fn entries(
+    db: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    damaged: impl Fn(&serde_json::Error) -> Option<serde_json::Value>,
+) -> Result<Vec<Entry>, JournalError> {
     let sqlite = |e: rusqlite::Error| journal_error(&e);
     let mut statement = db.prepare_cached(sql).map_err(sqlite)?;
     let mut rows = statement.query(params).map_err(sqlite)?;
@@ -393,7 +402,8 @@ fn entries(db: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<
         let version = version as u64;
         let corrupt = |why: String| JournalError::Corrupt { stream: stream.clone(), version, why };
         let at = at.parse().map_err(|e: chrono::ParseError| corrupt(e.to_string()))?;
-        let body = serde_json::from_str(&body).map_err(|e| corrupt(e.to_string()))?;
+        let read = serde_json::from_str(&body);
+        let body = read.or_else(|e| damaged(&e).ok_or_else(|| corrupt(e.to_string())))?;
         out.push(Entry { seq: seq as u64, stream, version, at, origin: Origin { who, from }, kind, body });
     }
     Ok(out)

@@ -20,7 +20,10 @@ use crate::{
     tree::Front,
 };
 
-const COOKIE: &str = "hypha";
+/// Cookies are of a host, whatever the port (RFC 6265, 8.5): a node and a mediator on one host must not end each other's sessions.
+fn cookie_name(request: &HttpRequest) -> String {
+    format!("hypha-{}", request.app_config().local_addr().port())
+}
 
 /// What the server's workers share.
 #[derive(Clone)]
@@ -124,7 +127,7 @@ impl Refusal {
 
 /// The operator behind a request's cookie.
 pub(crate) fn caller(request: &HttpRequest, shared: &Shared) -> Result<(Caller, String), Refusal> {
-    let id = request.cookie(COOKIE);
+    let id = request.cookie(&cookie_name(request));
     let found = id.and_then(|c| shared.sessions.caller(c.value(), peer(request)));
     found.ok_or(Refusal::Stranger)
 }
@@ -160,8 +163,8 @@ pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Jso
         Ok(caller) => {
             tracing::info!(user = %caller.name, address = %peer, "logged in");
             let (id, csrf) = shared.sessions.begin(caller.name.clone());
-            let cookie =
-                Cookie::build(COOKIE, id).http_only(true).same_site(SameSite::Strict).path("/").finish();
+            let cookie = Cookie::build(cookie_name(&request), id);
+            let cookie = cookie.http_only(true).same_site(SameSite::Strict).path("/").finish();
             HttpResponse::Ok().cookie(cookie).json(who(&shared, &caller, &csrf))
         }
         Err(e) => {
@@ -188,10 +191,11 @@ pub(crate) async fn logout(request: HttpRequest, shared: Data<Shared>) -> HttpRe
     if let Err(refusal) = own_page(&request, &shared) {
         return refusal.response();
     }
-    if let Some(cookie) = request.cookie(COOKIE) {
+    let name = cookie_name(&request);
+    if let Some(cookie) = request.cookie(&name) {
         shared.sessions.end(cookie.value());
     }
-    let mut gone = Cookie::build(COOKIE, "").path("/").finish();
+    let mut gone = Cookie::build(name, "").path("/").finish();
     gone.make_removal();
     HttpResponse::Ok().cookie(gone).json(json!({}))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use access::Door;
 use actix_web::{
     HttpResponse,
-    web::{Data, JsonConfig, ServiceConfig, get, post},
+    guard::{Any, Get, Head},
+    web::{Data, JsonConfig, ServiceConfig, post},
 };
 use command::{SessionInfo, Tree};
 use kit::{AddressError, ChildSpec, Node, Secret};
@@ -79,6 +80,11 @@ fn here(path: &'static str) -> actix_web::Resource {
     actix_web::web::resource(path).default_service(actix_web::web::to(api::not_so))
 }
 
+/// Whatever can be read can be asked about (RFC 9110, 9.3.2); the server leaves the body out.
+fn get() -> actix_web::Route {
+    actix_web::web::route().guard(Any(Get()).or(Head()))
+}
+
 fn routes(config: &mut ServiceConfig, shared: &Shared) {
     config
         .app_data(Data::new(shared.clone()))
@@ -94,7 +100,7 @@ fn routes(config: &mut ServiceConfig, shared: &Shared) {
         .service(here("/api/session").route(get().to(api::session)))
         .service(here("/api/run").route(post().to(api::run)))
         .service(here("/api/complete").route(post().to(api::complete)))
-        .service(here("/api/live").route(get().to(live::live)))
+        .service(here("/api/live").route(actix_web::web::get().to(live::live)))
         .service(here("/metrics").route(get().to(api::metrics)))
         .default_service(actix_web::web::to(api::nothing));
 }

@@ -137,8 +137,11 @@ fn list(s: &Services, call: &Call) -> Output {
         let counts = [d.users.len(), d.aliases.len(), d.contexts.len(), d.plans.len(), d.trunks.len()];
         table.row(std::iter::once(name.clone()).chain(counts.map(|c| c.to_string())));
     }
-    let count = table.rows.len();
-    Output::table(table).and_text(format!("elements: {count}"))
+    let mut below = format!("elements: {}", table.rows.len());
+    for (name, why) in picture.broken.iter().filter(|(n, _)| call.caller.grants.sees_domain(n)) {
+        below.push_str(&format!("\ndomain {name} did not start: {why}"));
+    }
+    Output::table(table).and_text(below)
 }
 
 async fn remove(s: &Services, call: &Call) -> Result<Output, CommandError> {

@@ -49,8 +49,14 @@ async fn change_domain_ok(s: &Services, call: &Call, command: DomainCommand) -> 
 /// The state of the domain that the command's path names.
 fn state(s: &Services, call: &Call) -> Result<Arc<DomainState>, CommandError> {
     let name = call.var("domain");
-    let found = s.estate.picture().domains.get(name).cloned();
-    found.ok_or_else(|| CommandError::Failed(format!("there is no domain {name}")))
+    let picture = s.estate.picture();
+    if let Some(found) = picture.domains.get(name) {
+        return Ok(found.clone());
+    }
+    Err(CommandError::Failed(match picture.broken.get(name) {
+        Some(why) => format!("domain {name} did not start: {why}"),
+        None => format!("there is no domain {name}"),
+    }))
 }
 
 fn domains(s: &Services) -> Names {
