@@ -167,7 +167,7 @@ impl Door {
         Ok(Caller { name: name.to_owned(), from, grants: account.grants.clone() })
     }
 
-    /// What a log-in is good for: as long as this stays, the account's password is the one that was given. It is not shown.
+    /// Proof of a log-in: as long as it stays the same, so does the account's password. It is not shown.
     pub fn proof(&self, name: &str) -> Option<Arc<str>> {
         self.accounts.load().all.get(name).map(|a| a.hash.as_str().into())
     }

@@ -88,7 +88,7 @@ pub enum MediaError {
 }
 
 impl MediaError {
-    /// What a call that meets it ends with. Without ports another switch may still take it (503).
+    /// The cause with which a call that meets it ends. Without ports another switch may still take it (503).
     pub fn cause(&self) -> Cause {
         match self {
             Self::NoPorts | Self::Stopped => Cause::UNAVAILABLE,

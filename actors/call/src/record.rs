@@ -23,7 +23,7 @@ pub struct Cdr {
     pub answered: Option<DateTime<Utc>>,
     pub ended: Option<DateTime<Utc>>,
     pub cause: Option<Cause>,
-    /// What ended it: `a`, `b`, `transfer`, `system`, or `outage` of the node, which is billed to nobody.
+    /// The side that ended it: `a`, `b`, `transfer`, `system`, or `outage` of the node, whose time is not billed.
     pub released_by: String,
     /// Number the call was diverted by, if it was.
     pub diverted: Option<String>,

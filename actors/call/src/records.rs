@@ -187,7 +187,7 @@ impl Actor for Records {
         self.write(cx)
     }
 
-    /// What waits is written before the actor ends: ends of calls above all.
+    /// Records that wait, ends of calls above all, are written before the actor ends.
     fn exit_requested(&mut self, _: &ExitReason, cx: &mut Cx<'_, Self>) -> bool {
         self.stopping = true;
         if !self.writing && self.waiting.is_empty() {

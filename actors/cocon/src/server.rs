@@ -32,7 +32,7 @@ pub(crate) struct Peer {
     channel: Option<Channel<Msg>>,
     user: watch::Sender<Option<String>>,
     asks: watch::Sender<bool>,
-    /// What a person who has to wait is told.
+    /// The words for a person that has to wait.
     banner: Option<String>,
     /// There is a terminal at the other end.
     terminal: bool,

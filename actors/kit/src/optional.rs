@@ -47,7 +47,7 @@ enum KeeperMsg {
     Down(Address, ExitReason),
 }
 
-/// What is known of a service's ends.
+/// The ends of a service so far.
 #[derive(Debug, Clone)]
 struct Ends {
     count: u32,

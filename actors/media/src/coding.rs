@@ -76,7 +76,7 @@ impl Decoder {
         }
     }
 
-    /// What a packet says; nothing where it cannot be read.
+    /// The samples of a packet; none where it cannot be read.
     pub fn decode(&mut self, payload: &[u8]) -> Pcm {
         let samples = match self {
             Self::Pcma(d) => d.decode(payload),
@@ -88,7 +88,7 @@ impl Decoder {
         Pcm { rate: self.rate(), samples }
     }
 
-    /// What a lost packet of so many samples said, as the packet behind it repeats it; none where it does not.
+    /// A lost packet of so many samples, as the packet behind it repeats it; none where it does not.
     pub fn repaired(&mut self, next: &[u8], samples: usize) -> Option<Pcm> {
         let Self::Opus(d) = self else { return None };
         let repaired = opus(d, next, samples.clamp(OPUS_FRAME / 2, LONGEST), true);

@@ -291,7 +291,7 @@ impl Handle {
                 self.add(leg, Stream::Video, pictures, ssrc);
             }
             self.send(Command::Agree { session, leg, agreed: Box::new(agreed) });
-            // What it shall hear may have been said before there was anything to hear it with.
+            // The source of its sound may have been chosen before there was a description to send to.
             if before.is_none() && source != Source::Silence {
                 self.send(Command::Hear { session, leg, source });
             }

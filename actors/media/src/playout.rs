@@ -103,7 +103,7 @@ impl Playout {
         Some((late + LEAST).clamp(LEAST, MOST))
     }
 
-    /// What waits, milliseconds.
+    /// Sound that waits, milliseconds.
     fn depth(&self) -> f64 {
         let ready = self.ready.len() as f64 * 1000.0 / f64::from(WIDE);
         match (self.waiting.first_key_value(), self.waiting.last_key_value()) {
@@ -221,7 +221,7 @@ const OVERLAP: usize = 80;
 /// repeated, quieter every 10 ms after the first, and gone after 60 ms.
 #[derive(Debug, Default)]
 struct Concealment {
-    /// What was decoded last.
+    /// The samples decoded last.
     history: Vec<i16>,
     /// Samples made up since.
     gone: usize,
@@ -240,7 +240,7 @@ impl Concealment {
         self.gone as f64 * 1000.0 / f64::from(WIDE)
     }
 
-    /// What was said behind what was made up comes in gradually.
+    /// Speech that follows concealment is faded in.
     fn join(&mut self, samples: &mut [i16]) {
         if self.gone > 0 {
             let made = self.go_on(OVERLAP);
@@ -399,7 +399,7 @@ mod tests {
         let levels: Vec<f64> = frames[10..95].iter().map(|f| level(f)).collect();
         let usual = levels[5];
         assert!(levels.iter().all(|l| *l > 0.6 * usual && *l < 1.5 * usual), "no hole: {levels:.0?}");
-        // What is made up sounds like what was there: the same pitch, without a click.
+        // Concealment sounds like the speech before it: the same pitch, without a click.
         let all: Vec<i16> = frames.concat();
         let steps = all[10 * FRAME..95 * FRAME].windows(2).map(|w| (i32::from(w[1]) - i32::from(w[0])).abs());
         let usual_step = all[10 * FRAME..40 * FRAME]

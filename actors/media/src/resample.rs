@@ -117,7 +117,7 @@ mod tests {
             let folded = level(&Halver::default().feed(&tone(16_000.0, frequency, 3200)));
             assert!(folded < -45.0, "{frequency} Hz is at {folded} dB");
         }
-        // What doubling adds above 4 kHz: the image of 1 kHz at 7 kHz.
+        // The image of 1 kHz that doubling leaves at 7 kHz.
         let doubled = Doubler::default().feed(&tone(8000.0, 1000.0, 1600));
         let (mut re, mut im) = (0.0f32, 0.0f32);
         for (n, s) in doubled[200..].iter().enumerate() {

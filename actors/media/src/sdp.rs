@@ -53,7 +53,7 @@ impl Codec {
 
 const OPUS: &str = "opus";
 
-/// What we can decode and encode ourselves, in the order in which it is offered: what costs least first.
+/// The codings that we decode and encode ourselves, in the order of an offer: the cheapest first.
 pub fn own() -> [Codec; 4] {
     let opus = Codec {
         channels: 2,

@@ -354,7 +354,7 @@ impl Session {
         let Some(agreed) = &party.agreed else { return };
         let latching = self.policy.latching;
         let expected = Expected { described: agreed.remote, signalled: agreed.signalled, latching };
-        // What a guard has opened is the peer's, wherever it comes from.
+        // A packet that a guard has opened is the peer's, wherever it comes from.
         let sealed = agreed.sealing.is_some();
         if !sealed && !party.latch.believes(from, packet.ssrc, packet.sequence, &expected, now) {
             metrics::counter!("hypha_media_strangers_total").increment(1);

@@ -25,7 +25,7 @@ pub enum Latching {
     Any,
 }
 
-/// What is known of a peer's place.
+/// A peer's address as its description and its signalling have it.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected {
     /// As the description has it.

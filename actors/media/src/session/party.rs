@@ -25,7 +25,7 @@ pub(super) struct Sender {
     pub(super) stream: Option<Stream>,
     pub(super) sequence: u16,
     pub(super) timestamp: u32,
-    /// What is added to the sequence numbers of a passing stream.
+    /// The shift of a passing stream's sequence numbers.
     pub(super) sequence_offset: u16,
     /// A moment of the passing stream by its timestamp, and by ours.
     pub(super) moment: (u32, u32),
@@ -60,9 +60,9 @@ pub(super) struct Party {
     pub(super) decoder: Option<(u8, Decoder)>,
     /// The coding's name, the encoder, and what brings samples to its rate.
     pub(super) encoder: Option<(String, Encoder, Rates)>,
-    /// What brings its samples to the rate that keys are found at.
+    /// Brings its samples to the rate at which keys are found.
     pub(super) key_rates: Rates,
-    /// What it says, in order and in time, while somebody wants it so.
+    /// Its sound in order and in time, while a listener wants it so.
     pub(super) playout: Playout,
     pub(super) last_event: Option<u32>,
     pub(super) keys: KeyFinder,
@@ -192,7 +192,7 @@ impl Party {
         Some((to, out.write()))
     }
 
-    /// What another party said, in packets of our own length. A gap in what it said is one in the timestamps.
+    /// Another party's sound, in packets of our own length. A gap in it is one in the timestamps.
     pub(super) fn emit_framed(
         &mut self,
         stream: Stream,

@@ -594,7 +594,7 @@ impl Agent {
             match () {
                 () if now.at < half => next = half,
                 () if idle => self.refresh(now, id, seconds),
-                // What is under way refreshes the session too, or is over soon.
+                // A request under way refreshes the session too, or is over soon.
                 () => next = end.min(now.at + REFRESH_AGAIN),
             }
         }

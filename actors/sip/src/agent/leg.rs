@@ -255,7 +255,7 @@ impl Leg {
         self.peer_updates |= response.lists(&Name::Allow, "UPDATE");
     }
 
-    /// What a request of the peer says about the session's time (RFC 4028, 9, table 2). The peer refreshes where it can and
+    /// The session's time as a request of the peer has it (RFC 4028, 9, table 2). The peer refreshes where it can and
     /// did not ask us to. A request without the header leaves what we refresh ourselves as it is.
     pub fn take_session(&mut self, request: &Message) {
         self.peer_timer = request.lists(&Name::Supported, "timer");
@@ -269,7 +269,7 @@ impl Leg {
         };
     }
 
-    /// What our 2xx says about the session's time.
+    /// The session's time in our 2xx.
     pub fn session_headers(&self, response: &mut Message) {
         let Some((seconds, ours)) = self.session else { return };
         let refresher = if ours { "uas" } else { "uac" };
@@ -279,7 +279,7 @@ impl Leg {
         }
     }
 
-    /// What a 2xx to a request of ours says about it.
+    /// The session's time as a 2xx to a request of ours has it.
     pub fn agree_session(&mut self, response: &Message) {
         self.session = session_expires(response)
             .map(|(seconds, refresher)| (seconds.max(MIN_SE), refresher != Some(Refresher::Uas)));
