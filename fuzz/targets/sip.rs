@@ -2,10 +2,15 @@
 //! challenge.
 #![no_main]
 
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
+
 use libfuzzer_sys::fuzz_target;
 use sip::{
     Offer,
-    digest::{Authenticator, Credentials, Login},
+    digest::{Authenticator, Checked, Credentials, Login},
     subscriptions,
     wire::address,
 };
@@ -23,10 +28,12 @@ fuzz_target!(|text: &str| {
         assert!(Credentials::parse(&answer).is_ok_and(|c| c.username() == "100"), "{answer}");
     }
     if let Ok(credentials) = Credentials::parse(text) {
-        let mut authenticator = Authenticator::new([1; 32], Offer::Both);
+        let now = Instant::now();
+        let mut authenticator = Authenticator::new([1; 32], Offer::Both, now);
         let password = kit::Secret::new("parol".to_owned());
-        let now = chrono::DateTime::UNIX_EPOCH;
         let realm = credentials.realm().to_owned();
-        assert!(authenticator.check(&credentials, &realm, "REGISTER", &password, true, now).is_err());
+        let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let of = Checked { realm: &realm, method: "REGISTER", uri: "sip:d", source, qop: true, now };
+        assert!(authenticator.check(&credentials, Some(&password), of).is_err());
     }
 });
