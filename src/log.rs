@@ -29,7 +29,7 @@ pub fn start(config: &LogConfig) -> Result<Arc<LogRing>, LogError> {
     let filter = EnvFilter::try_new(&config.level).map_err(|e| LogError::Level(config.level.clone(), e))?;
     let ring = Arc::<LogRing>::default();
     let lines = tracing_subscriber::fmt::layer();
-    // What a stranger says in a field can be neither a line of its own nor an order to the terminal.
+    // A stranger's text in a field can be neither a line of its own nor an order to the terminal.
     let plain = || {
         debug_fn(|writer, field, value| match field.name() {
             "message" => write!(writer, "{}", clean(value)),

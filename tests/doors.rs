@@ -1,4 +1,4 @@
-//! What strangers and clumsy clients do to the doors of operators and mediators, with OpenSSH's client beside them.
+//! The doors of operators and mediators under strangers and clumsy clients, with OpenSSH's client beside them.
 
 mod support;
 

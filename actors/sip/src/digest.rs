@@ -273,7 +273,7 @@ pub struct Authenticator {
     sweep: usize,
 }
 
-/// What credentials are checked for.
+/// The request that credentials have to fit.
 #[derive(Debug, Clone, Copy)]
 pub struct Checked<'c> {
     pub realm: &'c str,

@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// What an identifier is for; identifiers of one kind do not open as another.
+/// The use of an identifier; identifiers of one kind do not open as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The branch of a request: the number of its transaction.
@@ -30,8 +30,10 @@ pub struct Identifiers(Hmac<Sha256>);
 impl Identifiers {
     /// `key` is secret, random, and lives as long as the process.
     pub fn new(key: &[u8; 32]) -> Self {
-        #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
-        Self(Hmac::new_from_slice(key).expect("a key of any length"))
+        // A shorter key is filled up with zeros to the hash's block (RFC 2104, 2).
+        let mut block = [0; 64];
+        block[..key.len()].copy_from_slice(key);
+        Self(Hmac::new(&block.into()))
     }
 
     fn hash<const N: usize>(&self, context: u8, parts: &[&[u8]]) -> [u8; N] {

@@ -54,7 +54,7 @@ pub struct Dialog {
     /// It began the call.
     pub initiator: bool,
     pub remote: String,
-    /// What names it, while it may be picked up.
+    /// The names of its dialog, while it may be picked up.
     pub names: Option<crate::agent::DialogNames>,
 }
 

@@ -35,14 +35,7 @@ impl Call {
         dial.cdr.service = "ivr".into();
         self.out.push(Effect::Keep(RecordEvent::Answered { cdr: Box::new(dial.cdr.clone()) }));
         self.tell(dial.number, &dial.trail, Phase::Answered, world);
-        let (cdr, trail) = (dial.cdr, dial.trail);
-        self.connections.push(Connection {
-            cdr,
-            began: world.at,
-            trail,
-            legs: (leg, leg),
-            _bridges: dial.bridges,
-        });
+        self.connected(dial.cdr, dial.trail, (leg, leg), dial.bridges, world);
         if self.legs.get(&leg).is_some_and(|l| l.state == State::Calling)
             && let Err((cause, text)) = self.answer(leg, world)
         {

@@ -170,14 +170,7 @@ impl Call {
         }
         self.app_done(waiting, world);
         self.tell(dial.number, &dial.trail, Phase::Answered, world);
-        let (cdr, trail) = (dial.cdr, dial.trail);
-        self.connections.push(Connection {
-            cdr,
-            began: world.at,
-            trail,
-            legs: (waiting, id),
-            _bridges: dial.bridges,
-        });
+        self.connected(dial.cdr, dial.trail, (waiting, id), dial.bridges, world);
         if self.legs.get(&waiting).is_some_and(|l| l.state == State::Calling)
             && let Err((cause, text)) = self.answer(waiting, world)
         {

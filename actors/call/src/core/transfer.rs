@@ -96,13 +96,19 @@ impl Call {
         }
         let cdr = Cdr { answered: Some(world.now), sides: vec![side], ..dial.cdr };
         self.out.push(Effect::Keep(RecordEvent::Answered { cdr: Box::new(cdr.clone()) }));
-        self.connections.push(Connection {
-            cdr,
-            began: world.at,
-            trail,
-            legs: (leg, leg),
-            _bridges: Vec::new(),
-        });
+        self.connected(cdr, trail, (leg, leg), Vec::new(), world);
+    }
+
+    /// A connection begins now.
+    pub(super) fn connected(
+        &mut self,
+        cdr: Cdr,
+        trail: Trail,
+        legs: (LegId, LegId),
+        bridges: Vec<Held>,
+        world: &World<'_>,
+    ) {
+        self.connections.push(Connection { cdr, began: world.at, trail, legs, _bridges: bridges });
     }
 
     /// Gives a member of a meeting the word, or takes it.

@@ -307,7 +307,7 @@ impl Agent {
         self.collect(now);
     }
 
-    /// What names a leg's dialog, once the peer has its tag in it.
+    /// The names of a leg's dialog, once the peer has its tag in it.
     pub fn dialog(&self, leg: LegId) -> Option<DialogNames> {
         let leg = self.legs.get(&leg)?;
         Some(DialogNames {

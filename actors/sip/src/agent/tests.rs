@@ -339,7 +339,7 @@ impl Bench {
         self.now.at = until;
     }
 
-    /// What has been sent since the last look.
+    /// The messages sent since the last look.
     fn lines(&mut self) -> Vec<String> {
         let line = |m: &Message| match (m.method(), m.code()) {
             (Some(method), _) => method.to_string(),

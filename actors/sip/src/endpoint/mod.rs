@@ -468,7 +468,7 @@ impl Shared {
         }
     }
 
-    /// What a leg of a trunk says of the trunk: one that could not take a call is not the first choice for a while.
+    /// A leg's news of its trunk: one that could not take a call is not the first choice for a while.
     fn trunk_heard(&mut self, leg: LegId, event: &LegEvent) {
         match event {
             LegEvent::Released { status: Some(408 | 500..=599), .. } => self.trunk_failed(leg),

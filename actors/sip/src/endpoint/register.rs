@@ -285,7 +285,7 @@ impl Registrar {
         let origin = Origin { who: iface.clone(), from: format!("sip {flow}") };
         let command = RegistrationCommand::Closed { domain, iface, received: flow.to_string() };
         actix::spawn(async move {
-            // What fails is told in the log; the contact ends with its time.
+            // A failure is told in the log; the contact ends with its time.
             let _ = me.change(command, origin).await;
         });
     }

@@ -294,7 +294,7 @@ impl Message {
             *value = whole.trim().into();
         }
         let mut stray = has_control(first);
-        // What is answered or sent on repeats none of them.
+        // No answer and no request that goes on repeats them.
         for (_, value) in headers.iter_mut().filter(|(_, v)| has_control(v)) {
             let (kept, against) = without_control(value);
             stray |= against;
