@@ -10,6 +10,7 @@
 //! ├ ivr             scripts, and those being run
 //! ├ phonebook       names and numbers over HTTP (not in replays)
 //! ├ speech          recognisers, transcription, the auto-attendant (not in replays)
+//! ├ alarms          masks, messages to a webhook (not in replays)
 //! ├ cocon           the SSH front (not in replays)
 //! ├ web             the web admin (not in replays)
 //! ├ metrics         keeps histograms current (not in replays)
@@ -86,6 +87,8 @@ pub struct Assembly {
     sorm_journal: Option<kit::ChildSpec>,
     speech: speech::Speech,
     ivr: ivr::Services,
+    masks: alarms::Published,
+    visits: access::Visits,
     optional: Vec<kit::ChildSpec>,
     root: SupervisorSpec,
 }
@@ -140,9 +143,14 @@ impl Assembly {
         };
         let mut tree = Tree::default();
         commands::register(&mut tree, &node, &journal)?;
-        access::register(&mut tree, &node, &accounts)?;
+        let visits = access::Visits::default();
+        let known = estate.clone();
+        let domains: command::Names = Arc::new(move |_| known.picture().domains.keys().cloned().collect());
+        access::register(&mut tree, &node, &accounts, &visits, Some(domains))?;
+        let masks = alarms::Published::default();
+        alarms::register(&mut tree, &node, &masks)?;
         domain::commands::register(&mut tree, &services)?;
-        let health = sip::TrunksHealth::default();
+        let health = sip::TrunksHealth::new(node.alarms().clone());
         sip::register(&mut tree, &node, &estate, &health)?;
         let speech = speech::Speech::new(voice.open);
         let ivr = ivr::Services {
@@ -199,6 +207,8 @@ impl Assembly {
             sorm_journal: interception.watcher,
             speech,
             ivr,
+            masks,
+            visits,
             optional: Vec::new(),
             root,
         };
@@ -255,11 +265,23 @@ impl Assembly {
         Ok(me)
     }
 
+    /// What operators do with alarms.
+    pub fn with_alarms(mut self, webhook: Option<alarms::Target>, data: PathBuf) -> Result<Self, BootError> {
+        self.optional.push(alarms::child(
+            self.services.journal.clone(),
+            self.masks.clone(),
+            webhook,
+            Some(data),
+        )?);
+        Ok(self)
+    }
+
     /// The phone book service; before the attendant, who reads it.
     pub fn with_phone_book(self, book: Option<PhoneBook>) -> Result<Self, BootError> {
         let Some(PhoneBook { door, mut sources, guard }) = book else { return Ok(self) };
         sources.insert("ssw", phonebook::Source::Ssw(self.estate.clone()));
-        let child = phonebook::child(&door, phonebook::Service::new(sources, guard))?;
+        let child =
+            phonebook::child(&door, phonebook::Service::new(sources, guard, self.node.alarms().clone()))?;
         let mut me = self;
         me.optional.push(child);
         Ok(me)
@@ -271,14 +293,23 @@ impl Assembly {
     }
 
     pub fn info(&self) -> SessionInfo {
-        let installation = self.estate.picture().licence.terms.installation.clone();
+        let estate = self.estate.clone();
+        let installation = Arc::new(move || estate.picture().licence.terms.installation.clone());
         SessionInfo { node: self.node.name().to_owned(), installation }
     }
 
     pub fn into_house(self) -> House {
         let info = self.info();
         let optional = self.optional;
-        House { node: self.node, tree: self.tree, accounts: self.accounts, info, root: self.root, optional }
+        House {
+            node: self.node,
+            tree: self.tree,
+            accounts: self.accounts,
+            visits: self.visits,
+            info,
+            root: self.root,
+            optional,
+        }
     }
 
     /// Starts the tree; the answer is its root.
@@ -292,6 +323,7 @@ pub struct House {
     pub node: Node,
     pub tree: Arc<Tree>,
     pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
+    pub visits: access::Visits,
     pub info: SessionInfo,
     pub root: SupervisorSpec,
     /// Services that end nothing else: pages, books, recognisers, the operators' ways in.
@@ -319,7 +351,7 @@ impl House {
     }
 
     pub fn door(&self) -> Result<Door, BootError> {
-        Ok(Door::new(self.accounts.clone())?)
+        Ok(Door::new(self.accounts.clone())?.alarmed(self.node.alarms().clone()).visited(self.visits.clone()))
     }
 
     /// Starts the tree; the answer is its root.

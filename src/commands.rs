@@ -59,7 +59,10 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
             },
         ))
         .system_only()
-        .confirm(|c| format!("You are going to kill the actor {}.", c.get("actor"))),
+        .confirm(|c| {
+            let own = if own_way_in(c) { " It is your own way in: this session ends." } else { "" };
+            format!("You are going to kill the actor {}.{own}", c.get("actor"))
+        }),
         actor(Command::change(
             "node/actor/stop",
             "stops a child of a supervisor",
@@ -68,6 +71,7 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
                 let node = stopping.clone();
                 async move {
                     let cell = find(&node, &call)?;
+                    last_way_in(&node, cell.address())?;
                     let supervisor = supervisor_of(&node, &cell)?;
                     if supervisor.strategy().await.map_err(CommandError::failed)? == Strategy::Dynamic {
                         return Err(CommandError::Failed(format!(
@@ -83,7 +87,8 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
         ))
         .system_only()
         .confirm(|c| {
-            format!("You are going to stop the actor {} until it is started again.", c.get("actor"))
+            let own = if own_way_in(c) { " It is your own way in: this session ends." } else { "" };
+            format!("You are going to stop the actor {} until it is started again.{own}", c.get("actor"))
         }),
         actor(Command::change(
             "node/actor/restart",
@@ -188,6 +193,29 @@ pub fn register(tree: &mut Tree, node: &Node, journal: &Arc<dyn Journal>) -> Res
         .option("--limit", Kind::Number(1, 1000), "how many; 20", "сколько; 20")
         .system_only(),
     ])
+}
+
+/// The actors behind each way in for operators.
+const WAYS_IN: [&[&str]; 2] = [&["cocon", "cocon/ssh", "cocon/sessions"], &["web"]];
+
+/// Whether a command that stops an actor would end the caller's own session.
+fn own_way_in(call: &Call) -> bool {
+    let [ssh, web] = WAYS_IN.map(|names| names.contains(&call.get("actor")));
+    (ssh && call.caller.from.starts_with("ssh")) || (web && call.caller.from.starts_with("web"))
+}
+
+/// The last way in stays open: nobody could undo its end.
+fn last_way_in(node: &Node, stopped: &Address) -> Result<(), CommandError> {
+    let lives = |names: &[&str]| {
+        names.iter().all(|n| Address::new(*n).is_ok_and(|a| node.registry().find(&a).is_some()))
+    };
+    let Some(at) = WAYS_IN.iter().position(|names| names.contains(&stopped.as_str())) else { return Ok(()) };
+    match WAYS_IN.iter().enumerate().any(|(i, names)| i != at && lives(names)) {
+        true => Ok(()),
+        false => Err(CommandError::Failed(format!(
+            "{stopped} is the last way in that is open; nobody could start it again"
+        ))),
+    }
 }
 
 fn find(node: &Node, call: &Call) -> Result<Arc<Cell>, CommandError> {

@@ -129,6 +129,10 @@ ldap_mail = "mail"
 [web]
 # The web admin over HTTP. Loopback until you choose otherwise; put a TLS proxy before it then.
 listen = "127.0.0.1:8080"
+# Addresses of proxies before it: what they say of the browser (X-Forwarded-For, -Proto, -Host) is believed.
+trusted_proxies = []
+# Names by which browsers know it behind a proxy that does not pass the Host header on, such as "admin.example.com".
+names = []
 
 [routing]
 # Where routing/import reads files; empty is imports/ in the data directory.
@@ -147,6 +151,10 @@ key = "hypha"
 pin_file = ""
 # Seconds between checks that the token is there and the licence still valid.
 check_seconds = 60
+
+[alarms]
+# A webhook that is told of every alarm raised and cleared, one POST of JSON each: http://HOST[:PORT]/PATH; empty: none.
+webhook = ""
 
 [metrics]
 # File with the bearer token that /metrics of the web admin asks for; empty is metrics.token in the data directory, made
@@ -176,6 +184,7 @@ pub struct Config {
     pub routing: RoutingConfig,
     pub licence: LicenceConfig,
     pub token: TokenConfig,
+    pub alarms: AlarmsConfig,
     pub metrics: MetricsConfig,
     pub log: LogConfig,
 }
@@ -292,6 +301,8 @@ pub struct PhoneBookConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebConfig {
     pub listen: SocketAddr,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub names: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -310,6 +321,21 @@ pub struct TokenConfig {
     pub key: String,
     pub pin_file: PathBuf,
     pub check_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlarmsConfig {
+    pub webhook: String,
+}
+
+impl AlarmsConfig {
+    /// Where alarms are told, if anywhere.
+    pub fn target(&self) -> Result<Option<alarms::Target>, alarms::TargetError> {
+        match self.webhook.as_str() {
+            "" => Ok(None),
+            webhook => webhook.parse().map(Some),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -467,7 +493,11 @@ impl Default for Config {
                 ldap_number: "telephoneNumber".into(),
                 ldap_mail: "mail".into(),
             },
-            web: WebConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
+            web: WebConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+                trusted_proxies: Vec::new(),
+                names: Vec::new(),
+            },
             routing: RoutingConfig { imports: PathBuf::new() },
             licence: LicenceConfig { vendor_key: String::new() },
             token: TokenConfig {
@@ -476,6 +506,7 @@ impl Default for Config {
                 pin_file: PathBuf::new(),
                 check_seconds: 60,
             },
+            alarms: AlarmsConfig { webhook: String::new() },
             metrics: MetricsConfig { token_file: PathBuf::new() },
             log: LogConfig { to: LogTarget::Stderr, level: "info".into(), format: LogFormat::Text },
         }

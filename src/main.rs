@@ -47,6 +47,9 @@ enum What {
         /// Data directory, instead of the configured one.
         #[arg(long)]
         data: Option<PathBuf>,
+        /// Start although a journal has lost changes (its log is damaged, or it is an older copy): they are given up for good.
+        #[arg(long)]
+        accept_loss: bool,
     },
     /// Run a mediator of interception, between a station and a control point.
     Mediator {
@@ -57,6 +60,9 @@ enum What {
         /// Data directory, instead of the configured one; not a node's.
         #[arg(long)]
         data: Option<PathBuf>,
+        /// Start although a journal has lost changes.
+        #[arg(long)]
+        accept_loss: bool,
     },
     /// Be a control point (ПУ), to try a mediator with: commands in words from standard input, answers to standard output.
     ControlPoint(control_point::Options),
@@ -140,18 +146,21 @@ fn audit(Audit::Verify { config, data }: Audit) -> Result<(), Box<dyn std::error
 fn serve(
     config: Option<PathBuf>,
     data: Option<PathBuf>,
+    accept_loss: bool,
     program: run::Program,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut config = config::Config::read(config.as_deref())?;
     config.node.data = data.unwrap_or(config.node.data);
-    run::run(config, program)
+    run::run(config, program, accept_loss)
 }
 
 fn main() -> ExitCode {
     keep_pages();
     let outcome = match Cli::parse().what {
-        What::Run { config, data } => serve(config, data, run::Program::Node),
-        What::Mediator { config, data } => serve(config, data, run::Program::Mediator),
+        What::Run { config, data, accept_loss } => serve(config, data, accept_loss, run::Program::Node),
+        What::Mediator { config, data, accept_loss } => {
+            serve(config, data, accept_loss, run::Program::Mediator)
+        }
         What::ControlPoint(options) => control_point::run(&options),
         What::Replay(options) => match replay::play_all(&options) {
             Ok(true) => Ok(()),

@@ -5,6 +5,7 @@
 //! ├ store/journal   watches the journal's writer
 //! ├ accounts        operators
 //! ├ mediator        stations on one side, the control point on the other
+//! ├ alarms          masks, messages to a webhook
 //! ├ cocon           the SSH front
 //! ├ web             the web admin
 //! ├ metrics         keeps histograms current
@@ -47,14 +48,19 @@ pub fn house(config: &Config, data: &Path, node: &Node) -> Result<House, Box<dyn
     };
     let mut tree = Tree::default();
     commands::register(&mut tree, node, &shared)?;
-    access::register(&mut tree, node, &accounts)?;
+    let visits = access::Visits::default();
+    access::register(&mut tree, node, &accounts, &visits, None)?;
+    let masks = alarms::Published::default();
+    alarms::register(&mut tree, node, &masks)?;
     mediator::commands::register(&mut tree, &services)?;
     let watcher = store::child(Address::new("mediator/journal")?, own);
+    let alarmed = shared.clone();
     let root = SupervisorSpec::new(Address::new("root")?, Strategy::RestForOne)
         .intensity(5, Duration::from_secs(30))
         .child(store::child(Address::new("store/journal")?, journal))
         .child(access::child(Address::new("accounts")?, shared, accounts.clone()))
         .child(mediator::child(&services, watcher)?);
-    let info = SessionInfo { node: node.name().to_owned(), installation: String::new() };
-    Ok(House { node: node.clone(), tree: Arc::new(tree), accounts, info, root, optional: Vec::new() })
+    let info = SessionInfo { node: node.name().to_owned(), installation: Arc::new(String::new) };
+    let optional = vec![alarms::child(alarmed, masks, config.alarms.target()?, Some(data.to_owned()))?];
+    Ok(House { node: node.clone(), tree: Arc::new(tree), accounts, visits, info, root, optional })
 }

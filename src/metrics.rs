@@ -9,6 +9,11 @@ use strum::IntoStaticStr;
 
 /// Upper bounds of the time histograms' buckets, seconds.
 const BUCKETS: &[f64] = &[0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+const RINGING: &[f64] = &[1.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0];
+const TALKING: &[f64] = &[5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0];
+/// Scores and percents.
+const SCORES: &[f64] = &[1.5, 2.0, 2.5, 3.0, 3.5, 3.8, 4.0, 4.2, 4.4];
+const LOST: &[f64] = &[0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
 const EVERY: Duration = Duration::from_secs(5);
 
 /// The process's metrics; clones share them.
@@ -23,6 +28,10 @@ impl Metrics {
     pub fn install() -> Result<Self, BuildError> {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full("hypha_call_answer_seconds".into()), RINGING)?
+            .set_buckets_for_metric(Matcher::Full("hypha_call_talk_seconds".into()), TALKING)?
+            .set_buckets_for_metric(Matcher::Full("hypha_call_mos".into()), SCORES)?
+            .set_buckets_for_metric(Matcher::Full("hypha_call_lost_percent".into()), LOST)?
             .install_recorder()?;
         describe();
         let process = Collector::default();
@@ -65,6 +74,34 @@ fn describe() {
     counter!("hypha_journal_commits_total", "Transactions committed");
     describe_histogram!("hypha_journal_commit_seconds", Unit::Seconds, "Time a group commit took");
     gauge!("hypha_journal_waiting", "Appends waiting for the journal's writer");
+    gauge!("hypha_alarms", "Alarms that hold and are not masked, by class and severity");
+    counter!("hypha_alarms_raised_total", "Alarms raised, by class");
+    counter!("hypha_calls_attempted_total", "Calls that came in, by domain");
+    counter!("hypha_calls_answered_total", "Calls that were answered, by the caller's domain");
+    counter!(
+        "hypha_calls_ended_total",
+        "Calls that ended, by the caller's domain, cause (Q.850) and whether they were answered"
+    );
+    counter!(
+        "hypha_trunk_calls_ended_total",
+        "Calls over a trunk that ended, by domain, trunk, direction and cause"
+    );
+    gauge!("hypha_trunk_up", "1 while the trunk's neighbour answers, by domain and trunk");
+    describe_histogram!("hypha_call_setup_seconds", Unit::Seconds, "Time until a caller heard that it rings");
+    describe_histogram!("hypha_call_answer_seconds", Unit::Seconds, "Time until a call was answered");
+    describe_histogram!("hypha_call_talk_seconds", Unit::Seconds, "Length of conversations");
+    describe_histogram!(
+        "hypha_call_mos",
+        "Mean opinion score of each leg at its end (E-model, G.107), 1 to 4.5"
+    );
+    describe_histogram!("hypha_call_lost_percent", "Packets of each leg that never came, percent");
+    describe_histogram!("hypha_call_jitter_seconds", Unit::Seconds, "Jitter of each leg at its end");
+    counter!("hypha_logins_total", "Log-ins of operators, by door");
+    counter!("hypha_logins_refused_total", "Log-ins of operators that were refused, by reason");
+    counter!("hypha_sip_auth_failures_total", "SIP authentications that failed, by reason");
+    gauge!("hypha_journal_bytes", Unit::Bytes, "Size of the journal");
+    gauge!("hypha_journal_log_bytes", Unit::Bytes, "Size of its write-ahead log");
+    gauge!("hypha_disk_free_bytes", Unit::Bytes, "Free space where the data is");
     gauge!("hypha_licence_holds", "1 while the licence, or the evaluation, holds");
     gauge!("hypha_sip_registrations", "Contacts registered");
     counter!("hypha_sorm_overloaded_total", "Phases of calls that an interception had no room for");

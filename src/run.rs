@@ -44,7 +44,7 @@ impl Program {
 }
 
 /// Runs until it is told to stop (SIGTERM, SIGINT) or its root supervisor gives up.
-pub fn run(config: Config, program: Program) -> Result<(), Error> {
+pub fn run(config: Config, program: Program, accept_loss: bool) -> Result<(), Error> {
     let log = log::start(&config.log)?;
     let data = config.node.data.clone();
     std::fs::create_dir_all(&data)
@@ -57,6 +57,12 @@ pub fn run(config: Config, program: Program) -> Result<(), Error> {
     no_core_dumps()?;
     many_descriptors();
     let _lock = DataLock::take(&data)?;
+    if accept_loss {
+        tracing::error!("changes that a journal has lost are given up, as asked (--accept-loss)");
+        for journal in ["journal.db", "sorm.db", mediator::JOURNAL] {
+            store::accept_loss(&data.join(journal))?;
+        }
+    }
     actix::System::new().block_on(serve(config, data, log, program))
 }
 
@@ -136,7 +142,7 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
         vendor_key: Some(config.licence.vendor_key.clone()),
         token: token(&config.token).map(|t| Arc::new(t) as Arc<dyn Token>),
         token_check: Duration::from_secs(config.token.check_seconds.max(1)),
-        media: Arc::new(media(&config.media)?),
+        media: Arc::new(media(&config.media, node)?),
         files: Some(data.to_owned()),
         sorm: interception(config, data, node)?,
         voice: voice(config, data)?,
@@ -151,7 +157,8 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
             key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
         }))?
         .with_phone_book(phone_book(config, data)?)?
-        .with_speech(Some(&speech))?;
+        .with_speech(Some(&speech))?
+        .with_alarms(config.alarms.target()?, data.to_owned())?;
     Ok(assembly.into_house())
 }
 
@@ -175,7 +182,9 @@ async fn open(
         idle: Duration::from_secs(config.cocon.idle_seconds),
         bound,
     };
-    let http = httpd::Door::new(config.web.listen);
+    let proxies =
+        web::Proxies { trusted: config.web.trusted_proxies.clone(), names: config.web.names.clone() };
+    let http = httpd::Door::new(config.web.listen).trusting(proxies.trusted.clone());
     let mut web_listening = http.bound.subscribe();
     let page = web::Front {
         http,
@@ -186,6 +195,7 @@ async fn open(
         door: front.door.clone(),
         metrics: metrics.page(&house.node),
         metrics_token: metrics_token(config, data)?,
+        proxies,
     };
     let mut house = house
         .optional(cocon::child(&front)?)
@@ -311,7 +321,7 @@ fn given(path: &Path) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 
-fn media(config: &MediaConfig) -> Result<media::Plane, media::PlaneError> {
+fn media(config: &MediaConfig, node: &Node) -> Result<media::Plane, media::PlaneError> {
     media::Plane::start(&media::Settings {
         address: config.address,
         ports: (config.first_port, config.last_port),
@@ -320,6 +330,7 @@ fn media(config: &MediaConfig) -> Result<media::Plane, media::PlaneError> {
         announcements: given(&config.announcements),
         silence_threshold: config.silence_threshold,
         latching: config.latching,
+        alarms: node.alarms().clone(),
     })
 }
 

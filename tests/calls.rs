@@ -26,6 +26,12 @@ fn two_phones_talk_both_ways_without_gaps() {
     alice.says("Call established");
     until("the call is shown", || calls(&node).iter().any(|c| c["state"] == "talking"));
     talked(&node, 4);
+    let measured = || {
+        let all = calls(&node);
+        let legs = all.first().and_then(|c| c["legs"].as_array()).cloned().unwrap_or_default();
+        legs.len() == 2 && legs.iter().all(|l| l["quality"].is_object())
+    };
+    until("both legs are measured", measured);
     let ladder = ladder(&node, &calls(&node)[0]["call"]);
     assert!(
         ladder.contains("INVITE") && ladder.contains("route 100 -> 101") && ladder.contains("200 OK"),
@@ -48,6 +54,21 @@ fn two_phones_talk_both_ways_without_gaps() {
     let cdr = &cdrs(&node)[0];
     assert_eq!((&cdr["side"]["a"], &cdr["side"]["b"]), (&"100".into(), &"101".into()), "{cdr}");
     assert!(cdr["seconds"].as_i64().is_some_and(|s| s >= 4) && cdr["cdr"]["cause"] == 16, "{cdr}");
+    let missing = node.metrics_missing(|name| name.starts_with("hypha_call"));
+    assert!(missing.is_empty(), "{missing:?}");
+    let page = node.metrics();
+    let ended = page.lines().find(|l| l.starts_with("hypha_calls_ended_total{")).unwrap_or_default();
+    assert!(
+        ["domain=\"voip.test\"", "cause=\"16\"", "answered=\"true\"", "} 1"]
+            .iter()
+            .all(|p| ended.contains(p)),
+        "{page}"
+    );
+    let score = |part: &str| {
+        let line = page.lines().find_map(|l| l.strip_prefix(&format!("hypha_call_mos_{part} ")));
+        line.and_then(|v| v.trim().parse::<f64>().ok()).unwrap_or_default()
+    };
+    assert!(score("count") == 2.0 && score("sum") > 2.0 * 4.0, "both legs sound well: {page}");
     // The same ladder, from the journal.
     let past = self::ladder(&node, &cdr["cdr"]["call"]);
     assert!(past.contains("INVITE") && past.contains("BYE"), "{past}");
@@ -289,12 +310,22 @@ fn a_direction_whose_first_trunk_is_dead_carries_every_call_by_the_next() {
     // With no count of calls: it would count the node's OPTIONS as some of them.
     let _callee = Sipp::built_in("uas", live, node.sip(), &[]);
     // A call that is not answered fails its scenario, and SIPp with it.
-    let arguments = ["-s", "73832000001", "-m", "100", "-r", "10", "-l", "100", "-d", "100"];
+    let arguments = ["-s", "73832000001", "-m", "1000", "-r", "50", "-l", "100", "-d", "100"];
     Sipp::built_in("uac", from, node.sip(), &arguments).ends();
     until("all records are there", || {
         cdrs(&node).iter().filter(|c| c["cdr"]["answered"].is_string()).count() >= 50
     });
-    assert!(cdrs(&node).iter().all(|c| c["side"]["to"] == "dead" || c["side"]["to"] == "live"));
+    let missing = node.metrics_missing(|name| name.starts_with("hypha_trunk"));
+    assert!(missing.is_empty(), "{missing:?}");
+    let page = node.metrics();
+    let live = page
+        .lines()
+        .find(|l| l.starts_with("hypha_trunk_calls_ended_total{") && l.contains("trunk=\"live\""));
+    assert!(live.is_some_and(|l| l.ends_with("} 1000") && l.contains("direction=\"out\"")), "{page}");
+    assert!(
+        cdrs(&node).iter().all(|c| c["side"]["to"] == "live"),
+        "records name the trunk that took the call"
+    );
 }
 
 #[test]

@@ -162,7 +162,8 @@ fn however_often_a_service_ends_calls_and_signalling_go_on() {
     }
     assert_eq!(node.ok("pwd").lines().next(), Some("/"), "the node lives, and its shell");
     assert_eq!(node.sip(), before, "signalling was not restarted");
-    assert!(node.log().contains("service is down; it is started again"));
+    let down = node.rows("alarms/list --cleared --masked -c node::service::down");
+    assert!(!down.is_empty(), "each end is an alarm");
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn a_port_that_somebody_else_has_is_tried_before_it_is_kept_and_ends_nothing() {
     let at = held.local_addr().expect("bound");
     let mut node = Node::start_with(&format!("[phone_book]\nlisten = \"{at}\"\n"), &[]);
     assert_eq!(node.ok("pwd").lines().next(), Some("/"));
-    assert!(node.log().contains("port cannot be opened; it is tried again"));
+    assert!(node.ok("alarms/list -c node::door::closed").contains("phonebook"));
     drop(held);
     until("the port is open", || TcpStream::connect(at).is_ok());
     assert!(node.terminate().success());

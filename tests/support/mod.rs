@@ -118,6 +118,30 @@ impl Node {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// What `/metrics` answers.
+    pub fn metrics(&self) -> String {
+        let token =
+            std::fs::read_to_string(self.data().join("metrics.token")).expect("made at the first start");
+        self.http(&format!(
+            "GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+            token.trim()
+        ))
+    }
+
+    /// Metrics of the dashboard that this node does not show, of those whose names fit.
+    pub fn metrics_missing(&self, fits: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        let page = self.metrics();
+        let names: std::collections::BTreeSet<&str> = include_str!("../../ops/grafana.json")
+            .split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+            .filter(|w| (w.starts_with("hypha_") || w.starts_with("process_")) && fits(w))
+            .collect();
+        assert!(!names.is_empty());
+        let shown = |name: &&str| {
+            page.lines().any(|l| l.strip_prefix(*name).is_some_and(|r| r.starts_with(['{', ' '])))
+        };
+        names.into_iter().filter(|name| !shown(name)).collect()
+    }
+
     /// After [`Node::kill`]: the same data, another port.
     pub fn restart(&mut self) {
         let (child, address, password, web) = launch(self.program, self.dir.path(), &self.environment);

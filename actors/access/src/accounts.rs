@@ -56,6 +56,10 @@ pub enum AccountEvent {
     KeysRemoved {
         name: String,
     },
+    KeyRemoved {
+        name: String,
+        key: String,
+    },
 }
 
 impl Fold for Accounts {
@@ -81,6 +85,7 @@ impl Fold for Accounts {
             }
             E::KeyAdded { name, key } => account(&mut self.all, name, &|a| a.keys.push(key.clone())),
             E::KeysRemoved { name } => account(&mut self.all, name, &|a| a.keys.clear()),
+            E::KeyRemoved { name, key } => account(&mut self.all, name, &|a| a.keys.retain(|k| k != key)),
         }
     }
 }
@@ -93,6 +98,7 @@ pub enum AccountCommand {
     ChangeRoles { name: String, grants: Grants },
     AddKey { name: String, key: String },
     RemoveKeys(String),
+    RemoveKey { name: String, key: String },
 }
 
 impl std::fmt::Debug for AccountCommand {
@@ -104,6 +110,7 @@ impl std::fmt::Debug for AccountCommand {
             Self::ChangeRoles { name, grants } => write!(f, "ChangeRoles {name} {grants}"),
             Self::AddKey { name, .. } => write!(f, "AddKey {name}"),
             Self::RemoveKeys(name) => write!(f, "RemoveKeys {name}"),
+            Self::RemoveKey { name, .. } => write!(f, "RemoveKey {name}"),
         }
     }
 }
@@ -120,6 +127,10 @@ pub enum AccountError {
     LastAdmin(String),
     #[error("user {0} has 32 keys already")]
     Keys(String),
+    #[error("user {0} has this key already")]
+    KeyExists(String),
+    #[error("user {0} has no such key")]
+    NoKey(String),
 }
 
 /// The accounts' ledger; others read what it publishes.
@@ -167,9 +178,16 @@ impl Book for AccountsBook {
                 }
                 E::RolesChanged { name, grants }
             }
+            C::AddKey { name, key } if known(&name)?.keys.contains(&key) => {
+                return Err(AccountError::KeyExists(name));
+            }
             C::AddKey { name, key } => match known(&name)?.keys.len() {
                 0..32 => E::KeyAdded { name, key },
                 _ => return Err(AccountError::Keys(name)),
+            },
+            C::RemoveKey { name, key } => match known(&name)?.keys.contains(&key) {
+                true => E::KeyRemoved { name, key },
+                false => return Err(AccountError::NoKey(name)),
             },
             C::RemoveKeys(name) => {
                 known(&name)?;

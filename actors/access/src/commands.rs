@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use command::{Command, CommandError, DeclareError, Grants, Kind, Names, Output, Table, Tree};
+use command::{Call, Command, CommandError, DeclareError, Grants, Kind, Names, Output, Table, Tree};
 use kit::{Address, Node, Secret, journal::Origin, ledger, ledger::LedgerMsg};
 
-use crate::{AccountCommand, Accounts, accounts::AccountsBook, door::hash};
+use crate::{
+    AccountCommand, Accounts, Visit, Visits,
+    accounts::AccountsBook,
+    door::{hash, in_turn, is_password},
+};
 
 /// Shortest password, characters.
 const SHORTEST: usize = 8;
@@ -16,6 +20,8 @@ pub fn register(
     tree: &mut Tree,
     node: &Node,
     published: &Arc<ArcSwap<Accounts>>,
+    visits: &Visits,
+    domains: Option<Names>,
 ) -> Result<(), DeclareError> {
     let names: Names = {
         let published = published.clone();
@@ -23,20 +29,21 @@ pub fn register(
     };
     let user =
         |c: Command| c.arg("user", Kind::Text, "name of the operator", "имя оператора").names(names.clone());
-    let act = |make: fn(&command::Call) -> Result<AccountCommand, CommandError>| {
-        let node = node.clone();
-        move |call: command::Call| {
-            let node = node.clone();
+    let act = |make: fn(&Call) -> Result<AccountCommand, CommandError>| {
+        let (node, domains) = (node.clone(), domains.clone());
+        move |call: Call| {
+            let (node, domains) = (node.clone(), domains.clone());
             async move {
                 // Hashing a password is slow by design and must not hold other actors up.
-                let origin = call.caller.origin();
-                let made = tokio::task::spawn_blocking(move || make(&call))
+                let (origin, note) = (call.caller.origin(), unknown_domains(&call, domains.as_ref()));
+                let made = in_turn(move || make(&call)).await.map_err(CommandError::failed)??;
+                change(&node, made, origin)
                     .await
-                    .map_err(CommandError::failed)??;
-                change(&node, made, origin).await.map(|()| Output::ok())
+                    .map(|()| note.into_iter().fold(Output::ok(), Output::and_text))
             }
         }
     };
+    own(tree, node, published, visits)?;
     let published = published.clone();
     tree.add([
         Command::change(
@@ -68,7 +75,7 @@ pub fn register(
             move |_| {
                 let accounts = published.load_full();
                 async move {
-                    let mut table = Table::new(["User", "Roles", "Keys"]);
+                    let mut table = Table::new(["User", "Roles", "Keys"]).numbers(&["Keys"]);
                     for (name, a) in &accounts.all {
                         table.row([name.clone(), a.grants.to_string(), a.keys.len().to_string()]);
                     }
@@ -134,6 +141,153 @@ pub fn register(
         ))
         .system_only(),
     ])
+}
+
+/// A role for a domain that is not there may be meant for one that comes, or be a typing error: it is taken, and said.
+fn unknown_domains(call: &Call, domains: Option<&Names>) -> Option<String> {
+    let known = domains?(call);
+    let grants: Grants = call.opt("roles")?.parse().ok()?;
+    let missing: Vec<String> = grants.domains.into_iter().filter(|d| !known.contains(d)).collect();
+    (!missing.is_empty()).then(|| format!("warning: there is no domain {} yet", missing.join(", ")))
+}
+
+/// What every operator may see and do of the own account.
+fn own(
+    tree: &mut Tree,
+    node: &Node,
+    published: &Arc<ArcSwap<Accounts>>,
+    visits: &Visits,
+) -> Result<(), DeclareError> {
+    let (changing, adding, removing) = (node.clone(), node.clone(), node.clone());
+    let (accounts, keys, kept) = (published.clone(), published.clone(), published.clone());
+    let (listed, ended) = (visits.clone(), visits.clone());
+    tree.add([
+        Command::change(
+            "cocon/password",
+            "changes your own password",
+            "сменить свой пароль",
+            move |call| {
+                let (node, accounts) = (changing.clone(), accounts.clone());
+                async move {
+                    let name = call.caller.name.clone();
+                    let known = accounts.load().all.get(&name).map(|a| a.hash.as_str().into());
+                    let old = Secret::new(call.get("old").to_owned());
+                    let fits = is_password(known.unwrap_or_default(), old).await;
+                    if !fits.map_err(CommandError::failed)? {
+                        return Err(CommandError::Denied("the old password is another one".into()));
+                    }
+                    let new = call.get("new").to_owned();
+                    let hash = in_turn(move || hashed(&new)).await;
+                    let hash = hash.map_err(CommandError::failed)??;
+                    let command = AccountCommand::ChangePassword { name, hash };
+                    change(&node, command, call.caller.origin()).await?;
+                    Ok(Output::text("ok; your other sessions are over"))
+                }
+            },
+        )
+        .arg("old", Kind::Secret, "the password so far", "прежний пароль")
+        .arg("new", Kind::Secret, "at least 8 characters", "не короче 8 символов")
+        .for_everyone(),
+        Command::look("cocon/key/list", "lists your own SSH keys", "свои ключи SSH", move |call| {
+            let accounts = keys.load_full();
+            async move {
+                let mut table = Table::new(["Number", "Kind", "Fingerprint"]).numbers(&["Number"]);
+                let own = accounts.all.get(&call.caller.name).map(|a| a.keys.clone()).unwrap_or_default();
+                for (i, key) in own.iter().enumerate() {
+                    let kind = key.split(' ').next().unwrap_or_default();
+                    table.row([&(i + 1).to_string(), kind, &fingerprint(key)]);
+                }
+                Ok(Output::table(table))
+            }
+        })
+        .for_everyone(),
+        Command::change(
+            "cocon/key/add",
+            "adds an SSH key of yours",
+            "добавить свой ключ SSH",
+            move |call| {
+                let node = adding.clone();
+                async move {
+                    let [kind, key, ..] = call.all("key") else {
+                        return Err(CommandError::Usage(
+                            "a key in OpenSSH form is wanted: ssh-ed25519 AAAA…".into(),
+                        ));
+                    };
+                    let key = usable_key(&format!("{kind} {key}"))?;
+                    let command = AccountCommand::AddKey { name: call.caller.name.clone(), key };
+                    change(&node, command, call.caller.origin()).await.map(|()| Output::ok())
+                }
+            },
+        )
+        .arg("key", Kind::Text, "ssh-ed25519 AAAA… [comment]", "ssh-ed25519 AAAA… [комментарий]")
+        .many()
+        .for_everyone(),
+        Command::change(
+            "cocon/key/remove",
+            "removes an SSH key of yours",
+            "удалить свой ключ SSH",
+            move |call| {
+                let (node, accounts) = (removing.clone(), kept.clone());
+                async move {
+                    let name = call.caller.name.clone();
+                    let number =
+                        call.number("number").and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+                    let key = accounts
+                        .load()
+                        .all
+                        .get(&name)
+                        .and_then(|a| a.keys.get(number.wrapping_sub(1)).cloned());
+                    let none = || {
+                        CommandError::Failed(format!("you have no key {number}; cocon/key/list shows all"))
+                    };
+                    let command = AccountCommand::RemoveKey { name, key: key.ok_or_else(none)? };
+                    change(&node, command, call.caller.origin()).await.map(|()| Output::ok())
+                }
+            },
+        )
+        .arg("number", Kind::Number(1, 1000), "its number in the list", "номер в списке")
+        .for_everyone(),
+        Command::look(
+            "cocon/session/list",
+            "lists your own sessions; for system administrators, all",
+            "свои сеансы; для системных администраторов все",
+            move |call| {
+                let visits = listed.clone();
+                async move {
+                    let seen = |v: &Visit| call.caller.grants.system || v.user == call.caller.name;
+                    let all: Vec<Visit> = visits.all().into_iter().filter(seen).collect();
+                    let mut table = Table::new(["Session", "User", "From", "Since"]).numbers(&["Session"]);
+                    for v in &all {
+                        let since = v.since.format("%d.%m.%Y %H:%M:%S").to_string();
+                        table.row([&v.id.to_string(), &v.user, &v.from, &since]);
+                    }
+                    Ok(Output::table(table).with_data(serde_json::json!(all)))
+                }
+            },
+        )
+        .for_everyone(),
+        Command::change("cocon/session/end", "ends a session", "завершить сеанс", move |call| {
+            let visits = ended.clone();
+            async move {
+                let wanted = call.number("session").unwrap_or_default();
+                let may = |v: &Visit| call.caller.grants.system || v.user == call.caller.name;
+                match visits.end(|v| v.id == wanted && may(v)) {
+                    0 => Err(CommandError::Failed(format!(
+                        "there is no session {wanted}; cocon/session/list shows all"
+                    ))),
+                    _ => Ok(Output::ok()),
+                }
+            }
+        })
+        .arg("session", Kind::Number(1, u64::MAX), "its number in the list", "номер в списке")
+        .for_everyone(),
+    ])
+}
+
+/// As `ssh-keygen -l` shows it.
+fn fingerprint(key: &str) -> String {
+    let key = russh::keys::PublicKey::from_openssh(key);
+    key.map(|k| k.fingerprint(russh::keys::HashAlg::Sha256).to_string()).unwrap_or_default()
 }
 
 /// A key in OpenSSH form that this door can check; what it could never let in is refused here.

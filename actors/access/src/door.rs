@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -17,12 +17,13 @@ use argon2::{
 use command::Caller;
 use kit::{
     Secret, Seldom,
+    alarm::{Alarms, Condition, Severity},
     throttle::{Limits, Throttle},
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::Accounts;
+use crate::{Accounts, Visits};
 
 /// How often operators' passwords may be guessed.
 const GUESSES: Limits = Limits { tries: 5, strangers: 50 };
@@ -42,6 +43,9 @@ pub struct Door {
     throttle: Arc<Mutex<Throttle>>,
     /// Lines of the log about refusals.
     lines: Arc<Mutex<Seldom>>,
+    /// Where guessing is told; none for a door whose visitors are nobody else's business.
+    alarms: Option<Alarms>,
+    visits: Visits,
     /// A hash that no password has: an unknown name costs as much time as a known one.
     nobody: Arc<str>,
 }
@@ -71,8 +75,20 @@ pub async fn hash_apart(password: Secret<String>) -> Result<String, DoorError> {
     in_turn(move || hash(&password)).await?
 }
 
+/// Whether a password is the one of a hash; takes tens of milliseconds by design, in its turn.
+pub(crate) async fn is_password(hash: Arc<str>, password: Secret<String>) -> Result<bool, DoorError> {
+    in_turn(move || {
+        let parsed = PasswordHash::new(&hash).ok()?;
+        Argon2::default().verify_password(password.expose().as_bytes(), &parsed).ok()
+    })
+    .await
+    .map(|fits| fits.is_some())
+}
+
 /// Runs work that hashes, at most two at a time. The turn is the work's own: a caller that goes away does not end it early.
-async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DoorError> {
+pub(crate) async fn in_turn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DoorError> {
     struct Place;
     impl Drop for Place {
         fn drop(&mut self) {
@@ -98,7 +114,30 @@ impl Door {
     pub fn new(accounts: Arc<ArcSwap<Accounts>>) -> Result<Self, DoorError> {
         let nobody = hash(&Secret::new("nobody".to_owned()))?.into();
         let throttle = Arc::new(Mutex::new(Throttle::new(GUESSES)));
-        Ok(Self { accounts, throttle, lines: Arc::new(Mutex::new(Seldom::new(5))), nobody })
+        Ok(Self {
+            accounts,
+            throttle,
+            lines: Arc::new(Mutex::new(Seldom::new(5))),
+            alarms: None,
+            visits: Visits::default(),
+            nobody,
+        })
+    }
+
+    /// Raises an alarm where passwords are guessed.
+    pub fn alarmed(mut self, alarms: Alarms) -> Self {
+        self.alarms = Some(alarms);
+        self
+    }
+
+    /// Keeps its sessions where commands see them.
+    pub fn visited(mut self, visits: Visits) -> Self {
+        self.visits = visits;
+        self
+    }
+
+    pub fn visits(&self) -> &Visits {
+        &self.visits
     }
 
     pub fn accounts(&self) -> &Arc<ArcSwap<Accounts>> {
@@ -119,11 +158,7 @@ impl Door {
         self.reserve(name, peer)?;
         let account = self.accounts.load().all.get(name).cloned();
         let hash: Arc<str> = account.as_ref().map_or_else(|| self.nobody.clone(), |a| a.hash.as_str().into());
-        let checked = in_turn(move || {
-            let parsed = PasswordHash::new(&hash).ok()?;
-            Argon2::default().verify_password(password.expose().as_bytes(), &parsed).ok()
-        });
-        let fits = checked.await?.is_some();
+        let fits = is_password(hash, password).await?;
         match account.filter(|_| fits) {
             Some(account) => {
                 self.throttle.lock().succeeded(peer, name, Instant::now());
@@ -153,6 +188,11 @@ impl Door {
     /// Counts and logs a refusal, some lines a second at most.
     fn refused(&self, name: &str, peer: IpAddr, reason: &'static str) {
         metrics::counter!("hypha_logins_refused_total", "reason" => reason.replace(' ', "_")).increment(1);
+        if let Some(alarms) = self.alarms.as_ref().filter(|_| reason == "throttled") {
+            let guessing = Condition::new("access::login::guessing", Severity::Minor, "operators");
+            let cause = format!("too many wrong passwords, the last from {peer}");
+            alarms.raise(guessing.cause(cause).lasting(Duration::from_secs(300)));
+        }
         if let Some(withheld) = self.lines.lock().allow(Instant::now()) {
             tracing::warn!(user = name, address = %peer, reason, withheld, "log-in refused");
         }

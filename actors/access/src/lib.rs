@@ -8,7 +8,9 @@ mod commands;
 mod cut;
 mod door;
 pub mod ssh;
+mod visits;
 
 pub use accounts::{Account, AccountCommand, AccountError, Accounts, AccountsBook, child};
 pub use commands::register;
 pub use door::{Door, DoorError, hash, hash_apart, random_password};
+pub use visits::{Entry, Visit, Visits};

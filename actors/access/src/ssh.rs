@@ -12,6 +12,7 @@ use std::{
 use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Placement, Seldom, Strategy,
     SupervisorHandle, SupervisorSpec,
+    alarm::{Condition, Severity},
 };
 use parking_lot::Mutex;
 use russh::{
@@ -24,6 +25,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
+
+/// Class of the alarm of a port that cannot be opened.
+const CLOSED: &str = "node::door::closed";
 
 /// Where connections come in.
 #[derive(Clone)]
@@ -58,6 +62,8 @@ pub struct Arrival {
     pub asks: watch::Sender<bool>,
     /// Ends with the connection's actor.
     pub alive: watch::Receiver<()>,
+    /// Ends the connection.
+    pub end: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// No, and what may be tried.
@@ -224,15 +230,17 @@ where
         match bound {
             Ok((socket, local)) => {
                 tracing::info!(%local, what = self.listen.what, "listening for SSH");
+                cx.node().alarms().clear(CLOSED, None, self.listen.what);
                 self.listen.bound.send_replace(Some(local));
                 (self.socket, self.trouble) = (Some(Arc::new(socket)), None);
                 self.turn += 1;
                 self.accept(self.turn, cx);
             }
             Err(e) => {
-                if self.trouble.is_none() {
-                    tracing::error!(%at, what = self.listen.what, error = %e, "port cannot be opened; it is tried again");
-                }
+                let closed = Condition::new(CLOSED, Severity::Major, self.listen.what);
+                cx.node()
+                    .alarms()
+                    .raise(closed.cause(format!("{at} cannot be opened: {e}; it is tried again")));
                 metrics::counter!("hypha_ports_failed_total").increment(1);
                 self.trouble = Some(format!("{at}: {e}"));
                 cx.after(AGAIN, ListenerMsg::Bind);
@@ -312,8 +320,15 @@ where
                 let (told, user) = watch::channel(None);
                 let (asks, asked) = watch::channel(false);
                 let (ends, alive) = watch::channel(());
-                let arrival =
-                    Arrival { peer, node: start.node.clone(), user: told, asks, alive: alive.clone() };
+                let cut = switch.clone();
+                let arrival = Arrival {
+                    peer,
+                    node: start.node.clone(),
+                    user: told,
+                    asks,
+                    alive: alive.clone(),
+                    end: Arc::new(move || cut.cut()),
+                };
                 let stream = Some((stream, Box::new(make(arrival))));
                 let stranger = Stranger { number, strangers, switch };
                 let (_place, _ends) = (place, ends);

@@ -16,6 +16,7 @@ use crate::{
     core::{Adopt, Call, Effect, Event, HandTo, Timer, World},
     leg::{SIGNALLING, SignalMsg},
     media::{MediaSession, Sink},
+    meter::Meter,
     record::RecordEvent,
     records::RecordsMsg,
     service::Service,
@@ -119,6 +120,7 @@ pub(crate) struct CallActor {
     /// Where its application is.
     application: Option<Address>,
     done: bool,
+    meter: Meter,
 }
 
 /// Starts the actor of a call that came in.
@@ -141,6 +143,7 @@ pub async fn start(services: &Services, incoming: Incoming, ladder: Ladder) -> R
             name: start.address,
             application: None,
             done: false,
+            meter: Meter::default(),
         };
         async move { Ok(actor) }
     })
@@ -192,6 +195,7 @@ impl CallActor {
                     let records =
                         cx.lookup::<RecordsMsg>(&crate::records::address()?).map_err(ExitReason::error)?;
                     let ended = matches!(event, RecordEvent::Ended { .. });
+                    self.meter.kept(&event, &self.services.estate.picture());
                     self.recorded |= ended;
                     let kept = async move {
                         records.ask(|reply| RecordsMsg::Keep { event, reply: Some(reply) }).await
@@ -237,6 +241,7 @@ impl CallActor {
                 }
                 Effect::Done => {
                     self.done = true;
+                    self.meter.over();
                     self.media = None;
                     self.services.board.over(&self.name);
                     let pause = if self.stopping { LAST_WORDS / 20 } else { LAST_WORDS };
@@ -250,6 +255,7 @@ impl CallActor {
     fn signal(&mut self, leg: LegId, command: LegCommand, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         let label: &'static str = (&command).into();
         self.note("call", leg, label, cx);
+        self.meter.told(&command);
         // Where the signalling has gone, its legs have gone with it, and this call ends soon: its records are yet to be written.
         let Ok(to) = cx.lookup::<SignalMsg>(&signalling()?) else { return Ok(()) };
         let call = self.name.clone();
@@ -343,6 +349,7 @@ impl Actor for CallActor {
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         self.services.board.show(&self.name, &self.call, &self.ladder);
+        self.meter.begin(self.name.as_str().split('/').nth(1).unwrap_or_default());
         self.step(cx, |call, world| call.start(world))
     }
 
@@ -354,7 +361,9 @@ impl Actor for CallActor {
                 self.step(cx, |call, world| call.handle(Event::Leg(leg, event), world))
             }
             CallMsg::Media(leg, event) => {
-                if !matches!(event, MediaEvent::Quality(_)) {
+                if let MediaEvent::Quality(quality) = &event {
+                    self.meter.heard(leg, quality);
+                } else {
                     self.note("media", "call", format_args!("{leg}: {event:?}"), cx);
                 }
                 self.step(cx, |call, world| call.handle(Event::Media(leg, event), world))

@@ -196,7 +196,7 @@ fn listed(s: &Services, domain: &str) -> Result<Vec<(String, u64, std::time::Sys
 }
 
 fn files(s: &Services, call: &Call) -> Result<Output, CommandError> {
-    let mut table = Table::new(["File", "Bytes", "Written"]);
+    let mut table = Table::new(["File", "Bytes", "Written"]).numbers(&["Bytes"]);
     let all = listed(s, call.var("domain"))?;
     let mut data = Vec::new();
     for (name, size, at) in &all {
@@ -270,7 +270,7 @@ fn start_recording(s: &Services, call: &Call) -> Result<Output, CommandError> {
 
 fn meetings(board: &Board, call: &Call) -> Output {
     let mut table =
-        Table::new(["Manager", "Member", "Interface", "Microphone", "Asks for the word", "Since"]);
+        Table::new(["Manager", "Member", "Interface", "Microphone", "Asks for the word", "Since"]).grouped(1);
     let all: Vec<_> =
         board.of_domain(call.var("domain")).into_iter().filter(|v| v.meeting.is_some()).collect();
     for v in &all {
@@ -363,7 +363,8 @@ async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comm
     let number = call.opt("--number");
     let entries = browse(journal, "CallEnded", number.map(str::to_owned), LOOKED_THROUGH).await?;
     let mut table =
-        Table::new(["Call", "Setup", "A", "B", "From", "To", "Seconds", "Cause", "By", "Service"]);
+        Table::new(["Call", "Setup", "A", "B", "From", "To", "Seconds", "Cause", "By", "Service"])
+            .numbers(&["Seconds", "Cause"]);
     let mut data = Vec::new();
     for (cdr, _) in entries.into_iter().filter_map(ended) {
         // Of several passes through the domain, the last one is where the call went.
@@ -408,6 +409,11 @@ async fn set(s: &Services, call: &Call, active: bool) -> Result<Output, CommandE
         .iter()
         .filter_map(|o| Some((o.trim_start_matches('-').to_owned(), call.opt(o)?.to_owned())))
         .collect();
+    if let Some((_, wrong)) = options.iter().find(|(n, v)| n == "number" && !domain::routing::is_dialled(v)) {
+        return Err(CommandError::Usage(format!(
+            "--number: 1 to 64 of 0-9, * and # are wanted, not {wrong:?}"
+        )));
+    }
     let text: Vec<String> = addresses
         .iter()
         .map(|a| {

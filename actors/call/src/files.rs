@@ -20,6 +20,7 @@ use domain::{
 };
 use kit::{
     Actor, Cx, ExitReason,
+    alarm::{Alarms, Condition, Severity},
     journal::{Filter, Journal, Snapshot},
 };
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ use crate::record::{Cdr, RecordEvent, Side};
 
 /// The actor's name, and its stream's.
 pub const NAME: &str = "call/cdr-files";
+/// Class of the alarm of files that cannot be written.
+const UNWRITTEN: &str = "call::files::unwritten";
 /// Between two looks at the stream.
 const EVERY: Duration = Duration::from_secs(2);
 /// The group of calls that have none.
@@ -298,6 +301,7 @@ pub(crate) struct CdrFiles {
     recovered: bool,
     /// Why they are not being written; the disk may be full now, but no call ends for that.
     trouble: Option<String>,
+    alarms: Alarms,
 }
 
 #[derive(Debug, IntoStaticStr)]
@@ -310,13 +314,14 @@ impl CdrFiles {
         journal: Arc<dyn Journal>,
         estate: Estate,
         dir: PathBuf,
+        alarms: Alarms,
     ) -> Result<Self, ExitReason> {
         let known = journal.snapshot(NAME).await.map_err(ExitReason::error)?;
         let written: Written = match known {
             Some(s) => serde_json::from_value(s.state).map_err(ExitReason::error)?,
             None => Written::default(),
         };
-        Ok(Self { journal, estate, dir, written, recovered: false, trouble: None })
+        Ok(Self { journal, estate, dir, written, recovered: false, trouble: None, alarms })
     }
 
     /// What has come since the last look, into its files.
@@ -345,11 +350,12 @@ impl CdrFiles {
     fn well<T>(&mut self, done: Result<T, impl std::fmt::Display>) -> Option<T> {
         match done {
             Ok(done) => {
+                self.alarms.clear(UNWRITTEN, None, NAME);
                 self.trouble = None;
                 Some(done)
             }
             Err(e) => {
-                tracing::error!(error = %e, "call records were not written to their files");
+                self.alarms.raise(Condition::new(UNWRITTEN, Severity::Major, NAME).cause(&e));
                 self.trouble = Some(e.to_string());
                 None
             }
@@ -492,6 +498,7 @@ mod tests {
             written: Written::default(),
             recovered: true,
             trouble: None,
+            alarms: Alarms::new("n", kit::Clock::System),
         }
     }
 

@@ -14,6 +14,7 @@ mod files;
 mod ladder;
 pub mod leg;
 pub mod media;
+mod meter;
 pub mod record;
 mod records;
 pub mod service;

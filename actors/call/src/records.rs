@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use kit::{
     Actor, Address, Cx, ExitReason, Reply,
+    alarm::{Condition, Severity},
     journal::{Batch, Fold, Journal, JournalError, NewEvent, Origin, Snapshot, restore},
 };
 use strum::IntoStaticStr;
@@ -22,6 +23,9 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Events between two snapshots.
 const SNAPSHOT: u64 = 5_000;
+
+/// Class of the alarm of records that cannot be kept.
+const UNWRITTEN: &str = "call::records::unwritten";
 
 /// The actor's name, and its stream's.
 pub const NAME: &str = "call/records";
@@ -125,9 +129,6 @@ impl Records {
             let outcome = appended.map(|version| {
                 for event in &events {
                     me.open.apply(event);
-                    if matches!(event, RecordEvent::Ended { .. }) {
-                        metrics::counter!("hypha_calls_ended_total").increment(1);
-                    }
                 }
                 me.version = version;
             });
@@ -140,7 +141,7 @@ impl Records {
                 }
                 Err(e) => {
                     // What ended is tried again with the next; what was to be answered has been refused.
-                    tracing::error!(error = %e, "call records were not written");
+                    cx.node().alarms().raise(Condition::new(UNWRITTEN, Severity::Critical, NAME).cause(&e));
                     let ended = events
                         .into_iter()
                         .filter(|e| matches!(e, RecordEvent::Ended { .. } | RecordEvent::Traced { .. }));
@@ -148,7 +149,7 @@ impl Records {
                     cx.after(std::time::Duration::from_secs(1), RecordsMsg::Rested);
                     return Ok(());
                 }
-                Ok(()) => {}
+                Ok(()) => cx.node().alarms().clear(UNWRITTEN, None, NAME),
             }
             me.save_snapshot(cx);
             if me.stopping {

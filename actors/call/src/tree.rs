@@ -9,7 +9,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use domain::Estate;
-use kit::{Address, AddressError, ChildSpec, Shutdown, Strategy, SupervisorSpec, journal::Journal};
+use kit::{
+    Address, AddressError, ChildSpec, Placement, Shutdown, Strategy, SupervisorSpec, journal::Journal,
+};
 
 use crate::{files::CdrFiles, records::Records};
 
@@ -27,10 +29,12 @@ pub fn records(journal: Arc<dyn Journal>) -> Result<ChildSpec, AddressError> {
 
 /// Writes records into files for billing; behind the records.
 pub fn files(journal: Arc<dyn Journal>, estate: Estate, dir: PathBuf) -> Result<ChildSpec, AddressError> {
-    Ok(ChildSpec::worker(Address::new(crate::files::NAME)?, move |_| {
+    // Disks make one wait, and this one is waited for.
+    Ok(ChildSpec::worker(Address::new(crate::files::NAME)?, move |start| {
         let (journal, estate, dir) = (journal.clone(), estate.clone(), dir.clone());
-        async move { CdrFiles::restore(journal, estate, dir).await }
-    }))
+        async move { CdrFiles::restore(journal, estate, dir, start.node.alarms().clone()).await }
+    })
+    .place(Placement::Apart("files")))
 }
 
 /// The calls; behind their signalling, since they end with it. A call that crashes is no reason to end others.

@@ -75,6 +75,16 @@ impl Trail {
         Arc::make_mut(&mut self.way).extend(stretches);
     }
 
+    /// The call leaves its last domain by another trunk of the group.
+    pub(crate) fn leaves_by(&mut self, domain: &str, trunk: &str) {
+        let other = |s: &Stretch| s.domain == domain && s.to != trunk;
+        if self.way.last().is_some_and(other)
+            && let Some(last) = Arc::make_mut(&mut self.way).last_mut()
+        {
+            trunk.clone_into(&mut last.to);
+        }
+    }
+
     /// Domains that take part.
     pub fn domains(&self) -> impl Iterator<Item = &str> {
         self.way

@@ -1,8 +1,11 @@
 //! One SSH connection: log-in, then a shell or single commands.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use access::ssh::{self, Arrival};
+use access::{
+    Entry,
+    ssh::{self, Arrival},
+};
 use command::{Caller, Outcome, Session};
 use kit::{Clock, Secret};
 use russh::{
@@ -31,6 +34,9 @@ pub(crate) struct Peer {
     caller: Option<Caller>,
     channel: Option<Channel<Msg>>,
     user: watch::Sender<Option<String>>,
+    /// Ends the connection.
+    end: Arc<dyn Fn() + Send + Sync>,
+    visit: Option<Entry>,
     asks: watch::Sender<bool>,
     /// The words for a person that has to wait.
     banner: Option<String>,
@@ -52,6 +58,8 @@ impl Peer {
             caller: None,
             channel: None,
             user: arrival.user,
+            end: arrival.end,
+            visit: None,
             asks: arrival.asks,
             banner: None,
             terminal: false,
@@ -70,7 +78,9 @@ impl Peer {
     }
 
     fn accept(&mut self, caller: Caller) -> Auth {
-        tracing::info!(user = %caller.name, peer = %self.at, "logged in");
+        let end = self.end.clone();
+        let (visits, now) = (self.front.door.visits().clone(), self.clock.now());
+        self.visit = Some(visits.enter(&caller.name, &caller.from, now, move || end()));
         self.user.send_replace(Some(caller.name.clone()));
         self.caller = Some(caller);
         Auth::Accept

@@ -1,5 +1,7 @@
 //! The interactive shell: a terminal's bytes in, what to show out. The socket is the server's.
 
+use std::sync::Arc;
+
 use access::Door;
 use command::{Outcome, Session};
 
@@ -20,6 +22,8 @@ pub(crate) struct Shell {
     pager: Option<Pager>,
     /// Height of the terminal; 0 when it is not known.
     pub(crate) rows: usize,
+    /// Of the account's password: with a new one the session is over, except where it was changed.
+    proof: Option<Arc<str>>,
 }
 
 /// What is next.
@@ -37,7 +41,8 @@ impl Shell {
         for line in histories.of(&session.caller.name) {
             editor.remember(&line);
         }
-        Self { session, door, histories, editor, asked: None, pager: None, rows: 0 }
+        let proof = door.proof(&session.caller.name);
+        Self { session, door, histories, editor, asked: None, pager: None, rows: 0, proof }
     }
 
     pub(crate) fn greeting(&self) -> String {
@@ -77,12 +82,17 @@ impl Shell {
     pub(crate) async fn line(&mut self, line: String, show: &mut String) -> bool {
         // What an operator may do is what the account says now, not what it said at the log-in.
         match self.door.anew(&self.session.caller) {
+            Some(_) if self.door.proof(&self.session.caller.name) != self.proof => {
+                show.push_str("The password was changed; log in again.\r\n");
+                return false;
+            }
             Some(caller) => self.session.caller = caller,
             None => {
                 show.push_str("This account was removed.\r\n");
                 return false;
             }
         }
+        let renews = line.contains("password");
         let outcome = match self.asked.take() {
             Some(command) if matches!(line.trim(), "yes" | "y") => {
                 self.session.execute_confirmed(&command, None).await
@@ -90,6 +100,9 @@ impl Shell {
             Some(_) => Outcome::Said { text: "Nothing was done.\n".into(), status: 0 },
             None => self.run(line).await,
         };
+        if renews {
+            self.proof = self.door.proof(&self.session.caller.name);
+        }
         match outcome {
             Outcome::Quiet => {}
             Outcome::Said { text, .. } => self.pager = Pager::begin(&text, self.rows, show),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Caller, Command, CommandError, range};
+use crate::{Caller, Command, CommandError, page::Page, range};
 
 /// What a handler is given; every word has passed its parameter's check.
 #[derive(Debug, Clone)]
@@ -13,11 +13,13 @@ pub struct Call {
     flags: BTreeSet<&'static str>,
     /// What came with the command on its standard input.
     pub input: Option<Vec<u8>>,
+    /// Whether the answer is read by a program.
+    pub json: bool,
 }
 
 impl Call {
     pub(crate) fn new(caller: Caller, vars: BTreeMap<&'static str, String>, input: Option<Vec<u8>>) -> Self {
-        Self { caller, vars, args: BTreeMap::new(), flags: BTreeSet::new(), input }
+        Self { caller, vars, args: BTreeMap::new(), flags: BTreeSet::new(), input, json: false }
     }
 
     /// A variable of the path, `{domain}`.
@@ -48,6 +50,13 @@ impl Call {
         self.opt(name)?.parse().ok()
     }
 
+    /// The rows of a list that are asked for.
+    pub fn page(&self) -> Page {
+        let own = |name| self.opt(name).map(str::to_owned);
+        let limit = self.number("--limit").and_then(|l| usize::try_from(l).ok());
+        Page::new(own("--match"), own("--after"), limit, self.json)
+    }
+
     /// An argument as a range of numbers.
     pub fn range(&self, name: &str) -> Result<Vec<String>, CommandError> {
         range::expand(self.get(name)).map_err(|e| CommandError::Usage(e.to_string()))
@@ -58,7 +67,7 @@ impl Call {
         let mut left = words.iter().map(String::as_str).peekable();
         let mut positional = 0;
         while let Some(word) = left.next() {
-            if word.starts_with("--") {
+            if word.starts_with("--") || command.options.iter().any(|o| o.name == word) {
                 let (name, value) = word.split_once('=').map_or((word, None), |(n, v)| (n, Some(v)));
                 if let Some((flag, _)) = command.flags.iter().find(|(f, _)| *f == name) {
                     self.flags.insert(flag);
@@ -71,7 +80,9 @@ impl Call {
                     .ok_or_else(|| unknown_option(command, name))?;
                 let mut values: Vec<&str> = value.into_iter().collect();
                 while value.is_none() && (values.is_empty() || option.many) {
-                    match left.next_if(|w| !w.starts_with("--")) {
+                    match left
+                        .next_if(|w| !w.starts_with("--") && command.options.iter().all(|o| o.name != *w))
+                    {
                         Some(w) => values.push(w),
                         None => break,
                     }

@@ -104,7 +104,9 @@ fn path(tree: &Tree, cwd: &[String], caller: &Caller, stem: &str, files: bool, l
 }
 
 fn argument(command: &Command, call: &Call, before: &[String], stem: &str, lang: Lang) -> Vec<Candidate> {
-    if stem.starts_with("--") {
+    if stem.starts_with("--")
+        || (stem.starts_with('-') && command.options.iter().any(|o| o.name.starts_with(stem)))
+    {
         let options = command.options.iter().map(|o| (o.name, o.help));
         return options
             .chain(command.flags.iter().copied())

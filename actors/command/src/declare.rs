@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use futures::future::BoxFuture;
 
-use crate::{Call, CommandError, Output};
+use crate::{Call, CommandError, Output, page};
 
 /// Language of help texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +75,10 @@ pub struct Command {
     pub changes: bool,
     /// Only for system administrators, even to look.
     pub system: bool,
+    /// For operators of any role: the handler shows and changes only the caller's own.
+    pub everyone: bool,
+    /// Whether its answer is a list that `--match`, `--limit` and `--after` cut.
+    pub paged: bool,
     pub(crate) question: Option<Question>,
     pub(crate) handler: Handler,
 }
@@ -95,6 +99,8 @@ impl Command {
             raw: None,
             changes: false,
             system: false,
+            everyone: false,
+            paged: false,
             question: None,
             handler: Arc::new(move |call| Box::pin(handler(call))),
         }
@@ -112,6 +118,31 @@ impl Command {
     pub fn system_only(mut self) -> Self {
         self.system = true;
         self
+    }
+
+    /// Any operator may run it: the handler looks at [`Call::caller`] and keeps to the caller's own.
+    pub fn for_everyone(mut self) -> Self {
+        self.everyone = true;
+        self
+    }
+
+    /// Gives a list its pages; lists get them when they are added to a [`crate::Tree`].
+    pub(crate) fn pages(self) -> Self {
+        let list = !self.changes && self.path.rsplit('/').next() == Some("list");
+        if !list || self.options.iter().any(|o| o.name == "--limit") {
+            return self;
+        }
+        let mut me = self
+            .option("--match", Kind::Text, "rows with this text, in any case", "строки с этим текстом")
+            .option(
+                "--limit",
+                Kind::Number(1, page::LONGEST as u64),
+                "rows at most; 1000, all with --json",
+                "не больше строк; 1000, с --json все",
+            )
+            .option("--after", Kind::Text, "rows behind the one that begins so", "строки после этой");
+        me.paged = true;
+        me
     }
 
     /// Asks before it runs, unless `--force` is given. The text should say what is about to happen.

@@ -24,6 +24,17 @@ impl CommandError {
         Self::Failed(e.to_string())
     }
 
+    /// The kind of error for programs, beside the text in `--json`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "unknown",
+            Self::Usage(_) => "usage",
+            Self::Denied(_) => "denied",
+            Self::Unconfirmed(_) => "unconfirmed",
+            Self::Failed(_) => "failed",
+        }
+    }
+
     /// Exit status of `ssh … 'command'`.
     pub fn status(&self) -> u32 {
         match self {

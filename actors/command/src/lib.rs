@@ -11,6 +11,7 @@ mod complete;
 mod declare;
 mod error;
 mod output;
+mod page;
 pub mod range;
 pub mod render;
 mod session;
@@ -23,6 +24,7 @@ pub use complete::{Candidate, Completion};
 pub use declare::{Command, Kind, Lang, Names, Param, Text};
 pub use error::CommandError;
 pub use output::{Block, Output, Table};
+pub use page::{Page, Rows};
 pub use session::{Answer, Outcome, Session, SessionInfo};
 pub use tree::{DeclareError, Tree};
 

@@ -2,21 +2,60 @@
 
 use serde_json::Value;
 
+/// Type of a column's values in JSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Values {
+    #[default]
+    Text,
+    /// Numbers; an empty cell is null.
+    Number,
+    /// `true` or `false`; an empty cell is null.
+    Bool,
+}
+
 /// Rows under named columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     pub title: Option<String>,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<String>>,
+    values: Vec<Values>,
+    /// Leading columns whose values are shown once for all rows that share them.
+    pub grouped: usize,
 }
 
 impl Table {
     pub fn new<C: ToString>(columns: impl IntoIterator<Item = C>) -> Self {
-        Self { title: None, columns: columns.into_iter().map(|c| c.to_string()).collect(), rows: Vec::new() }
+        let columns: Vec<String> = columns.into_iter().map(|c| c.to_string()).collect();
+        Self { values: vec![Values::Text; columns.len()], columns, ..Self::default() }
     }
 
     pub fn title(mut self, title: impl ToString) -> Self {
         self.title = Some(title.to_string());
+        self
+    }
+
+    /// These columns hold numbers, and are numbers in JSON.
+    pub fn numbers(self, columns: &[&str]) -> Self {
+        self.typed(columns, Values::Number)
+    }
+
+    /// These columns hold `true` or `false`, and are that in JSON.
+    pub fn flags(self, columns: &[&str]) -> Self {
+        self.typed(columns, Values::Bool)
+    }
+
+    fn typed(mut self, columns: &[&str], values: Values) -> Self {
+        for (_, v) in self.columns.iter().zip(&mut self.values).filter(|(c, _)| columns.contains(&c.as_str()))
+        {
+            *v = values;
+        }
+        self
+    }
+
+    /// Consecutive rows that share the first `columns` cells show them once; in JSON each row has them.
+    pub fn grouped(mut self, columns: usize) -> Self {
+        self.grouped = columns;
         self
     }
 
@@ -25,15 +64,27 @@ impl Table {
     }
 
     /// Rows as objects, keyed by the columns in lower case with `_` for blanks.
+    ///
+    /// ```
+    /// let mut table = command::Table::new(["Domain", "Used lines"]).numbers(&["Used lines"]);
+    /// table.row(["a.test", "3"]);
+    /// assert_eq!(table.to_json(), serde_json::json!([{ "domain": "a.test", "used_lines": 3 }]));
+    /// ```
     pub fn to_json(&self) -> Value {
         let keys: Vec<String> = self.columns.iter().map(|c| c.to_lowercase().replace(' ', "_")).collect();
-        let object = |row: &Vec<String>| {
-            keys.iter()
-                .cloned()
-                .zip(row.iter().map(|v| Value::String(v.clone())))
-                .collect::<serde_json::Map<_, _>>()
+        let value = |(cell, values): (&String, &Values)| match values {
+            Values::Number | Values::Bool if cell.is_empty() => Value::Null,
+            Values::Number => {
+                cell.parse::<serde_json::Number>().map_or_else(|_| cell.as_str().into(), Value::Number)
+            }
+            Values::Bool => cell.parse::<bool>().map_or_else(|_| cell.as_str().into(), Value::Bool),
+            Values::Text => cell.as_str().into(),
         };
-        Value::Array(self.rows.iter().map(|r| Value::Object(object(r))).collect())
+        let object = |row: &Vec<String>| {
+            let cells = row.iter().zip(&self.values).map(value);
+            Value::Object(keys.iter().cloned().zip(cells).collect())
+        };
+        Value::Array(self.rows.iter().map(object).collect())
     }
 }
 
@@ -48,11 +99,13 @@ pub enum Block {
 pub struct Output {
     pub blocks: Vec<Block>,
     data: Option<Value>,
+    /// Set where the handler has cut its list itself.
+    pub(crate) paged: bool,
 }
 
 impl Output {
     pub fn text(text: impl ToString) -> Self {
-        Self { blocks: vec![Block::Text(text.to_string())], data: None }
+        Self { blocks: vec![Block::Text(text.to_string())], ..Self::default() }
     }
 
     pub fn ok() -> Self {
@@ -60,7 +113,7 @@ impl Output {
     }
 
     pub fn table(table: Table) -> Self {
-        Self { blocks: vec![Block::Table(table)], data: None }
+        Self { blocks: vec![Block::Table(table)], ..Self::default() }
     }
 
     pub fn and_text(mut self, text: impl ToString) -> Self {
@@ -77,6 +130,16 @@ impl Output {
     pub fn with_data(mut self, data: Value) -> Self {
         self.data = Some(data);
         self
+    }
+
+    /// For a list that its handler has cut by [`crate::Page::rows`].
+    pub fn in_pages(mut self) -> Self {
+        self.paged = true;
+        self
+    }
+
+    pub(crate) fn data_mut(&mut self) -> Option<&mut Value> {
+        self.data.as_mut()
     }
 
     /// The data: what was given, or the only table's rows, or the text.

@@ -42,8 +42,20 @@ fn table(t: &Table, out: &mut String) {
     out.push_str(&rule);
     line(&header, &widths, out);
     out.push_str(&rule);
+    let mut above: Option<&Vec<Vec<String>>> = None;
     for row in &rows {
-        line(row, &widths, out);
+        let shared = match above {
+            Some(above) => (0..t.grouped).take_while(|i| above.get(*i) == row.get(*i)).count(),
+            None => 0,
+        };
+        if shared == 0 {
+            line(row, &widths, out);
+        } else {
+            let mut shown = row.clone();
+            shown.iter_mut().take(shared).for_each(Vec::clear);
+            line(&shown, &widths, out);
+        }
+        above = Some(row);
     }
     if !rows.is_empty() {
         out.push_str(&rule);

@@ -34,12 +34,12 @@ pub(crate) const JSON_HELP: Text = Text { en: "answer as JSON", ru: "ответ 
 pub(crate) const HELP_HELP: Text = Text { en: "explain this command", ru: "описание команды" };
 
 /// What the node says of itself in prompts and trailers.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SessionInfo {
     /// `ds1@ecss1`
     pub node: String,
-    /// The installation's name, behind `#` in the prompt.
-    pub installation: String,
+    /// The installation's name as the licence has it now, behind `#` in the prompt.
+    pub installation: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// See the module.
@@ -90,7 +90,7 @@ impl Session {
 
     /// `admin@[ds1@ecss1#ECSS 010145]:/$ `, the manual's prompt.
     pub fn prompt(&self) -> String {
-        format!("{}@[{}#{}]:{}$ ", self.caller.name, self.info.node, self.info.installation, self.cwd())
+        format!("{}@[{}#{}]:{}$ ", self.caller.name, self.info.node, (self.info.installation)(), self.cwd())
     }
 
     pub fn complete(&self, line: &str) -> Completion {
@@ -163,7 +163,14 @@ impl Session {
             let question = format!("[{name}] {}", question(&call));
             return (Ok(Output::default()), Outcome::Asks { question });
         }
-        let done = (command.handler)(call).await;
+        let page = command.paged.then(|| call.page());
+        let mut done = (command.handler)(call).await;
+        if let (Some(page), Ok(output)) = (page, &mut done)
+            && !output.paged
+            && let Err(e) = page.cut(output)
+        {
+            done = Err(e);
+        }
         count(&command, &done, (self.clock.now() - began).to_std().unwrap_or(Duration::ZERO));
         match done {
             Ok(output) => {
@@ -252,6 +259,7 @@ impl Session {
         let json = rest.iter().any(|w| w == "--json");
         let rest: Vec<String> = rest.iter().filter(|w| *w != "--json").cloned().collect();
         let mut call = Call::new(self.caller.clone(), place.vars, input);
+        call.json = json;
         call.fill(&command, &rest)?;
         Ok(Parsed::Run(Box::new((command, call, json))))
     }
@@ -296,6 +304,7 @@ impl Session {
         for command in self.tree.commands() {
             let shown = command.path.replace('{', "<").replace('}', ">");
             let seen = self.caller.grants.system
+                || command.everyone
                 || (!command.system
                     && (self.caller.grants.read_only || command.path.starts_with("domain/{domain}/")));
             // A path with a real domain lists what stands under the variable.
@@ -324,7 +333,8 @@ fn generic(prefix: &str) -> String {
 }
 
 fn failed(e: CommandError, json: bool) -> (Answer, Outcome) {
-    let text = if json { json_text(&json!({ "error": e.to_string() })) } else { error_text(&e) };
+    let text =
+        if json { json_text(&json!({ "error": e.to_string(), "code": e.code() })) } else { error_text(&e) };
     let status = e.status();
     (Err(e), Outcome::Said { text, status })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 /// One end of a bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     pub domain: String,
     /// Number plan whose numbers cross here; `default` is the domain's short numbering.
@@ -40,6 +40,13 @@ pub struct Bridge {
     pub blocked: u32,
     pub a: Side,
     pub b: Side,
+}
+
+impl Side {
+    /// One of which there is nothing to be seen but its domain.
+    pub fn named(domain: &str) -> Self {
+        Self { domain: domain.to_owned(), ..Self::default() }
+    }
 }
 
 impl Bridge {

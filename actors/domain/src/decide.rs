@@ -8,7 +8,7 @@ use crate::{
     routing::{context::Context, digitmap::Digitmap, mask::symbols},
     state::{
         Alias, Authentication, Binding, BoundAlias, CDR_GROUP, CdrGroup, DomainEvent as E, DomainState,
-        SipUser, Trunk, Value,
+        SipUser, Trunk, UserChange, Value,
     },
 };
 
@@ -50,6 +50,17 @@ pub enum DomainCommand {
         name: String,
         value: String,
     },
+    ChangeUser {
+        group: String,
+        iface: String,
+        change: UserChange,
+    },
+    DeclareAlias {
+        address: String,
+        group: String,
+        iface: String,
+    },
+    RemoveAliases(Vec<String>),
     SetAliases {
         addresses: Vec<String>,
         group: String,
@@ -205,6 +216,24 @@ pub(crate) fn decide(state: &DomainState, command: DomainCommand) -> Decided {
             }
             Ok(vec![E::UserSet { iface: user.iface.clone(), name, value }])
         }
+        C::ChangeUser { group, iface, change } => {
+            let user = iface_in(state, &iface, &group)?;
+            Ok(vec![E::UserChanged { iface: user.iface.clone(), change }])
+        }
+        C::DeclareAlias { address, group, iface } => {
+            let user = iface_in(state, &iface, &group)?;
+            if let Some(owner) = state.aliases.get(&address) {
+                return Err(DomainError::AliasExists(address, owner.iface.clone()));
+            }
+            check_numbers(std::slice::from_ref(&address))?;
+            let iface = user.iface.clone();
+            let alias = Alias { address, group, iface, properties: imbl::OrdMap::new() };
+            Ok(vec![E::AliasDeclared { alias }])
+        }
+        C::RemoveAliases(addresses) => match addresses.iter().find(|a| !state.aliases.contains_key(*a)) {
+            Some(missing) => Err(DomainError::NoAlias(missing.clone())),
+            None => Ok(vec![E::AliasesRemoved { addresses }]),
+        },
         C::SetAliases { name, value: Value::Plain(group), .. } if unknown_group(state, &name, &group) => {
             Err(DomainError::NoCdrGroup(group))
         }

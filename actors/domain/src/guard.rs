@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason,
+    alarm::{Condition, Severity},
     token::{Token, TokenError},
 };
 use rand::RngCore;
@@ -63,6 +64,9 @@ enum GuardMsg {
     Look,
 }
 
+/// Class of the alarm of a licence that does not hold.
+const LICENCE: &str = "domain::licence::invalid";
+
 impl Guard {
     fn judge(&mut self, cx: &mut Cx<'_, Self>) {
         let standing = self.estate.picture().standing(cx.node().clock().now());
@@ -73,6 +77,13 @@ impl Guard {
                 true => tracing::info!(%standing, "licence"),
                 false => {
                     tracing::error!(%standing, "the licence does not hold; evaluation terms are in force")
+                }
+            }
+            match holds {
+                true => cx.node().alarms().clear(LICENCE, None, "licence"),
+                false => {
+                    let fallen = Condition::new(LICENCE, Severity::Major, "licence");
+                    cx.node().alarms().raise(fallen.cause(&standing));
                 }
             }
             self.said = Some(standing);

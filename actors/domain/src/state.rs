@@ -15,7 +15,7 @@ use crate::{
 pub const CDR_GROUP: &str = "cdr_group";
 
 /// How a subscriber's requests are authenticated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Authentication {
@@ -45,6 +45,17 @@ impl SipUser {
     pub fn user(&self) -> &str {
         self.iface.split('@').next().unwrap_or_default()
     }
+}
+
+/// What of a SIP user is changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+pub enum UserChange {
+    Password(Sealed),
+    Login(String),
+    Group(String),
+    Context(String),
+    Authentication(Authentication),
 }
 
 /// A number inside the domain.
@@ -239,6 +250,9 @@ pub enum DomainEvent {
     UsersDeclared { users: Vec<SipUser>, aliases: Vec<Alias> },
     UsersRemoved { ifaces: Vec<String> },
     UserSet { iface: String, name: String, value: String },
+    UserChanged { iface: String, change: UserChange },
+    AliasDeclared { alias: Alias },
+    AliasesRemoved { addresses: Vec<String> },
     AliasesSet { addresses: Vec<String>, name: String, value: Value },
     AliasUnset { address: String, name: String },
     UidSet { iface: String, uid: String },
@@ -336,6 +350,14 @@ impl Fold for DomainState {
                     user.properties.insert(name.clone(), value.clone());
                 }
             }
+            E::UserChanged { iface, change } => self.change_user(iface, change),
+            E::AliasDeclared { alias } => drop(self.aliases.insert(alias.address.clone(), alias.clone())),
+            E::AliasesRemoved { addresses } => {
+                for address in addresses {
+                    self.aliases.remove(address);
+                    self.services.remove(address);
+                }
+            }
             E::AliasesSet { addresses, name, value } => {
                 for address in addresses {
                     if let Some(alias) = self.aliases.get_mut(address) {
@@ -419,6 +441,26 @@ impl Fold for DomainState {
 }
 
 impl DomainState {
+    fn change_user(&mut self, iface: &str, change: &UserChange) {
+        let Some(user) = self.users.get_mut(iface) else { return };
+        match change {
+            UserChange::Password(sealed) => user.password = sealed.clone(),
+            UserChange::Login(login) => user.login.clone_from(login),
+            UserChange::Context(context) => user.context.clone_from(context),
+            UserChange::Authentication(how) => user.authentication = *how,
+            UserChange::Group(group) => {
+                user.group.clone_from(group);
+                let own: Vec<String> =
+                    self.aliases.values().filter(|a| a.iface == iface).map(|a| a.address.clone()).collect();
+                for address in own {
+                    if let Some(alias) = self.aliases.get_mut(&address) {
+                        alias.group.clone_from(group);
+                    }
+                }
+            }
+        }
+    }
+
     /// The group of call records of a subscriber's number.
     pub fn cdr_group_of(&self, alias: &str) -> Option<&str> {
         match self.aliases.get(alias)?.properties.get(CDR_GROUP)? {

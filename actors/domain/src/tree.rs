@@ -15,7 +15,9 @@ use std::time::Duration;
 use imbl::OrdMap;
 use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Placement, Strategy, SupervisorHandle,
-    SupervisorSpec, ledger::Ledger,
+    SupervisorSpec,
+    alarm::{Condition, Severity},
+    ledger::Ledger,
 };
 use strum::IntoStaticStr;
 
@@ -93,7 +95,8 @@ async fn start_known(services: &Services) -> Result<(), ExitReason> {
     for (name, generation) in generations(&services.node).await? {
         let Err(why) = start_domain(services, &name, generation).await else { continue };
         // One tenant's journal must not keep the others from calling.
-        tracing::error!(domain = %name, error = %why, "a domain does not start; the others do");
+        let broken = Condition::new("domain::journal::damaged", Severity::Critical, name.as_str());
+        services.node.alarms().raise(broken.domain(&name).cause(format!("the domain does not start: {why}")));
         services.estate.change(|p| drop(p.broken.insert(name, why.to_string())));
     }
     Ok(())

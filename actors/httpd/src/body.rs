@@ -24,13 +24,29 @@ pub struct Guard {
 impl Guard {
     pub fn check(&self, request: &HttpRequest) -> Result<(), BodyError> {
         if self.open {
-            return Ok(());
+            return if of_this_machine(request) { Ok(()) } else { Err(BodyError::Foreign) };
         }
         let shown = request.headers().get("Authorization").and_then(|v| v.to_str().ok());
         let shown = shown.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
         let right = subtle::ConstantTimeEq::ct_eq(shown.trim().as_bytes(), self.token.expose().as_bytes());
         if bool::from(right) { Ok(()) } else { Err(BodyError::Token) }
     }
+}
+
+/// Whether a request on loopback is one of this machine's programs, not of a page in its browser: such a page names its own site as
+/// the host, if its name leads here (DNS rebinding), or as the origin.
+fn of_this_machine(request: &HttpRequest) -> bool {
+    let text = |name: &str| request.headers().get(name).map(|v| v.to_str().unwrap_or("?"));
+    let near = |authority: &str| {
+        let authority = authority.rsplit_once("://").map_or(authority, |(_, a)| a);
+        let name = match authority.strip_prefix('[') {
+            Some(v6) => v6.split(']').next().unwrap_or_default(),
+            None => authority.split(':').next().unwrap_or_default(),
+        };
+        // A name without a dot is in nobody else's hands.
+        name.parse::<std::net::IpAddr>().is_ok() || !name.contains('.') || name.ends_with(".localhost")
+    };
+    text("host").is_none_or(near) && text("origin").is_none_or(|o| o != "null" && near(o))
 }
 
 /// The body in a file without a name, read from its beginning.

@@ -11,6 +11,9 @@ pub use server::{Door, HEADERS, Headers, TEXT, child};
 pub enum BodyError {
     #[error("a token is wanted: Authorization: Bearer …")]
     Token,
+    /// A page of a browser, by the name of its site.
+    #[error("this service is for programs of this machine: ask for it by its address")]
+    Foreign,
     #[error("{0}")]
     Body(String),
     #[error("larger than {0} bytes")]
@@ -26,6 +29,7 @@ impl BodyError {
         use actix_web::http::StatusCode;
         match self {
             Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Foreign => StatusCode::MISDIRECTED_REQUEST,
             Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::Large(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,

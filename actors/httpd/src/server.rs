@@ -16,11 +16,16 @@ use actix_web::{
     web::ServiceConfig,
 };
 use futures::StreamExt;
-use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason};
+use kit::{
+    Actor, Address, AddressError, ChildSpec, Cx, ExitReason,
+    alarm::{Condition, Severity},
+};
 use parking_lot::Mutex;
 use strum::IntoStaticStr;
 use tokio::sync::watch;
 
+/// Class of the alarm of a port that cannot be opened.
+const CLOSED: &str = "node::door::closed";
 /// Connections at once, and of one address (of IPv6, a /64).
 const CONNECTIONS: usize = 1024;
 const OF_ONE: usize = 128;
@@ -38,11 +43,19 @@ pub const HEADERS: Headers = &[("X-Content-Type-Options", "nosniff")];
 pub struct Door {
     pub listen: SocketAddr,
     pub bound: watch::Sender<Option<SocketAddr>>,
+    /// Proxies: many browsers' connections are theirs.
+    proxies: Arc<[IpAddr]>,
 }
 
 impl Door {
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, bound: watch::Sender::new(None) }
+        Self { listen, bound: watch::Sender::new(None), proxies: Arc::default() }
+    }
+
+    /// Connections of these addresses are a proxy's, and have no limit of their own.
+    pub fn trusting(mut self, proxies: Vec<IpAddr>) -> Self {
+        self.proxies = proxies.into();
+        self
     }
 }
 
@@ -167,15 +180,16 @@ impl Service {
         let (local, socket) = match bound {
             Ok(bound) => bound,
             Err(e) => {
-                if self.trouble.is_none() {
-                    tracing::error!(service = %cx.address(), at = %self.door.listen, error = %e, "port cannot be opened; it is tried again");
-                }
+                let closed = Condition::new(CLOSED, Severity::Major, cx.address().to_string());
+                let cause = format!("{} cannot be opened: {e}; it is tried again", self.door.listen);
+                cx.node().alarms().raise(closed.cause(cause));
                 metrics::counter!("hypha_ports_failed_total").increment(1);
                 self.trouble = Some(e.to_string());
                 cx.after(AGAIN, ServiceMsg::Bind);
                 return Ok(());
             }
         };
+        cx.node().alarms().clear(CLOSED, None, cx.address().as_str());
         (self.local, self.trouble) = (Some(local), None);
         let (headers, routes) = (self.headers, self.routes.clone());
         let make = move || {
@@ -189,11 +203,14 @@ impl Service {
                 }))
                 .configure(move |config| routes(config))
         };
-        let crowd = Crowd::default();
+        let (crowd, proxies) = (Crowd::default(), self.door.proxies.clone());
         let server = HttpServer::new(make)
             .on_connect(move |io, extensions| {
                 let Some(tcp) = io.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
                 let Ok(peer) = tcp.peer_addr() else { return };
+                if proxies.contains(&peer.ip().to_canonical()) {
+                    return;
+                }
                 match Guest::enter(peer.ip(), &crowd) {
                     Some(guest) => drop(extensions.insert(guest)),
                     None => drop(socket2::SockRef::from(tcp).shutdown(std::net::Shutdown::Both)),

@@ -167,7 +167,7 @@ async fn hear(s: &Services, call: &Call) -> Result<Output, CommandError> {
 fn versions(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let library = s.library.load();
     let kept = kept(&library, call)?;
-    let mut table = Table::new(["Version", "Since", "Who", "Blocks"]);
+    let mut table = Table::new(["Version", "Since", "Who", "Blocks"]).numbers(&["Version", "Blocks"]);
     let now = Version { version: kept.version, json: kept.json.clone(), since: kept.since.clone() };
     for v in kept.earlier.iter().chain([&now]).rev() {
         let (at, who) =
@@ -182,7 +182,8 @@ fn blocks(script: &serde_json::Value) -> usize {
 }
 
 fn mail(s: &Services, call: &Call) -> Result<Output, CommandError> {
-    let mut table = Table::new(["Mailbox", "Message", "At", "From", "Seconds", "Heard"]);
+    let mut table =
+        Table::new(["Mailbox", "Message", "At", "From", "Seconds", "Heard"]).numbers(&["Seconds"]);
     let mail = s.mail.load();
     let wanted = call.opt("--mailbox");
     for (name, mailbox) in mail.of(call.var("domain")).filter(|(n, _)| wanted.is_none_or(|w| w == *n)) {
@@ -219,7 +220,8 @@ async fn import(s: &Services, call: &Call) -> Result<Output, CommandError> {
 }
 
 fn list(s: &Services, call: &Call) -> Result<Output, CommandError> {
-    let mut table = Table::new(["Script", "Blocks", "Version", "Description"]);
+    let mut table =
+        Table::new(["Script", "Blocks", "Version", "Description"]).numbers(&["Blocks", "Version"]);
     for (id, kept) in s.library.load().scripts(call.var("domain")) {
         let blocks = blocks(&kept.json);
         let description = kept.json.get("description").and_then(|d| d.as_str()).unwrap_or_default();

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     Actor, Address, Cell, Cx, ExitReason, Node,
     actor::Message,
+    alarm::{Condition, Severity},
     cell::CellParts,
     crash::CrashReport,
     spec::StartContext,
@@ -44,6 +45,9 @@ pub enum Control {
 impl actix::Message for Control {
     type Result = ();
 }
+
+/// How long an actor's crash is an alarm.
+const CRASHED: std::time::Duration = std::time::Duration::from_secs(600);
 
 thread_local! {
     static CURRENT: RefCell<Option<Address>> = const { RefCell::new(None) };
@@ -235,6 +239,9 @@ impl<A: Actor> Host<A> {
                 state,
             });
             metrics::counter!("hypha_actor_crashes_total").increment(1);
+            let crashed = Condition::new("node::actor::crashed", Severity::Minor, self.cell.type_name());
+            let cause = format!("{}: {reason}", self.cell.address());
+            self.node.alarms().raise(crashed.cause(cause).lasting(CRASHED));
         } else {
             let _ = guarded(|| actor.stopping());
         }

@@ -6,6 +6,7 @@
 
 mod actor;
 mod address;
+pub mod alarm;
 mod cell;
 mod clock;
 pub mod crash;

@@ -13,7 +13,10 @@ use actix::ArbiterHandle;
 use parking_lot::Mutex;
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
-use crate::{Cell, Clock, Pid, Registry, crash::CrashLog, host, log::LogRing, trace::Trace, tree::Totals};
+use crate::{
+    Cell, Clock, Pid, Registry, alarm::Alarms, crash::CrashLog, host, log::LogRing, trace::Trace,
+    tree::Totals,
+};
 
 /// Which thread (actix arbiter) an actor lives on. Actors that ask each other belong together: an ask across arbiters
 /// costs two thread wake-ups.
@@ -44,6 +47,7 @@ struct Inner {
     quanta: quanta::Clock,
     crashes: CrashLog,
     log: Arc<LogRing>,
+    alarms: Alarms,
     trace: Trace,
     retired: Mutex<Totals>,
     rng: Mutex<StdRng>,
@@ -95,6 +99,11 @@ impl Node {
     /// The newest lines of the log.
     pub fn log(&self) -> &LogRing {
         &self.0.log
+    }
+
+    /// Conditions that an operator must act on.
+    pub fn alarms(&self) -> &Alarms {
+        &self.0.alarms
     }
 
     pub fn trace(&self) -> &Trace {
@@ -197,6 +206,7 @@ impl NodeBuilder {
         host::install_panic_hook();
         let arbiters = (0..self.arbiters).map(|_| actix::Arbiter::new().handle()).collect();
         Node(Arc::new(Inner {
+            alarms: Alarms::new(self.name.clone(), self.clock),
             name: self.name,
             registry: Registry::default(),
             arbiters,

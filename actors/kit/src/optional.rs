@@ -11,6 +11,7 @@ use strum::IntoStaticStr;
 use crate::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Strategy, SupervisorError, SupervisorHandle,
     SupervisorSpec,
+    alarm::{Condition, Severity},
 };
 
 /// Pauses before a service is started again: the first, doubled with each further end, and the longest.
@@ -18,6 +19,9 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// A service that has lived so long begins with the first pause again.
 const SETTLED: Duration = Duration::from_secs(120);
+
+/// Class of the alarm of a service that has ended.
+const DOWN: &str = "node::service::down";
 
 /// The supervisor of services, and behind it their keeper.
 ///
@@ -77,7 +81,8 @@ impl Keeper {
         let pause = FIRST.saturating_mul(1 << ends.count.min(16)).min(LONGEST);
         *ends = Ends { count: ends.count.saturating_add(1), since: now, last: why, running: false };
         metrics::counter!("hypha_service_ends_total").increment(1);
-        tracing::error!(service = %name, reason = ends.last, pause = ?pause, "service is down; it is started again");
+        let cause = format!("{}; it is started again in {} s", ends.last, pause.as_secs());
+        cx.node().alarms().raise(Condition::new(DOWN, Severity::Major, name.to_string()).cause(cause));
         cx.after(pause, KeeperMsg::Start(name));
     }
 }
@@ -109,7 +114,7 @@ impl Actor for Keeper {
                 cx.monitor(&name, move |down| KeeperMsg::Down(watched, down.reason));
                 if let Some(ends) = self.ends.get_mut(&name) {
                     (ends.since, ends.running) = (Instant::now(), true);
-                    tracing::warn!(service = %name, "service is up again");
+                    cx.node().alarms().clear(DOWN, None, name.as_str());
                 }
             }
             KeeperMsg::Started(name, Err(e)) => self.again(name, e.to_string(), cx),

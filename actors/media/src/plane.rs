@@ -19,7 +19,7 @@ use call::{
     CallMsg, Cause, LegId, MediaError, MediaPlane, MediaSession,
     media::{self, Change, MediaPart, Source, Wish},
 };
-use kit::Mailbox;
+use kit::{Mailbox, alarm::Alarms};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -37,7 +37,7 @@ use crate::{
 const WAITING: usize = 65_536;
 
 /// What the plane is made of.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     pub address: IpAddr,
     /// First and last port; pairs of them are used.
@@ -51,6 +51,8 @@ pub struct Settings {
     pub silence_threshold: i8,
     /// Which sources of packets are believed.
     pub latching: Latching,
+    /// Where it is told that ports, threads or disks do not suffice.
+    pub alarms: Alarms,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +116,7 @@ impl Plane {
         let announcements = announcements.transpose()?.unwrap_or_default();
         let library = Arc::new(library);
         let policy = Policy { threshold: settings.silence_threshold, latching: settings.latching };
-        let means = Means { library, policy, recorder: recorder()? };
+        let means = Means { library, policy, recorder: recorder(settings.alarms.clone())? };
         let mut threads = Vec::new();
         for number in 0..settings.threads.max(1) {
             let (tx, rx) = mpsc::channel(WAITING);
@@ -127,7 +129,12 @@ impl Plane {
             threads.push(tx);
         }
         let used = threads.iter().map(|_| Mutex::default()).collect();
-        let ports = Arc::new(Ports { address: settings.address, fresh: Mutex::new(free), used });
+        let ports = Arc::new(Ports {
+            address: settings.address,
+            fresh: Mutex::new(free),
+            used,
+            alarms: settings.alarms.clone(),
+        });
         let identity = Arc::new(Identity::new()?);
         Ok(Self {
             ports,
@@ -226,7 +233,7 @@ impl Handle {
         if before != self.number
             && self.threads[before].try_send(vec![Command::Forget { port: pair.port }]).is_err()
         {
-            tracing::error!("a media thread does not keep up");
+            self.ports.overloaded();
         }
         let session = self.session;
         self.send(Command::Add { session, leg, stream, pair, ssrc });
@@ -480,7 +487,7 @@ impl MediaSession for Handle {
         }
         let all = std::mem::take(&mut self.queue);
         if self.threads[self.number].try_send(all).is_err() {
-            tracing::error!("a media thread does not keep up");
+            self.ports.overloaded();
         }
     }
 

@@ -7,9 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use call::MediaError;
+use kit::alarm::{Alarms, Condition, Severity};
 use parking_lot::Mutex;
 
 /// Pairs of ports. A pair that was bound once stays bound: the longest unused is taken first, so that late packets of an
@@ -20,6 +22,7 @@ pub(crate) struct Ports {
     pub(crate) fresh: Mutex<VecDeque<u16>>,
     /// By the thread that reads them.
     pub(crate) used: Vec<Mutex<VecDeque<(StdSocket, StdSocket, u16)>>>,
+    pub(crate) alarms: Alarms,
 }
 
 /// A pair of sockets; it is given back when nobody has it any more.
@@ -44,7 +47,16 @@ impl Drop for Pair {
 /// Pairs that rest before one of them is taken again, while there are fresh ones.
 const RESTING: usize = 64;
 
+/// How long a want of ports or time is an alarm.
+const RECENT: Duration = Duration::from_secs(60);
+
 impl Ports {
+    /// A thread does not take its commands in time.
+    pub(crate) fn overloaded(&self) {
+        let late = Condition::new("media::thread::overloaded", Severity::Critical, "threads");
+        self.alarms.raise(late.cause("a media thread does not keep up").lasting(RECENT));
+    }
+
     pub(crate) fn take(self: &Arc<Self>, thread: usize) -> Result<Arc<Pair>, MediaError> {
         let pair = |(rtp, rtcp, port): (StdSocket, StdSocket, u16), thread: usize| {
             let (sockets, thread) = (Some((rtp, rtcp)), AtomicUsize::new(thread));
@@ -73,7 +85,11 @@ impl Ports {
         }
         let others = (0..self.used.len()).filter(|t| *t != thread);
         let found = std::iter::once(thread).chain(others).find_map(|t| Some((again(t, 0)?, t)));
-        let (found, of) = found.ok_or(MediaError::NoPorts)?;
+        let (found, of) = found.ok_or_else(|| {
+            let none = Condition::new("media::ports::none", Severity::Critical, "ports");
+            self.alarms.raise(none.cause("all media ports are taken: calls are refused").lasting(RECENT));
+            MediaError::NoPorts
+        })?;
         pair(found, of)
     }
 }

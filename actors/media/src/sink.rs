@@ -12,6 +12,7 @@ use std::{
 use audio_codec::{Encoder, pcma::PcmaEncoder};
 use call::media;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use kit::alarm::{Alarms, Condition, Severity};
 
 use crate::{rtp::Packet, sound::FRAME};
 
@@ -29,11 +30,25 @@ pub(crate) enum Page {
     Close(u64),
 }
 
-/// Starts the thread that writes recordings; it ends with its last sender.
-pub(crate) fn recorder() -> std::io::Result<Sender<Page>> {
-    let (into, pages) = bounded(WAITING);
-    std::thread::Builder::new().name("media-files".into()).spawn(move || record(&pages))?;
-    Ok(into)
+/// The way to the thread that writes recordings.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pages: Sender<Page>,
+    alarms: Alarms,
+}
+
+/// Starts that thread; it ends with the last recorder.
+pub(crate) fn recorder(alarms: Alarms) -> std::io::Result<Recorder> {
+    let (pages, written) = bounded(WAITING);
+    let told = alarms.clone();
+    std::thread::Builder::new().name("media-files".into()).spawn(move || record(&written, &told))?;
+    Ok(Recorder { pages, alarms })
+}
+
+/// A part of a recording, or all of it, is lost.
+fn lost(alarms: &Alarms, why: &impl ToString) {
+    let lost = Condition::new("media::recording::lost", Severity::Major, "recordings");
+    alarms.raise(lost.cause(why.to_string()).lasting(std::time::Duration::from_secs(600)));
 }
 
 struct Recording {
@@ -65,7 +80,7 @@ impl Recording {
     }
 }
 
-fn record(pages: &Receiver<Page>) {
+fn record(pages: &Receiver<Page>, alarms: &Alarms) {
     let mut all: HashMap<u64, Recording> = HashMap::new();
     for page in pages {
         let (number, done) = match page {
@@ -80,7 +95,7 @@ fn record(pages: &Receiver<Page>) {
             },
         };
         if let Err(e) = done {
-            tracing::error!(error = %e, "a recording is not written");
+            lost(alarms, &format!("a recording is not written: {e}"));
             all.remove(&number);
         }
     }
@@ -124,18 +139,18 @@ fn own(to: SocketAddr) -> IpAddr {
 
 /// One listener of a session.
 pub(crate) enum Sink {
-    File { number: u64, recorder: Sender<Page> },
+    File { number: u64, recorder: Recorder },
     Rtp { socket: UdpSocket, streams: Vec<Stream> },
     Feed(call::Feed),
 }
 
 impl Sink {
     /// `number` is of this sink alone.
-    pub fn new(number: u64, wanted: media::Sink, recorder: &Sender<Page>) -> std::io::Result<Self> {
+    pub fn new(number: u64, wanted: media::Sink, recorder: &Recorder) -> std::io::Result<Self> {
         match wanted {
             media::Sink::File(path) => {
                 let full = |_| std::io::Error::from(std::io::ErrorKind::StorageFull);
-                recorder.try_send(Page::Open(number, path)).map_err(full)?;
+                recorder.pages.try_send(Page::Open(number, path)).map_err(full)?;
                 Ok(Self::File { number, recorder: recorder.clone() })
             }
             media::Sink::Feed(feed) => Ok(Self::Feed(feed)),
@@ -151,8 +166,8 @@ impl Sink {
     pub fn take(&mut self, frames: Frames) {
         match self {
             Self::File { number, recorder } => {
-                if recorder.try_send(Page::Frames(*number, frames)).is_err() {
-                    tracing::error!("the disk does not keep up with the recordings");
+                if recorder.pages.try_send(Page::Frames(*number, frames)).is_err() {
+                    lost(&recorder.alarms, &"the disk does not keep up with the recordings");
                 }
             }
             Self::Feed(feed) => {
@@ -183,8 +198,8 @@ impl Drop for Sink {
     fn drop(&mut self) {
         if let Self::File { number, recorder } = self {
             // Where the disk is behind, the page waits for room elsewhere: a file without its end would be cut short.
-            if let Err(full) = recorder.try_send(Page::Close(*number)) {
-                let recorder = recorder.clone();
+            if let Err(full) = recorder.pages.try_send(Page::Close(*number)) {
+                let recorder = recorder.pages.clone();
                 std::thread::spawn(move || recorder.send(full.into_inner()));
             }
         }
@@ -211,7 +226,8 @@ mod tests {
         let socket = || UdpSocket::bind("127.0.0.1:0").expect("a port");
         let (left, right) = (socket(), socket());
         let (to, others) = (left.local_addr().expect("bound"), right.local_addr().expect("bound"));
-        let recorder = recorder().expect("a thread");
+        let alarms = Alarms::new("n", kit::Clock::System);
+        let recorder = recorder(alarms).expect("a thread");
         let frames = || Box::new([[8000; FRAME], [-2000; FRAME]]);
         let near =
             |samples: &[i16], wanted: i16| samples.iter().all(|s| (s - wanted).abs() < wanted.abs() / 10);

@@ -11,14 +11,13 @@ use std::{
 };
 
 use call::{CallMsg, LegId, media::Source};
-use crossbeam::channel::Sender;
 use kit::Mailbox;
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle};
 
 use crate::{
     ports::Pair,
     session::{Agreed, Out, Policy, Session},
-    sink::{Page, Sink},
+    sink::{Recorder, Sink},
     sound::{self, Library},
 };
 
@@ -286,7 +285,7 @@ impl Hosted {
 pub(crate) struct Means {
     pub library: Arc<Library>,
     pub policy: Policy,
-    pub recorder: Sender<Page>,
+    pub recorder: Recorder,
 }
 
 /// A thread's work, until nobody commands it any more.

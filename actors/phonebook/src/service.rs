@@ -12,7 +12,10 @@ use actix_web::{
     web::{Data, Path, Query, ServiceConfig, get, resource},
 };
 use httpd::{BodyError, Door, Guard, HEADERS, TEXT};
-use kit::{AddressError, ChildSpec};
+use kit::{
+    AddressError, ChildSpec,
+    alarm::{Alarms, Condition, Severity},
+};
 use serde::Deserialize;
 
 use crate::{
@@ -31,15 +34,20 @@ pub struct Service {
     /// `ssw`, `sql`, `ldap`.
     pub sources: Arc<BTreeMap<&'static str, Source>>,
     pub guard: Guard,
-    known: Known,
+    known: Arc<BTreeMap<&'static str, Answered>>,
+    alarms: Alarms,
 }
 
-/// What sources outside have answered, by their names.
-type Known = Arc<tokio::sync::Mutex<BTreeMap<String, (Instant, Arc<Vec<Entry>>)>>>;
+/// What a source outside has answered last; each has a lock of its own, so that a slow one holds up no other.
+type Answered = tokio::sync::Mutex<Option<(Instant, Arc<Vec<Entry>>)>>;
+
+/// Class of the alarm of a source that cannot be read.
+const UNREADABLE: &str = "phonebook::source::unreadable";
 
 impl Service {
-    pub fn new(sources: BTreeMap<&'static str, Source>, guard: Guard) -> Self {
-        Self { sources: Arc::new(sources), guard, known: Known::default() }
+    pub fn new(sources: BTreeMap<&'static str, Source>, guard: Guard, alarms: Alarms) -> Self {
+        let known = sources.keys().map(|name| (*name, Answered::default())).collect();
+        Self { sources: Arc::new(sources), guard, known: Arc::new(known), alarms }
     }
 
     /// Everybody in a source. Who asks while it is being read waits for the same answer.
@@ -52,13 +60,22 @@ impl Service {
         if matches!(source, Source::Ssw(_)) {
             return Ok(Arc::new(source.read(domain.as_deref()).await?));
         }
-        let mut known = self.known.lock().await;
-        known.retain(|_, (at, _)| at.elapsed() < FRESH);
-        if let Some((_, all)) = known.get(name) {
+        let answered =
+            self.known.get(name).ok_or_else(|| Refusal::Unknown(format!("there is no source {name}")))?;
+        let mut last = answered.lock().await;
+        if let Some((_, all)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return Ok(all.clone());
         }
-        let all = Arc::new(source.read(None).await?);
-        known.insert(name.to_owned(), (Instant::now(), all.clone()));
+        *last = None;
+        let all = match source.read(None).await {
+            Ok(all) => Arc::new(all),
+            Err(e) => {
+                self.alarms.raise(Condition::new(UNREADABLE, Severity::Minor, name).cause(&e));
+                return Err(e.into());
+            }
+        };
+        self.alarms.clear(UNREADABLE, None, name);
+        *last = Some((Instant::now(), all.clone()));
         Ok(all)
     }
 }

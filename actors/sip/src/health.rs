@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use kit::alarm::{Alarms, Condition, Severity};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -36,12 +37,20 @@ pub struct Uplink {
 }
 
 /// By domain and trunk. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct TrunksHealth(Arc<Mutex<BTreeMap<(String, String), Health>>>, Arc<Mutex<Uplinks>>);
+#[derive(Clone)]
+pub struct TrunksHealth(Arc<Mutex<BTreeMap<(String, String), Health>>>, Arc<Mutex<Uplinks>>, Alarms);
+
+/// Classes of alarms.
+const NEIGHBOUR_DOWN: &str = "sip::trunk::down";
+const NOT_REGISTERED: &str = "sip::trunk::unregistered";
 
 type Uplinks = BTreeMap<(String, String), Uplink>;
 
 impl TrunksHealth {
+    pub fn new(alarms: Alarms) -> Self {
+        Self(Arc::default(), Arc::default(), alarms)
+    }
+
     pub fn of(&self, domain: &str, trunk: &str) -> Option<Health> {
         self.0.lock().get(&(domain.to_owned(), trunk.to_owned())).cloned()
     }
@@ -85,7 +94,14 @@ impl TrunksHealth {
 
         if health.up != up {
             health.since = now;
-            tracing::warn!(domain, trunk, up, %said, "a trunk's neighbour changed its state");
+            tracing::info!(domain, trunk, up, %said, "a trunk's neighbour changed its state");
+        }
+        match up {
+            true => self.2.clear(NEIGHBOUR_DOWN, Some(domain), trunk),
+            false => {
+                let down = Condition::new(NEIGHBOUR_DOWN, Severity::Major, trunk);
+                self.2.raise(down.domain(domain).cause(&said));
+            }
         }
         (health.up, health.asked, health.said) = (up, now, said);
     }
@@ -115,7 +131,14 @@ impl TrunksHealth {
         let before = all.get(&key).is_some_and(|u| u.until.is_some());
         if let Some(u) = uplink.as_ref().filter(|u| u.until.is_some() != before) {
             let registered = u.until.is_some();
-            tracing::warn!(domain, trunk, registered, said = %u.said, "our registration with a neighbour changed");
+            tracing::info!(domain, trunk, registered, said = %u.said, "our registration with a neighbour changed");
+        }
+        match &uplink {
+            Some(u) if u.until.is_none() => {
+                let lost = Condition::new(NOT_REGISTERED, Severity::Major, trunk);
+                self.2.raise(lost.domain(domain).cause(&u.said));
+            }
+            _ => self.2.clear(NOT_REGISTERED, Some(domain), trunk),
         }
         match uplink {
             Some(uplink) => drop(all.insert(key, uplink)),
@@ -125,8 +148,22 @@ impl TrunksHealth {
 
     /// Forgets trunks that are no more.
     pub fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
-        self.1.lock().retain(|(domain, trunk), _| keep(domain, trunk));
-        self.0.lock().retain(|(domain, trunk), _| keep(domain, trunk));
+        self.1.lock().retain(|(domain, trunk), _| {
+            let kept = keep(domain, trunk);
+            if !kept {
+                self.2.clear(NOT_REGISTERED, Some(domain), trunk);
+            }
+            kept
+        });
+        self.0.lock().retain(|(domain, trunk), health| {
+            let kept = keep(domain, trunk);
+            metrics::gauge!("hypha_trunk_up", "domain" => domain.clone(), "trunk" => trunk.clone())
+                .set(if kept && health.up { 1.0 } else { 0.0 });
+            if !kept {
+                self.2.clear(NEIGHBOUR_DOWN, Some(domain), trunk);
+            }
+            kept
+        });
     }
 }
 
@@ -136,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_neighbour_is_down_since_its_first_silence() {
-        let (health, start) = (TrunksHealth::default(), DateTime::UNIX_EPOCH);
+        let alarms = Alarms::new("n", kit::Clock::System);
+        let (health, start) = (TrunksHealth::new(alarms.clone()), DateTime::UNIX_EPOCH);
         let at = |s: i64| start + chrono::TimeDelta::seconds(s);
         assert!(!health.is_down("d", "t"), "nobody has asked yet");
         health.heard("d", "mute", at(0), false, "no answer");
@@ -154,7 +192,12 @@ mod tests {
         );
         let known = health.of("d", "t").expect("known");
         assert_eq!((known.up, known.since, known.asked), (false, at(30), at(60)));
+        let down = alarms.active();
+        let of = |t: &str| down.iter().find(|a| a.instance == t).map(|a| (a.class, a.severity));
+        assert_eq!(of("t"), Some((NEIGHBOUR_DOWN, Severity::Major)));
+        assert!(of("mute").is_some() && of("full").is_none());
         health.retain(|_, _| false);
+        assert!(alarms.active().is_empty(), "a trunk that is no more");
         assert_eq!(health.of("d", "t"), None);
     }
 }

@@ -6,6 +6,7 @@
 
 mod keyfile;
 mod lock;
+mod mark;
 mod schema;
 mod sqlite;
 mod token;
@@ -13,6 +14,7 @@ mod tree;
 
 pub use keyfile::{KeyFile, KeyFileError};
 pub use lock::{DataLock, LockError};
+pub use mark::accept_loss;
 pub use schema::OpenError;
 pub use sqlite::{JournalStats, SqliteJournal};
 pub use token::Pkcs11Token;

@@ -1,14 +1,20 @@
 //! The file's schema and how older files are brought up to it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, OpenFlags};
+
+use crate::mark::{Mark, keep_log};
 
 /// `HYPH`: tells a journal from any other SQLite file.
 const APPLICATION_ID: i64 = 0x4859_5048;
 
 /// Step n brings a file from schema n to n + 1. Steps are never changed, only added.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE events (
         seq     INTEGER PRIMARY KEY,
         stream  TEXT NOT NULL,
@@ -25,7 +31,12 @@ const MIGRATIONS: &[&str] = &["
         version INTEGER NOT NULL,
         state   TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('commits', 0);
+",
+];
 
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +54,11 @@ pub enum OpenError {
     DiskFull(PathBuf),
     #[error("{0} is damaged or not a journal: {1}")]
     Damaged(PathBuf, String),
+    #[error(
+        "{path} has lost {lost} commits that were acknowledged, of {all}: its write-ahead log is damaged, or it is an older copy. \
+         {kept}Put the newest backup back, or go on without them: hypha run --accept-loss"
+    )]
+    Lost { path: PathBuf, lost: u64, all: u64, kept: String },
     #[error("cannot open {0}: {1}")]
     Other(PathBuf, String),
 }
@@ -61,8 +77,14 @@ impl OpenError {
     }
 }
 
-/// Opens for writing, durable to the last commit, with the newest schema.
-pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+/// Opens for writing, durable to the last commit, with the newest schema; with the number of commits so far.
+pub(crate) fn open_writer(path: &Path) -> Result<(Connection, Mark, u64), OpenError> {
+    let other = |e: std::io::Error| match e.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => OpenError::ReadOnly(path.to_owned()),
+        ErrorKind::StorageFull => OpenError::DiskFull(path.to_owned()),
+        _ => OpenError::Other(path.to_owned(), e.to_string()),
+    };
+    let (mark, marked) = Mark::open(path).map_err(other)?;
     let sqlite = |e: rusqlite::Error| OpenError::from_sqlite(path, &e);
     let mut db = Connection::open(path).map_err(sqlite)?;
     db.busy_timeout(std::time::Duration::from_secs(5)).map_err(sqlite)?;
@@ -75,6 +97,17 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let known = MIGRATIONS.len() as i64;
     if version > known {
         return Err(OpenError::Newer { path: path.to_owned(), found: version, known });
+    }
+    let commits = match version {
+        2.. => {
+            db.query_row("SELECT value FROM meta WHERE name = 'commits'", [], |r| r.get(0)).map_err(sqlite)?
+        }
+        _ => 0,
+    };
+    if let Some(all) = marked.filter(|marked| *marked > commits) {
+        let kept = keep_log(path).map(|k| format!("A copy of the log is in {}. ", k.display()));
+        let (path, kept) = (path.to_owned(), kept.unwrap_or_default());
+        return Err(OpenError::Lost { path, lost: all - commits, all, kept });
     }
     db.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
@@ -89,7 +122,8 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     }
     // A file that cannot be written is refused now, not at the first event.
     db.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(sqlite)?;
-    Ok(db)
+    mark.set(commits).map_err(other)?;
+    Ok((db, mark, commits))
 }
 
 /// Opens for reading beside the writer.

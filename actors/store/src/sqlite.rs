@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
 };
@@ -17,10 +17,14 @@ use kit::{
     Queue, Refused,
     journal::{Batch, Entry, Filter, Journal, JournalError, Origin, Snapshot},
 };
+use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use crate::schema::{OpenError, open_reader, open_writer};
+use crate::{
+    mark::Mark,
+    schema::{OpenError, open_reader, open_writer},
+};
 
 /// Appends in one transaction at most.
 const GROUP: usize = 512;
@@ -59,6 +63,8 @@ pub struct SqliteJournal {
     path: PathBuf,
     threads: Arc<ArcSwap<Threads>>,
     stats: Arc<JournalStats>,
+    /// Device and inode of the file, and whether it is still at its path.
+    file: Arc<(Mutex<(u64, u64)>, AtomicBool)>,
 }
 
 struct Threads {
@@ -82,12 +88,15 @@ impl SqliteJournal {
     fn open_as(path: &Path, quiet: bool) -> Result<Self, OpenError> {
         let stats = Arc::new(JournalStats { quiet, ..JournalStats::default() });
         let threads = Threads::start(path, stats.clone())?;
-        Ok(Self { path: path.to_owned(), threads: Arc::new(ArcSwap::from_pointee(threads)), stats })
+        let file = Arc::new((Mutex::new(identity(path)), AtomicBool::new(true)));
+        Ok(Self { path: path.to_owned(), threads: Arc::new(ArcSwap::from_pointee(threads)), stats, file })
     }
 
     /// Opens the file again, after its writer has ended; all clones use it from then on.
     pub fn reopen(&self) -> Result<(), OpenError> {
         self.threads.store(Arc::new(Threads::start(&self.path, self.stats.clone())?));
+        *self.file.0.lock() = identity(&self.path);
+        self.file.1.store(true, Relaxed);
         Ok(())
     }
 
@@ -97,6 +106,13 @@ impl SqliteJournal {
 
     pub fn stats(&self) -> &JournalStats {
         &self.stats
+    }
+
+    /// Looks whether the file is still at its path; while it is not, appends are refused.
+    pub fn in_place(&self) -> bool {
+        let there = identity(&self.path) == *self.file.0.lock();
+        self.file.1.store(there, Relaxed);
+        there
     }
 
     /// Appends waiting for the writer.
@@ -112,7 +128,7 @@ impl SqliteJournal {
 
 impl Threads {
     fn start(path: &Path, stats: Arc<JournalStats>) -> Result<Self, OpenError> {
-        let db = open_writer(path)?;
+        let (db, mark, commits) = open_writer(path)?;
         let reading = open_reader(path)?;
         let (writer, writes) = Queue::new(QUEUE);
         let (reader, reads) = Queue::new(QUEUE);
@@ -122,7 +138,7 @@ impl Threads {
             .name("journal-write".into())
             .spawn(move || {
                 let _alive = alive;
-                write_loop(db, &writes, &stats);
+                write_loop(db, &mark, commits, &writes, &stats);
             })
             .map_err(other)?;
         thread::Builder::new()
@@ -131,6 +147,12 @@ impl Threads {
             .map_err(other)?;
         Ok(Self { writer, reader, ended })
     }
+}
+
+/// Device and inode of a file; zeros where there is none.
+fn identity(path: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map_or((0, 0), |m| (m.dev(), m.ino()))
 }
 
 fn ask<Q, T: Send + 'static>(
@@ -148,6 +170,10 @@ fn ask<Q, T: Send + 'static>(
 
 impl Journal for SqliteJournal {
     fn append(&self, batch: Batch) -> BoxFuture<'static, Result<u64, JournalError>> {
+        if !self.file.1.load(Relaxed) {
+            let gone = format!("{} is no longer where it was", self.path.display());
+            return futures::future::ready(Err(JournalError::Other(gone))).boxed();
+        }
         ask(&self.threads.load().writer, |a| Write::Append(batch, a))
     }
 
@@ -187,16 +213,26 @@ fn journal_error(e: &rusqlite::Error) -> JournalError {
 
 /// Takes whatever waits, up to [`GROUP`], into one transaction; answers after its commit. While one group's commit
 /// waits for the disk the next gathers, so a busy journal pays one sync for many appends.
-fn write_loop(mut db: Connection, writes: &Receiver<Write>, stats: &JournalStats) {
+fn write_loop(
+    mut db: Connection,
+    mark: &Mark,
+    mut commits: u64,
+    writes: &Receiver<Write>,
+    stats: &JournalStats,
+) {
     let mut versions = HashMap::new();
     while let Ok(first) = writes.recv() {
         let group: Vec<Write> = std::iter::once(first).chain(writes.try_iter().take(GROUP - 1)).collect();
         let mut answers: Vec<Box<dyn FnOnce(Option<JournalError>)>> = Vec::with_capacity(group.len());
         let mut events = 0;
         let began = std::time::Instant::now();
-        let written = write_group(&mut db, group, &mut versions, &mut answers, &mut events);
+        let written = write_group(&mut db, group, &mut versions, &mut answers, &mut events, commits + 1);
         match written {
             Ok(()) => {
+                commits += 1;
+                if let Err(e) = mark.set(commits) {
+                    tracing::debug!(error = %e, "the mark of the journal stays behind");
+                }
                 stats.events.fetch_add(events, Relaxed);
                 stats.commits.fetch_add(1, Relaxed);
                 if !stats.quiet {
@@ -225,6 +261,7 @@ fn write_group(
     versions: &mut HashMap<String, u64>,
     answers: &mut Vec<Box<dyn FnOnce(Option<JournalError>)>>,
     events: &mut u64,
+    commits: u64,
 ) -> rusqlite::Result<()> {
     let mut failure = None;
     let begun = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
@@ -285,7 +322,11 @@ fn write_group(
         }
     }
     match (failure, tx) {
-        (None, Some(tx)) => tx.commit(),
+        (None, Some(tx)) => {
+            tx.prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'commits'")?
+                .execute([commits as i64])?;
+            tx.commit()
+        }
         // Dropping the transaction rolls it back: none of the group is written.
         (Some(e), _) => Err(e),
         (None, None) => Ok(()),

@@ -191,3 +191,74 @@ async fn a_read_only_disk_is_refused_clearly() {
         other => panic!("{:?}", other.map(drop).map_err(|e| e.to_string())),
     }
 }
+
+/// A journal that was moved away under the running node says so, instead of taking what would be gone.
+#[tokio::test]
+async fn a_journal_that_was_moved_away_takes_nothing_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, away) = (dir.path().join("journal.db"), dir.path().join("away.db"));
+    let journal = SqliteJournal::open(&file).expect("it opens");
+    journal.append(batch("s", 0, &[1])).await.expect("written");
+    std::fs::rename(&file, &away).expect("moved");
+    assert!(!journal.in_place());
+    assert!(matches!(journal.append(batch("s", 1, &[2])).await, Err(JournalError::Other(_))));
+    std::fs::write(&file, b"").expect("another");
+    assert!(!journal.in_place(), "another file of its name");
+    std::fs::rename(&away, &file).expect("back");
+    assert!(journal.in_place());
+    journal.append(batch("s", 1, &[2])).await.expect("written");
+}
+
+/// What stands behind damage in the write-ahead log is missed, and nothing is taken for the whole until an operator says so.
+#[tokio::test]
+async fn damage_in_the_middle_of_the_log_is_not_its_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("journal.db");
+    let log = dir.path().join("journal.db-wal");
+    let journal = SqliteJournal::open(&file).expect("it opens");
+    for n in 0..50 {
+        journal.append(batch("s", n, &[n])).await.expect("written");
+    }
+    // As after a crash: the files as they are now, elsewhere.
+    let elsewhere = |damage: &dyn Fn(&mut Vec<u8>)| {
+        let to = tempfile::tempdir().expect("a directory");
+        for name in ["journal.db", "journal.db-mark"] {
+            std::fs::copy(dir.path().join(name), to.path().join(name)).expect("copied");
+        }
+        let mut bytes = std::fs::read(&log).expect("read");
+        damage(&mut bytes);
+        std::fs::write(to.path().join("journal.db-wal"), bytes).expect("written");
+        to
+    };
+    let whole = elsewhere(&|_| ());
+    let journal = SqliteJournal::open(&whole.path().join("journal.db")).expect("it opens");
+    assert_eq!(journal.read("s", 0).await.expect("read").len(), 50);
+    type Damage<'d> = &'d dyn Fn(&mut Vec<u8>);
+    let cases: [Damage<'_>; 4] = [
+        &|bytes| bytes[9] ^= 1,
+        &|bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        },
+        &|bytes| bytes.truncate(bytes.len() - 10),
+        &Vec::clear,
+    ];
+    for damage in cases {
+        let damaged = elsewhere(damage);
+        let file = damaged.path().join("journal.db");
+        // Looking does not make it worse.
+        for _ in 0..2 {
+            let refused = SqliteJournal::open(&file).err().expect("refused");
+            assert!(matches!(refused, OpenError::Lost { all: 50, .. }), "{refused}");
+        }
+        store::accept_loss(&file).expect("accepted");
+        let journal = SqliteJournal::open(&file).expect("it opens");
+        assert!(journal.read("s", 0).await.expect("read").len() < 50);
+    }
+    // The journal itself gone, and its key with it.
+    std::fs::remove_file(whole.path().join("journal.db-wal")).ok();
+    let gone = whole.path().join("journal.db");
+    drop(journal);
+    std::fs::remove_file(&gone).expect("removed");
+    assert!(matches!(SqliteJournal::open(&gone), Err(OpenError::Lost { all: 50, .. })));
+}

@@ -57,8 +57,36 @@ struct Ran {
     prompt: String,
 }
 
-fn peer(request: &HttpRequest) -> IpAddr {
-    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip())
+fn header<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
+    request.headers().get(name).and_then(|v| v.to_str().ok())
+}
+
+fn neighbour(request: &HttpRequest) -> IpAddr {
+    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip().to_canonical())
+}
+
+/// Whether a request comes from a proxy whose word is believed.
+fn proxied(request: &HttpRequest, shared: &Shared) -> bool {
+    shared.front.proxies.trusted.contains(&neighbour(request))
+}
+
+/// Where a request comes from: behind trusted proxies the first address from the right in `X-Forwarded-For` that is none of theirs.
+fn peer(request: &HttpRequest, shared: &Shared) -> IpAddr {
+    let neighbour = neighbour(request);
+    if !proxied(request, shared) {
+        return neighbour;
+    }
+    let all = request.headers().get_all("x-forwarded-for").filter_map(|v| v.to_str().ok());
+    let all: Vec<IpAddr> =
+        all.flat_map(|v| v.split(',')).map_while(|a| a.trim().parse::<IpAddr>().ok()).collect();
+    let foreign =
+        all.iter().rev().map(IpAddr::to_canonical).find(|a| !shared.front.proxies.trusted.contains(a));
+    foreign.unwrap_or(neighbour)
+}
+
+/// Whether the browser speaks TLS, to the proxy before us.
+fn sealed(request: &HttpRequest, shared: &Shared) -> bool {
+    proxied(request, shared) && header(request, "x-forwarded-proto") == Some("https")
 }
 
 fn error(response: &mut actix_web::HttpResponseBuilder, text: &str) -> HttpResponse {
@@ -128,7 +156,7 @@ impl Refusal {
 /// The operator behind a request's cookie.
 pub(crate) fn caller(request: &HttpRequest, shared: &Shared) -> Result<(Caller, String), Refusal> {
     let id = request.cookie(&cookie_name(request));
-    let found = id.and_then(|c| shared.sessions.caller(c.value(), peer(request)));
+    let found = id.and_then(|c| shared.sessions.caller(c.value(), peer(request, shared)));
     found.ok_or(Refusal::Stranger)
 }
 
@@ -139,14 +167,19 @@ fn own_page(request: &HttpRequest, shared: &Shared) -> Result<Caller, Refusal> {
     if same(sent, &csrf) { Ok(caller) } else { Err(Refusal::Forged) }
 }
 
-/// A page of another site must not log anybody in here either.
-fn same_origin(request: &HttpRequest) -> bool {
-    let text = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
-    match (text(header::ORIGIN), text(header::HOST)) {
-        (None, _) => true,
-        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, o)| o == host),
-        (Some(_), None) => false,
+/// A page of another site must not log anybody in here either. Browsers say so themselves (Fetch Metadata), except over HTTP to
+/// another host; then the page's origin must be the host that was asked, as the browser named it.
+fn same_origin(request: &HttpRequest, shared: &Shared) -> bool {
+    if let Some(site) = header(request, "sec-fetch-site") {
+        return matches!(site, "same-origin" | "none");
     }
+    let Some(origin) = header(request, "origin") else { return true };
+    let Some((_, origin)) = origin.split_once("://") else { return false };
+    let asked =
+        [header(request, "host"), header(request, "x-forwarded-host").filter(|_| proxied(request, shared))];
+    let name = origin.rsplit_once(':').map_or(origin, |(name, _)| name);
+    asked.into_iter().flatten().any(|host| host == origin)
+        || shared.front.proxies.names.iter().any(|n| n.eq_ignore_ascii_case(name))
 }
 
 fn who(shared: &Shared, caller: &Caller, csrf: &str) -> serde_json::Value {
@@ -154,18 +187,24 @@ fn who(shared: &Shared, caller: &Caller, csrf: &str) -> serde_json::Value {
 }
 
 pub(crate) async fn login(request: HttpRequest, shared: Data<Shared>, login: Json<Login>) -> HttpResponse {
-    if !same_origin(&request) {
-        return error(&mut HttpResponse::Forbidden(), "log in from the admin page");
+    if !same_origin(&request, &shared) {
+        let text = "log in from the admin page; behind a proxy its name must be in [web] names";
+        return error(&mut HttpResponse::Forbidden(), text);
     }
     let Login { user, password } = login.into_inner();
-    let (peer, password) = (peer(&request), Secret::new(password));
+    let (peer, password) = (peer(&request, &shared), Secret::new(password));
     match shared.sessions.door().password(&user, password, peer, format!("web {peer}")).await {
         Ok(caller) => {
-            tracing::info!(user = %caller.name, address = %peer, "logged in");
-            let (id, csrf) = shared.sessions.begin(caller.name.clone());
+            let now = shared.front.node.clock().now();
+            let (id, csrf) = shared.sessions.begin(caller.name.clone(), &caller.from, now);
             let cookie = Cookie::build(cookie_name(&request), id);
-            let cookie = cookie.http_only(true).same_site(SameSite::Strict).path("/").finish();
-            HttpResponse::Ok().cookie(cookie).json(who(&shared, &caller, &csrf))
+            let sealed = sealed(&request, &shared);
+            let cookie = cookie.http_only(true).secure(sealed).same_site(SameSite::Strict).path("/").finish();
+            let mut answer = HttpResponse::Ok();
+            if sealed {
+                answer.insert_header((header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
+            }
+            answer.cookie(cookie).json(who(&shared, &caller, &csrf))
         }
         Err(e) => {
             let mut answer = match &e {
@@ -217,6 +256,9 @@ pub(crate) async fn run(request: HttpRequest, shared: Data<Shared>, run: Json<Ru
     };
     let mut session = shell(&shared, caller, &run.cwd).await;
     let (answer, outcome) = session.run_whole(&run.line, None, run.confirmed).await;
+    if let Some(cookie) = request.cookie(&cookie_name(&request)).filter(|_| run.line.contains("password")) {
+        shared.sessions.renew(cookie.value());
+    }
     let (text, status, question) = match outcome {
         Outcome::Said { text, status } => (text, status, None),
         Outcome::Asks { question } => (String::new(), 0, Some(question)),

@@ -8,4 +8,4 @@ mod live;
 mod sessions;
 mod tree;
 
-pub use tree::{Front, Program, child};
+pub use tree::{Front, Program, Proxies, child};

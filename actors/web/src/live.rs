@@ -1,9 +1,9 @@
-//! What changes while one looks: the tree every second; traced messages, crashes and log lines at once.
+//! What changes while one looks: the tree every second; traced messages, crashes, alarms and log lines at once.
 
 use std::{collections::VecDeque, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Bytes, web::Data};
-use kit::{crash::CrashReport, log::LogLine, trace::Watch, tree::picture};
+use kit::{alarm::Alarm, crash::CrashReport, log::LogLine, trace::Watch, tree::picture};
 use tokio::{sync::broadcast, time::Interval};
 
 use crate::api::{Shared, caller};
@@ -17,6 +17,7 @@ struct Stream {
     watch: Watch,
     crashes: broadcast::Receiver<CrashReport>,
     log: broadcast::Receiver<LogLine>,
+    alarms: broadcast::Receiver<Alarm>,
     last: String,
     ready: VecDeque<Bytes>,
 }
@@ -41,6 +42,7 @@ pub(crate) async fn live(request: HttpRequest, shared: Data<Shared>) -> HttpResp
         watch: node.trace().watch(),
         crashes: node.crashes().news(),
         log: node.log().news(),
+        alarms: node.alarms().news(),
         last: String::new(),
         ready: VecDeque::new(),
         shared,
@@ -80,6 +82,7 @@ async fn next(s: &mut Stream) -> Option<Bytes> {
             message = s.watch.messages.recv() => s.ready.extend(news("message", message)?),
             crash = s.crashes.recv() => s.ready.extend(news("crash", crash)?),
             line = s.log.recv() => s.ready.extend(news("log", line)?),
+            alarm = s.alarms.recv() => s.ready.extend(news("alarm", alarm)?),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use access::Door;
+use chrono::{DateTime, Utc};
 use command::{Caller, Grants};
 use parking_lot::Mutex;
 use rand::RngCore;
@@ -24,6 +25,7 @@ struct Entry {
     used: Instant,
     /// Of the log-in: with a new password the session is over.
     proof: Option<Arc<str>>,
+    _visit: access::Entry,
 }
 
 /// Tokens of live sessions. Clones share them.
@@ -50,7 +52,7 @@ impl Sessions {
     }
 
     /// The session's token and its token against forged requests.
-    pub(crate) fn begin(&self, name: String) -> (String, String) {
+    pub(crate) fn begin(&self, name: String, from: &str, now: DateTime<Utc>) -> (String, String) {
         let (id, csrf) = (token(), token());
         let mut all = self.all.lock();
         all.retain(|_, e| e.used.elapsed() < IDLE);
@@ -59,8 +61,24 @@ impl Sessions {
             oldest.map(|id| all.remove(&id));
         }
         let proof = self.door.proof(&name);
-        all.insert(id.clone(), Entry { name, csrf: csrf.clone(), used: Instant::now(), proof });
+        let (sessions, own) = (Arc::downgrade(&self.all), id.clone());
+        let visit = self.door.visits().enter(&name, from, now, move || {
+            // The entry goes when the lock is free again.
+            let gone = sessions.upgrade().and_then(|all| all.lock().remove(&own));
+            drop(gone);
+        });
+        all.insert(
+            id.clone(),
+            Entry { name, csrf: csrf.clone(), used: Instant::now(), proof, _visit: visit },
+        );
         (id, csrf)
+    }
+
+    /// The session in which a password was changed goes on.
+    pub(crate) fn renew(&self, id: &str) {
+        if let Some(entry) = self.all.lock().get_mut(id) {
+            entry.proof = self.door.proof(&entry.name);
+        }
     }
 
     pub(crate) fn end(&self, id: &str) {

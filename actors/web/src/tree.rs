@@ -1,6 +1,6 @@
 //! The web server's place in the tree: one actor, `web`, that ends with its server.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use access::Door;
 use actix_web::{
@@ -31,6 +31,16 @@ pub struct Front {
     /// What `/metrics` answers, and to whom.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub metrics_token: Secret<String>,
+    pub proxies: Proxies,
+}
+
+/// What stands before the server, if anything does.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    /// Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are believed.
+    pub trusted: Vec<IpAddr>,
+    /// Names by which browsers know the server.
+    pub names: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -66,6 +76,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/app.js", SCRIPT, include_str!("page/app.js")),
     ("/ivr.js", SCRIPT, include_str!("page/ivr.js")),
+    ("/live.js", SCRIPT, include_str!("page/live.js")),
     ("/mediator.js", SCRIPT, include_str!("page/mediator.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
 ];

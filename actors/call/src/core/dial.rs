@@ -234,6 +234,13 @@ impl Call {
         let from = dial.from.clone();
         for (leg, target) in targets {
             let id = world.board.next_leg();
+            // Records, and interception, name the trunk that is called now, not the first of its group.
+            if let Target::Trunk { domain, trunk, .. } = &target {
+                if let Some(side) = dial.cdr.sides.last_mut().filter(|s| s.domain == *domain) {
+                    side.to.clone_from(trunk);
+                }
+                dial.trail.leaves_by(domain, trunk);
+            }
             if let Target::Contact { contact, .. } = &target
                 && let Some(peer) = contact.peer()
             {

@@ -45,7 +45,7 @@ fn tree() -> Arc<Tree> {
 fn session(roles: &str) -> Session {
     let grants: Grants = roles.parse().expect("good roles");
     let caller = Caller { name: "admin".into(), from: "test".into(), grants };
-    let info = SessionInfo { node: "ds1@ecss1".into(), installation: "HYPHA".into() };
+    let info = SessionInfo { node: "ds1@ecss1".into(), installation: Arc::new(|| "HYPHA".into()) };
     Session::new(tree(), info, kit::Clock::System, caller)
 }
 

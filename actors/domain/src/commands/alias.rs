@@ -65,6 +65,39 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .arg("property", Kind::Text, "name of the property", "имя свойства")
         .names(Arc::new(|_| PROPERTIES.iter().map(|(n, _)| (*n).to_owned()).collect()))
         .arg("value", Kind::Secret, "its value", "значение"),
+        Command::change(
+            "domain/{domain}/alias/declare",
+            "declares one more alias of an interface",
+            "объявить ещё один алиас интерфейса",
+            with!(s, |s, call| {
+                let own = |n: &str| call.get(n).to_owned();
+                let command = DomainCommand::DeclareAlias {
+                    address: own("address"),
+                    group: own("group"),
+                    iface: own("iface"),
+                };
+                change_domain(&s, &call, command).await.map(|()| Output::ok())
+            }),
+        )
+        .arg("address", Kind::Text, "number", "номер")
+        .arg("group", Kind::Text, "group of the interface", "группа интерфейса")
+        .names(groups())
+        .arg("iface", Kind::Text, "the interface, user@domain or uid", "интерфейс, user@domain или uid")
+        .names(ifaces()),
+        Command::change(
+            "domain/{domain}/alias/remove",
+            "removes aliases with their services",
+            "удалить алиасы с их услугами",
+            with!(s, |s, call| {
+                let addresses = call.range("addresses")?;
+                let count = addresses.len();
+                change_domain(&s, &call, DomainCommand::RemoveAliases(addresses)).await?;
+                Ok(Output::text(format!("removed {count} aliases")))
+            }),
+        )
+        .arg("addresses", Kind::Text, "number or range", "номер или диапазон")
+        .names(aliases())
+        .confirm(|c| format!("You are going to remove the aliases {}.", c.get("addresses"))),
         Command::look(
             "domain/{domain}/alias/info",
             "shows an alias with its properties",
@@ -131,6 +164,7 @@ fn info(s: &Services, call: &Call, one: Option<&str>) -> Result<Output, CommandE
     let d = state(s, call)?;
     let domain = call.var("domain");
     let mut table = Table::new(["Address", "Iface", "A W", "Property", "Value"])
+        .grouped(3)
         .title(format!("Aliases in domain {domain}"));
     let chosen: Vec<_> = match one {
         Some(address) => d.aliases.get(address).into_iter().collect(),
@@ -145,7 +179,7 @@ fn info(s: &Services, call: &Call, one: Option<&str>) -> Result<Output, CommandE
         let uid = d.users.get(&alias.iface).map_or("", |u| u.uid.as_str());
         table.row([alias.address.as_str(), alias.iface.as_str(), "", "uid", uid]);
         for (name, value) in &alias.properties {
-            table.row(["", "", "", name.as_str(), value.shown()]);
+            table.row([&alias.address, &alias.iface, "", name.as_str(), value.shown()]);
         }
     }
     Ok(Output::table(table).and_text(format!("elements: {}", chosen.len())))

@@ -15,7 +15,12 @@ use crate::{
 pub(super) fn commands(s: &Services) -> Vec<Command> {
     let bridges = || {
         let estate = s.estate.clone();
-        Arc::new(move |_: &Call| estate.picture().bridges.all.keys().cloned().collect()) as Names
+        Arc::new(move |call: &Call| {
+            let seen = |domain: &str| call.caller.grants.sees_domain(domain);
+            let picture = estate.picture();
+            let all = picture.bridges.all.values().filter(|b| seen(&b.a.domain) || seen(&b.b.domain));
+            all.map(|b| b.name.clone()).collect()
+        }) as Names
     };
     let one = |c: Command| c.arg("name", Kind::Text, "bridge", "бридж").names(bridges());
     vec![
@@ -72,10 +77,11 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .system_only(),
         Command::look(
             "bridge/list",
-            "lists all bridges",
-            "список бриджей",
-            with!(s, |s, _call| Ok(list(&s))),
-        ),
+            "lists the bridges that end in domains that one sees",
+            "бриджи видимых доменов",
+            with!(s, |s, call| Ok(list(&s, &call))),
+        )
+        .for_everyone(),
         one(Command::look(
             "bridge/info",
             "shows one bridge",
@@ -177,12 +183,23 @@ fn places(capacity: Option<u32>) -> String {
     capacity.map_or_else(|| "unbounded".to_owned(), |c| c.to_string())
 }
 
-fn list(s: &Services) -> Output {
+fn list(s: &Services, call: &Call) -> Output {
     let picture = s.estate.picture();
+    let seen = |domain: &str| call.caller.grants.sees_domain(domain);
     let mut table =
-        Table::new(["Name", "Duplex", "Strict", "Capacity", "Blocked", "Calls", "Side A", "Side B"]);
-    for b in picture.bridges.all.values() {
-        let side = |s: &Side| format!("{} ({}, {}, {})", s.domain, s.np, s.iface, s.context);
+        Table::new(["Name", "Duplex", "Strict", "Capacity", "Blocked", "Calls", "Side A", "Side B"])
+            .numbers(&["Capacity", "Calls"])
+            .flags(&["Duplex", "Strict", "Blocked"]);
+    let mut data = Vec::new();
+    for b in picture.bridges.all.values().filter(|b| seen(&b.a.domain) || seen(&b.b.domain)) {
+        // Of a domain that one does not see there is the name alone.
+        let side = |s: &Side| match seen(&s.domain) {
+            true => format!("{} ({}, {}, {})", s.domain, s.np, s.iface, s.context),
+            false => s.domain.clone(),
+        };
+        let hidden = |s: &Side| if seen(&s.domain) { s.clone() } else { Side::named(&s.domain) };
+        let shown = Bridge { a: hidden(&b.a), b: hidden(&b.b), ..b.clone() };
+        data.push(json!({ "bridge": shown, "calls": picture.calls_on(&b.name) }));
         table.row([
             b.name.clone(),
             b.duplex.to_string(),
@@ -194,9 +211,6 @@ fn list(s: &Services) -> Output {
             side(&b.b),
         ]);
     }
-    let data =
-        picture.bridges.all.values().map(|b| json!({ "bridge": b, "calls": picture.calls_on(&b.name) }));
-    let data = data.collect::<Vec<_>>();
     Output::table(table).with_data(json!(data))
 }
 

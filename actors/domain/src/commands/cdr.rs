@@ -59,7 +59,8 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
 
 fn list(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let state = state(s, call)?;
-    let mut table = Table::new(["Group", "Prefix", "Mode", "Value", "Aliases", "Trunks"]);
+    let mut table =
+        Table::new(["Group", "Prefix", "Mode", "Value", "Aliases", "Trunks"]).numbers(&["Aliases", "Trunks"]);
     for (name, group) in &state.cdr_groups {
         let aliases = state.aliases.keys().filter(|a| state.cdr_group_of(a) == Some(name)).count();
         let trunks = state.trunks.values().filter(|t| t.property("cdr_group") == Some(name)).count();

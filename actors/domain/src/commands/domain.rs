@@ -45,7 +45,8 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "lists the domains",
             "список доменов",
             with!(s, |s, call| Ok(list(&s, &call))),
-        ),
+        )
+        .for_everyone(),
         Command::change(
             "domain/remove",
             "removes a domain with all its settings",
@@ -131,7 +132,8 @@ async fn declare_named(s: &Services, call: &Call, name: &str) -> Result<(), Comm
 }
 
 fn list(s: &Services, call: &Call) -> Output {
-    let mut table = Table::new(["Domain", "Subscribers", "Aliases", "Contexts", "Number plans", "Trunks"]);
+    let counted = ["Subscribers", "Aliases", "Contexts", "Number plans", "Trunks"];
+    let mut table = Table::new(std::iter::once("Domain").chain(counted)).numbers(&counted);
     let picture = s.estate.picture();
     for (name, d) in picture.domains.iter().filter(|(n, _)| call.caller.grants.sees_domain(n)) {
         let counts = [d.users.len(), d.aliases.len(), d.contexts.len(), d.plans.len(), d.trunks.len()];

@@ -3,6 +3,7 @@
 mod alias;
 mod bridge;
 mod cdr;
+mod check;
 mod domain;
 mod licence;
 mod np;
@@ -33,6 +34,7 @@ pub fn register(tree: &mut Tree, services: &Services) -> Result<(), DeclareError
     tree.add(trunk::commands(s))?;
     tree.add(bridge::commands(s))?;
     tree.add(cdr::commands(s))?;
+    tree.add(check::commands(s))?;
     tree.add(licence::commands(s))
 }
 
@@ -61,7 +63,10 @@ fn state(s: &Services, call: &Call) -> Result<Arc<DomainState>, CommandError> {
 
 fn domains(s: &Services) -> Names {
     let estate = s.estate.clone();
-    Arc::new(move |_| estate.picture().domains.keys().cloned().collect())
+    Arc::new(move |call| {
+        let seen = |d: &&String| call.caller.grants.sees_domain(d);
+        estate.picture().domains.keys().filter(seen).cloned().collect()
+    })
 }
 
 /// Names out of the domain in the command's path.

@@ -13,7 +13,9 @@ const SHOWN: usize = 1000;
 pub(super) fn commands(s: &Services) -> Vec<Command> {
     let bridges = || {
         let estate = s.estate.clone();
-        Arc::new(move |_: &Call| estate.picture().bridges.all.keys().cloned().collect()) as command::Names
+        Arc::new(move |call: &Call| {
+            estate.picture().bridges.of_domain(call.var("domain")).map(|b| b.name.clone()).collect()
+        }) as command::Names
     };
     let plan = |c: Command| c.arg("numplan", Kind::Text, "number plan", "план нумерации").names(plans(s));
     let numbers =
@@ -46,7 +48,8 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "lists the number plans",
             "список планов нумерации",
             with!(s, |s, call| {
-                let mut table = Table::new(["Name", "Numbers", "Digitmap", "Description"]);
+                let mut table =
+                    Table::new(["Name", "Numbers", "Digitmap", "Description"]).numbers(&["Numbers"]);
                 for (name, plan) in &state(&s, &call)?.plans {
                     let digitmap = plan.digitmap.as_ref().map(ToString::to_string).unwrap_or_default();
                     table.row([
@@ -134,8 +137,10 @@ async fn add(s: &Services, call: &Call) -> Result<Output, CommandError> {
         table.row([number.as_str(), if known(number) { "already_added" } else { "ok" }]);
     }
     change_domain(s, call, DomainCommand::AddNumbers { plan: plan.clone(), numbers }).await?;
+    // The whole answer would be as long as the range.
+    let all = table.rows.len();
     table.rows.truncate(SHOWN);
-    Ok(Output::table(table))
+    Ok(Output::table(table).and_text(format!("{} of {all} shown", all.min(SHOWN))))
 }
 
 async fn bind(s: &Services, call: &Call) -> Result<Output, CommandError> {
@@ -176,25 +181,26 @@ fn list(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let plan = plan.ok_or_else(|| {
         CommandError::Failed(format!("there is no number plan {name:?}; np/list shows all"))
     })?;
-    let mut table = Table::new(["Number", "Bound to", "Mode", "Group", "Iface"]);
-    for (number, binding) in plan.numbers.iter().take(SHOWN) {
-        match binding {
-            Binding::Free => table.row([number.as_str(), "", "", "", ""]),
-            Binding::Bridge(b) => table.row([number.as_str(), &format!("bridge {b}"), "", "", ""]),
-            Binding::Aliases(all) => {
-                for a in all {
+    let page = call.page();
+    let mut table = Table::new(["Number", "Bound to", "Mode", "Group", "Iface"]).grouped(1);
+    let mut rows = page.rows(&mut table);
+    for (number, binding) in &plan.numbers {
+        let row = |to: String, mode: &str, group: &Option<String>, iface: &Option<String>| {
+            let text = |o: &Option<String>| o.clone().unwrap_or_default();
+            vec![number.clone(), to, mode.to_owned(), text(group), text(iface)]
+        };
+        rows.offer(number, || match binding {
+            Binding::Free => vec![row(String::new(), "", &None, &None)],
+            Binding::Bridge(b) => vec![row(format!("bridge {b}"), "", &None, &None)],
+            Binding::Aliases(all) => all
+                .iter()
+                .map(|a| {
                     let mode = if a.master { "master" } else { "passive" };
-                    let text = |o: &Option<String>| o.clone().unwrap_or_default();
-                    table.row([
-                        number,
-                        &format!("alias {}", a.address),
-                        mode,
-                        &text(&a.group),
-                        &text(&a.iface),
-                    ]);
-                }
-            }
-        }
+                    row(format!("alias {}", a.address), mode, &a.group, &a.iface)
+                })
+                .collect(),
+        });
     }
-    Ok(Output::table(table).and_text(format!("elements: {}", plan.numbers.len())))
+    let said = rows.end()?;
+    Ok(Output::table(table).and_text(format!("elements: {}\n{said}", plan.numbers.len())).in_pages())
 }

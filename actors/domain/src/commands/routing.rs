@@ -60,7 +60,8 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "lists the contexts",
             "список контекстов",
             with!(s, |s, call| {
-                let mut table = Table::new(["Context", "Number plan", "Rules", "Digitmap"]);
+                let mut table =
+                    Table::new(["Context", "Number plan", "Rules", "Digitmap"]).numbers(&["Rules"]);
                 for c in state(&s, &call)?.contexts.values() {
                     let digitmap = c.digitmap.as_ref().map(ToString::to_string).unwrap_or_default();
                     let np = c.np.clone().unwrap_or_default();
@@ -243,7 +244,15 @@ fn trace(s: &Services, call: &Call) -> Result<Output, CommandError> {
     })?;
     let at = s.node.clock().now();
     let query = Query { domain: domain.to_owned(), iface, context, a, b, mode, at, explain: true };
-    let found = route(&picture, &query);
+    let mut found = route(&picture, &query);
+    if let Some(beyond) = found.cut(|domain| call.caller.grants.sees_domain(domain)) {
+        let data = json!({
+            "domain": query.domain, "iface": query.iface, "context": query.context,
+            "from": query.a.digits, "to": query.b.digits, "trace": { "steps": found.steps }, "beyond": beyond,
+        });
+        let text = show::until(&query, &found, &beyond);
+        return Ok(Output::text(text).with_data(data));
+    }
     let data = json!({
         "domain": query.domain, "iface": query.iface, "context": query.context,
         "from": query.a.digits, "to": query.b.digits, "trace": found,

@@ -7,14 +7,26 @@ use super::{change_domain, change_domain_ok, names, state, with};
 use crate::{
     Services,
     decide::{DomainCommand, NewUsers},
-    state::Authentication,
+    state::{Authentication, UserChange},
 };
 
 const AUTHENTICATIONS: &[&str] = &["qop_authentication", "no_qop_authentication", "no_authentication"];
 /// Properties of a profile (facts, manual 3880) and of a user.
 const PROFILE: &[&str] =
     &["node_control", "nat_traversal", "rport", "session_timers", "reliable_provisional"];
-const USER: &[&str] = &["client-profile", "core_forking", "line_count", "ice/enabled", "srtp", "description"];
+const USER: &[&str] = &[
+    "client-profile",
+    "core_forking",
+    "line_count",
+    "ice/enabled",
+    "srtp",
+    "description",
+    "password",
+    "login",
+    "group",
+    "context",
+    "authentication",
+];
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
     let ifaces = || names(s, |d| d.users.keys().cloned().collect());
@@ -145,7 +157,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .arg("user", Kind::Text, "user@domain", "user@domain")
         .names(ifaces())
         .arg("property", Kind::OneOf(USER), "its property", "свойство")
-        .arg("value", Kind::Text, "its value", "значение"),
+        .arg("value", Kind::Secret, "its value", "значение"),
         Command::change(
             "domain/{domain}/iface/user-set",
             "sets a property of an interface",
@@ -163,7 +175,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .arg("iface", Kind::Text, "user@domain", "user@domain")
         .names(ifaces())
         .arg("property", Kind::OneOf(USER), "its property", "свойство")
-        .arg("value", Kind::Text, "its value", "значение"),
+        .arg("value", Kind::Secret, "its value", "значение"),
         Command::change(
             "domain/{domain}/sip/user/profile/set",
             "sets a property of a profile, making the profile",
@@ -197,7 +209,51 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
 async fn set_user(s: &Services, call: &Call, iface: &str) -> Result<Output, CommandError> {
     let own = |n: &str| call.get(n).to_owned();
     let (group, iface, name, value) = (own("group"), iface.to_owned(), own("property"), own("value"));
-    change_domain_ok(s, call, DomainCommand::SetUser { group, iface, name, value }).await
+    let given = |what: &str| match value.trim() {
+        "" => Err(CommandError::Usage(format!("{what}: a value is wanted"))),
+        value if value.chars().any(char::is_control) => {
+            Err(CommandError::Usage(format!("{what}: no control characters, please")))
+        }
+        value => Ok(value.to_owned()),
+    };
+    let mut note = None;
+    let change = match name.as_str() {
+        "password" => {
+            let known = state(s, call)?.iface(&iface).map_or(iface.clone(), |u| u.iface.clone());
+            let purpose = purpose(call.var("domain"), &known);
+            let sealed = s.vault.seal(&purpose, &Secret::new(given("password")?));
+            UserChange::Password(sealed.map_err(CommandError::failed)?)
+        }
+        "login" => UserChange::Login(given("login")?),
+        "group" => UserChange::Group(given("group")?),
+        "context" => {
+            note = missing_context(s, call, &value);
+            UserChange::Context(given("context")?)
+        }
+        "authentication" => {
+            let wrong = |_| {
+                CommandError::Usage(format!(
+                    "authentication: one of {} is wanted",
+                    AUTHENTICATIONS.join(", ")
+                ))
+            };
+            UserChange::Authentication(value.parse().map_err(wrong)?)
+        }
+        _ => return change_domain_ok(s, call, DomainCommand::SetUser { group, iface, name, value }).await,
+    };
+    change_domain(s, call, DomainCommand::ChangeUser { group, iface, change }).await?;
+    Ok(note.into_iter().fold(Output::ok(), Output::and_text))
+}
+
+/// What a user's password is sealed for.
+fn purpose(domain: &str, iface: &str) -> String {
+    format!("domain/{domain}/user/{iface}")
+}
+
+/// Users and trunks may be declared before their context is imported; a name that is not there yet is said.
+pub(super) fn missing_context(s: &Services, call: &Call, context: &str) -> Option<String> {
+    let known = state(s, call).is_ok_and(|d| d.contexts.contains_key(context));
+    (!known).then(|| format!("warning: there is no context {context} yet; calls from here go nowhere until routing/import brings it"))
 }
 
 async fn network(s: &Services, call: &Call) -> Result<Output, CommandError> {
@@ -243,7 +299,7 @@ async fn declare(s: &Services, call: &Call) -> Result<Output, CommandError> {
         let login =
             if call.get("login") == "login-as-user" { user(iface) } else { call.get("login").to_owned() };
         let uid = format!("{:016x}", s.node.random_id());
-        let purpose = format!("domain/{}/user/{iface}", call.var("domain"));
+        let purpose = purpose(call.var("domain"), iface);
         let password = s.vault.seal(&purpose, &Secret::new(call.get("password").to_owned()));
         users.push((iface.clone(), alias, login, uid, password.map_err(CommandError::failed)?));
     }
@@ -257,10 +313,12 @@ async fn declare(s: &Services, call: &Call) -> Result<Output, CommandError> {
     change_domain(s, call, DomainCommand::DeclareUsers(new)).await?;
     drop(one);
     let (first, last, count) = (&ifaces[0], &ifaces[ifaces.len() - 1], ifaces.len());
-    Ok(Output::text(format!(
+    let said = Output::text(format!(
         "Executed on the {}\nDeclaration for range: {first}..{last} ({count})\n| declared {count} subscribers |",
         s.node.name()
-    )))
+    ));
+    let note = missing_context(s, call, call.get("routing_context"));
+    Ok(note.into_iter().fold(said, Output::and_text))
 }
 
 /// A subscriber with all that leads to them.

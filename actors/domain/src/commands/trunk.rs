@@ -3,7 +3,7 @@
 use command::{Call, Command, CommandError, Kind, Output, Table};
 use kit::Secret;
 
-use super::{change_domain_ok, names, state, with};
+use super::{change_domain, change_domain_ok, names, sip::missing_context, state, with};
 use crate::{
     Services,
     decide::DomainCommand,
@@ -43,8 +43,12 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
                     listen_port: number("listen_port"),
                     properties: imbl::OrdMap::new(),
                 };
+                let TrunkKind::Static { host, .. } = &trunk.kind;
+                host_name(host)?;
                 foreign_neighbour(&s, &call, &trunk)?;
-                change_domain_ok(&s, &call, DomainCommand::DeclareTrunk(trunk)).await
+                let note = missing_context(&s, &call, &trunk.context);
+                change_domain(&s, &call, DomainCommand::DeclareTrunk(trunk)).await?;
+                Ok(note.into_iter().fold(Output::ok(), Output::and_text))
             }),
         )
         .arg("routing_context", Kind::Text, "context calls from it begin in", "контекст входящих вызовов")
@@ -68,7 +72,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "список SIP-транков",
             with!(s, |s, call| {
                 let mut table =
-                    Table::new(["Name", "Group", "Context", "IP set", "Neighbour", "Listen port"]);
+                    Table::new(["Name", "Group", "Context", "IP set", "Neighbour", "Listen port"]).numbers(&["Listen port"]);
                 for t in state(&s, &call)?.trunks.values() {
                     let TrunkKind::Static { host, port } = &t.kind;
                     let (neighbour, listen) = (format!("{host}:{port}"), t.listen_port.to_string());
@@ -116,6 +120,25 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .names(names(s, |d| d.trunks.keys().cloned().collect()))
         .confirm(|c| format!("You are going to remove trunk {}.", c.get("name"))),
     ]
+}
+
+/// An address, or a name as DNS has them (RFC 1123, 2.1): not digits and dots alone, no port, no `sip:`.
+fn host_name(host: &str) -> Result<(), CommandError> {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let numbers = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_name = name.len() <= 253 && !numbers && name.split('.').all(label);
+    match host.parse::<std::net::IpAddr>().is_ok() || is_name {
+        true => Ok(()),
+        false => Err(CommandError::Usage(format!(
+            "{host:?} is neither an IP address nor a host name, such as 192.0.2.10 or sip.example.com"
+        ))),
+    }
 }
 
 /// A neighbour that a trunk of another domain has already: calls from it are told apart by the domain in their Request-URI

@@ -14,3 +14,10 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod xml;
+
+/// Whether a text is a number that a phone could dial: 1 to 64 of 0-9, * and #.
+pub fn is_dialled(text: &str) -> bool {
+    !text.is_empty()
+        && mask::symbols(text).is_some()
+        && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'*' | b'#'))
+}

@@ -170,6 +170,33 @@ pub struct Trace {
     pub bridges: Vec<String>,
 }
 
+impl Trace {
+    /// Leaves out what happens in domains that are not seen; the answer is the first of them.
+    pub fn cut(&mut self, seen: impl Fn(&str) -> bool) -> Option<String> {
+        let of = |step: &Step| match step {
+            Step::Context { domain, .. } | Step::Renumbered { domain, .. } | Step::Number { domain, .. } => {
+                domain.clone()
+            }
+            Step::Bridge { from, .. } => from.clone(),
+        };
+        let end = |outcome: &Outcome| match outcome {
+            Outcome::Local { domain, .. } | Outcome::External { domain, .. } => Some(domain.clone()),
+            Outcome::Refused { .. } => None,
+        };
+        let first = self.steps.iter().position(|step| !seen(&of(step)));
+        let beyond = match first {
+            Some(first) => Some(of(&self.steps[first])),
+            None => end(&self.outcome).filter(|domain| !seen(domain)),
+        }?;
+        self.steps.truncate(first.unwrap_or(self.steps.len()));
+        self.stretches.retain(|s| seen(&s.domain));
+        if let Some(Step::Bridge { iface, .. }) = self.steps.last_mut() {
+            iface.clear();
+        }
+        Some(beyond)
+    }
+}
+
 struct Walk<'p> {
     picture: &'p Picture,
     query: &'p Query,

@@ -6,8 +6,13 @@ use chrono::Local;
 
 use super::route::{Mode, Outcome, Query, Step, Trace};
 
-/// What `routing/trace` prints.
-pub fn text(query: &Query, trace: &Trace) -> String {
+/// A trace up to the border of a domain that one may not look into.
+pub fn until(query: &Query, trace: &Trace, beyond: &str) -> String {
+    format!("{}-----\nRouting result: on in domain {beyond}, which you may not see\n", way(query, trace))
+}
+
+/// The call, and its steps.
+fn way(query: &Query, trace: &Trace) -> String {
     let mut out = String::new();
     let at = query.at.with_timezone(&Local).format("%d.%m.%Y %H:%M:%S");
     let whole = if query.mode == Mode::Enblock { "final number" } else { "overlap" };
@@ -20,6 +25,12 @@ pub fn text(query: &Query, trace: &Trace) -> String {
     for step in &trace.steps {
         write_step(&mut out, step);
     }
+    out
+}
+
+/// What `routing/trace` prints.
+pub fn text(query: &Query, trace: &Trace) -> String {
+    let mut out = way(query, trace);
     out.push_str("-----\n");
     let _ = match &trace.outcome {
         Outcome::Local { domain, alias, iface } => {

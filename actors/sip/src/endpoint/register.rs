@@ -1,6 +1,6 @@
 //! REGISTER, and who may send what: credentials of subscribers.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytestring::ByteString;
 use chrono::{DateTime, Utc};
@@ -10,6 +10,7 @@ use domain::{
 };
 use kit::{
     Address, Node, Sealed, Vault,
+    alarm::{Condition, Severity},
     journal::Origin,
     ledger::{self, LedgerError, LedgerMsg},
     throttle::Throttle,
@@ -245,6 +246,11 @@ impl Registrar {
     /// Counts a refused log-in, and logs it in a form that tools such as fail2ban read: at most some lines a second.
     fn refused(&self, account: &str, source: IpAddr, reason: &'static str) {
         metrics::counter!("hypha_sip_auth_failures_total", "reason" => reason.replace(' ', "_")).increment(1);
+        if reason == "throttled" {
+            let guessing = Condition::new("sip::login::guessing", Severity::Warning, "phones");
+            let cause = format!("too many wrong passwords, the last from {source}");
+            self.node.alarms().raise(guessing.cause(cause).lasting(Duration::from_secs(300)));
+        }
         if let Some(withheld) = self.refusals.lock().allow(tokio::time::Instant::now().into_std()) {
             tracing::warn!(account, address = %source, reason, withheld, "SIP authentication failed");
         }

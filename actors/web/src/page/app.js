@@ -14,6 +14,9 @@ const TEXT = {
     "From": "От", "To": "Кому", "Interface": "Интерфейс", "Filter": "Фильтр", "Stream": "Поток", "Who": "Кто", "Nothing yet.": "Пока пусто.",
     "no rule fits": "ни одно правило не подходит", "Log": "Лог", "Restart": "Перезапустить", "Subscriber": "Абонент",
     "Level": "Уровень", "Text": "Текст", "Collapse all": "Свернуть всё", "Expand all": "Развернуть всё", "Help": "Справка",
+    "Alarms": "Аварии", "Severity": "Важность", "Class": "Класс", "Instance": "Объект", "Since": "С", "Count": "Раз", "Cause": "Причина",
+    "Cleared": "Снята", "By": "Кем", "Clear": "Снять", "State": "Состояние", "critical": "критическая", "major": "серьёзная", "minor": "незначительная",
+    "warning": "предупреждение", "cleared": "снятые", "masked": "и замаскированные", "shown": "показано",
     "state": "состояние", "last crash": "последний сбой", "children": "дочерние", "Close": "Закрыть", "live": "на связи",
     "the node does not answer": "узел не отвечает", "Kind": "Вид", "Registrations": "Регистрации", "Older": "Раньше",
     "/  search; g then a letter: go to a page; j, k: move through a list; Enter: open; ?: this help; Esc: leave a field":
@@ -53,7 +56,7 @@ async function call(path, body) {
   };
   const response = await fetch(path, options);
   const answer = await response.json().catch(() => ({ error: response.statusText }));
-  if (response.status === 401 && path !== "/api/login") { session = null; show(); }
+  if (response.status === 401 && path !== "api/login") { session = null; show(); }
   if (!response.ok) throw new Error(answer.error || response.statusText);
   return answer;
 }
@@ -75,10 +78,10 @@ function ask(question) {
 
 // Runs a command; a question of its goes to the operator.
 async function run(line, cwd = "") {
-  let answer = await call("/api/run", { line, cwd });
+  let answer = await call("api/run", { line, cwd });
   if (answer.question) {
     if (!await ask(answer.question)) return null;
-    answer = await call("/api/run", { line, cwd, confirmed: true });
+    answer = await call("api/run", { line, cwd, confirmed: true });
   }
   return answer;
 }
@@ -87,6 +90,9 @@ async function data(line) {
   const answer = await run(line);
   if (!answer) return null;
   if (answer.status !== 0) throw new Error(answer.text);
+  // A list says how much of it there is.
+  const part = /^(\d+) of (\d+) shown/m.exec(answer.text);
+  if (part && part[1] !== part[2] && Array.isArray(answer.data)) answer.data.part = `${t("shown")}: ${part[1]} / ${part[2]}`;
   return answer.data;
 }
 
@@ -102,18 +108,19 @@ function table(rows, links = {}) {
   const head = el("tr", {}, ...columns.map((c) => el("th", { scope: "col" }, c.replaceAll("_", " "))));
   const cell = (row, c) => el("td", { title: isTime(row[c]) ? row[c] : null }, links[c] ? el("a", { href: links[c](row) }, shown(row[c])) : shown(row[c]));
   const body = rows.map((row) => el("tr", {}, ...columns.map((c) => cell(row, c))));
-  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
+  const note = rows.part ? el("p", { class: "dim" }, rows.part) : null;
+  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)), note);
 }
 
 // Address, name, page, key behind g, whether it is for system administrators.
 const common = [
-  ["tree", "Tree", pageTree, "t", true], ["journal", "Journal", pageJournal, "j", true], ["log", "Log", pageLog, "l", true],
+  ["tree", "Tree", pageTree, "t", true], ["alarms", "Alarms", pageAlarms, "k"], ["journal", "Journal", pageJournal, "j", true], ["log", "Log", pageLog, "l", true],
   ["crashes", "Crashes", pageCrashes, "x", true], ["messages", "Messages", pageMessages, "m", true], ["console", "Console", pageConsole, "c"],
 ];
 const pages = {
   node: [
-    common[0], ["domains", "Domains", pageDomains, "d"], ["calls", "Calls", pageCalls, "a"], ["bridges", "Bridges", pageBridges, "b"],
-    ["ivr", "IVR", pageIvr, "v"], ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ...common.slice(1),
+    common[0], common[1], ["domains", "Domains", pageDomains, "d"], ["calls", "Calls", pageCalls, "a"], ["bridges", "Bridges", pageBridges, "b"],
+    ["ivr", "IVR", pageIvr, "v"], ["trace", "Trace", pageTrace, "r"], ["licence", "Licence", pageLicence, "i"], ...common.slice(2),
   ],
   mediator: [
     ["state", "State", pageState, "s", true], ["ssh", "SSH", pageSsh, "h", true], ["sorm", "СОРМ", pageSorm, "o", true],
@@ -124,7 +131,7 @@ const pages = {
 const isSystem = () => session && session.roles.includes("ecss-system-admin");
 const allowedPages = () => pages[session.program].filter((p) => isSystem() || !p[4]);
 // Each is called while its page is shown, when there is something new.
-const on = { tree: null, message: null, log: null, crash: null };
+const on = { tree: null, message: null, log: null, crash: null, alarm: null };
 
 async function show() {
   document.documentElement.lang = lang;
@@ -141,11 +148,13 @@ async function show() {
     el("a", { href: `#${id}`, title: `g ${letter}`, "aria-current": id === of ? "page" : null }, t(name))));
   $("live").hidden = !session || !isSystem();
   if (!session) {
-    if (live) { live.close(); live = null; }
+    disconnect();
+    $("alarms").hidden = true;
     main.replaceChildren(loginForm());
     return;
   }
   connect();
+  countAlarms();
   const inner = { actor: pageActor, domain: pageDomain, subscriber: pageSubscriber, call: pageCall, script: pageScript };
   const render = inner[page] || (allowedPages().find((p) => p[0] === page) || allowedPages()[0])[2];
   const asked = location.hash;
@@ -166,7 +175,7 @@ function loginForm() {
   const submit = async (event) => {
     event.preventDefault();
     try {
-      session = await call("/api/login", { user: user.value, password: password.value });
+      session = await call("api/login", { user: user.value, password: password.value });
       show();
     } catch (e) { problem.textContent = e.message; }
   };
@@ -175,17 +184,95 @@ function loginForm() {
     el("button", {}, t("Log in")), problem);
 }
 
+// What comes over the stream of events.
+const take = {
+  tree: (news) => { before = { at: treeAt, tree }; tree = news; treeAt = performance.now(); },
+  message: (news) => { messages = [news, ...messages].slice(0, 500); },
+  log: (news) => { logLines = [news, ...logLines].slice(0, 1000); },
+  crash: () => {},
+  alarm: () => { countAlarms(); },
+};
+
+function heard(name, text) {
+  if (name === "line") {
+    $("live").className = text ? "dot running" : "dot stopped";
+    $("live").title = t(text ? "live" : "the node does not answer");
+    return;
+  }
+  take[name](JSON.parse(text));
+  if (on[name]) on[name]();
+}
+
+// One stream for all tabs (live.js), none while a tab is hidden; a browser without shared workers has one in each tab.
 function connect() {
-  if (live || !isSystem()) return;
-  live = new EventSource("/api/live");
-  const heard = (name, take) => live.addEventListener(name, (e) => { take(JSON.parse(e.data)); if (on[name]) on[name](); });
-  heard("tree", (news) => { before = { at: treeAt, tree }; tree = news; treeAt = performance.now(); });
-  heard("message", (news) => { messages = [news, ...messages].slice(0, 500); });
-  heard("log", (news) => { logLines = [news, ...logLines].slice(0, 1000); });
-  heard("crash", () => {});
-  const mark = (ok) => { $("live").className = ok ? "dot running" : "dot stopped"; $("live").title = t(ok ? "live" : "the node does not answer"); };
-  live.onopen = () => mark(true);
-  live.onerror = () => mark(false);
+  if (live || !isSystem() || document.hidden) return;
+  if (window.SharedWorker) {
+    const worker = new SharedWorker("live.js");
+    worker.port.onmessage = ({ data: [name, text] }) => heard(name, text);
+    const here = () => worker.port.postMessage(true);
+    const timer = setInterval(here, 10000);
+    here();
+    live = { close: () => { clearInterval(timer); worker.port.postMessage(false); worker.port.close(); } };
+    return;
+  }
+  const source = new EventSource("api/live");
+  for (const name of Object.keys(take)) source.addEventListener(name, (e) => heard(name, e.data));
+  source.onopen = () => heard("line", true);
+  source.onerror = () => heard("line", false);
+  live = source;
+}
+
+function disconnect() {
+  if (live) live.close();
+  live = null;
+}
+
+document.addEventListener("visibilitychange", () => { if (document.hidden) disconnect(); else if (session) { connect(); countAlarms(); } });
+window.addEventListener("pagehide", disconnect);
+
+// How many alarms there are stands beside the pages' names, in the colour of the worst.
+async function countAlarms() {
+  if (!session || document.hidden) return;
+  const all = await data("alarms/list").catch(() => []);
+  const worst = all.length ? all[0].severity : "";
+  $("alarms").hidden = all.length === 0;
+  $("alarms").className = `badge ${worst}`;
+  $("alarms").textContent = `${all.length}`;
+  $("alarms").title = `${t("Alarms")}: ${all.length}, ${t(worst)}`;
+}
+setInterval(() => { if (session && !isSystem()) countAlarms(); }, 10000);
+
+async function pageAlarms(filter = "{}") {
+  const given = JSON.parse(filter);
+  const choose = (name, label, all) => el("select", { name, "aria-label": t(label) },
+    el("option", { value: "" }, t(label)), ...all.map((a) => el("option", { value: a, selected: a === given[name] }, t(a))));
+  const severity = choose("severity", "Severity", ["critical", "major", "minor", "warning"]);
+  const state = choose("state", "State", ["cleared", "masked"]);
+  const text = el("input", { name: "match", placeholder: t("Text"), "aria-label": t("Text"), value: given.match || "" });
+  const words = ["severity", "match"].filter((n) => given[n]).map((n) => `--${n} ${quoted(given[n])}`).join(" ");
+  const flag = given.state ? `--${given.state}` : "";
+  const place = el("div", { id: "alarm-list" });
+  const clear = (a) => async () => {
+    const domain = a.domain ? `-d ${quoted(a.domain)}` : "";
+    if (await run(`alarms/clear -c ${quoted(a.class)} -i ${quoted(a.instance)} ${domain}`)) draw();
+  };
+  async function draw() {
+    const all = await data(`alarms/list ${flag} ${words}`);
+    countAlarms();
+    if (all.length === 0) { place.replaceChildren(el("p", { class: "dim" }, t("Nothing yet."))); return; }
+    const over = given.state === "cleared";
+    const columns = ["Severity", "Class", "Domain", "Instance", "Since", "Count", "Cause", ...(over ? ["Cleared", "By"] : isSystem() ? [""] : [])];
+    const row = (a) => el("tr", {},
+      el("td", {}, el("span", { class: `badge ${a.severity}` }, t(a.severity))), el("td", {}, a.class), el("td", {}, a.domain || ""), el("td", {}, a.instance),
+      el("td", { title: a.since }, when(a.since)), el("td", {}, String(a.count)), el("td", {}, a.cause),
+      ...(over ? [el("td", { title: a.cleared }, when(a.cleared)), el("td", {}, a.cleared_by)]
+        : isSystem() ? [el("td", {}, el("button", { type: "button", onclick: clear(a) }, t("Clear")))] : []));
+    place.replaceChildren(el("div", { class: "scroll" }, el("table", {},
+      el("thead", {}, el("tr", {}, ...columns.map((c) => el("th", { scope: "col" }, t(c))))), el("tbody", {}, ...all.map(row)))));
+  }
+  on.alarm = () => draw().catch(() => {});
+  await draw();
+  return el("div", {}, filterForm("alarms", [severity, state, text], given), place);
 }
 
 // Messages a second of an actor, between the last two pictures of the tree.
@@ -541,7 +628,7 @@ async function pageConsole() {
     if (event.key === "Tab" && line.value && !event.shiftKey) {
       event.preventDefault();
       const typed = line.value;
-      const found = await call("/api/complete", { line: typed, cwd });
+      const found = await call("api/complete", { line: typed, cwd });
       const texts = found.candidates.map((c) => c.text);
       // Whoever has typed on meanwhile keeps what was typed.
       if (texts.length === 0 || line.value !== typed) return;
@@ -577,7 +664,7 @@ $("theme").addEventListener("click", () => {
   document.documentElement.dataset.theme = next;
   localStorage.setItem("theme", next);
 });
-$("logout").addEventListener("click", async () => { await call("/api/logout", {}).catch(() => {}); session = null; show(); });
+$("logout").addEventListener("click", async () => { await call("api/logout", {}).catch(() => {}); session = null; show(); });
 
 // Keys, while no field has the focus: / searches, g and a letter goes to a page, j and k move, ? explains.
 let goes = false;
@@ -618,6 +705,6 @@ $("keys").addEventListener("click", help);
 window.addEventListener("hashchange", show);
 document.documentElement.dataset.theme = localStorage.getItem("theme") || "";
 (async () => {
-  try { session = await call("/api/session"); } catch { session = null; }
+  try { session = await call("api/session"); } catch { session = null; }
   show();
 })();
