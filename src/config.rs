@@ -37,12 +37,20 @@ wss = ""
 # Certificate (chain) and key for TLS, files in PEM; they are read again when the SIP endpoint starts again.
 certificate = ""
 key = ""
+# Our address as peers outside know it, where it is translated on the way (NAT): an address or a host name; empty: as it is.
+advertised = ""
+# Whose word is taken for neighbours over TLS: a file of certificates in PEM; empty: the system's authorities.
+authorities = ""
+# A name server for neighbours' names, such as "127.0.0.1:53"; empty: the system's.
+dns = ""
 # Digest algorithms offered to phones: md5, sha-256, or both (RFC 8760; phones that know only MD5 may give up on both).
 digest = "md5"
 
 [media]
 # Address that RTP is sent from and received at; phones are told it.
 address = "127.0.0.1"
+# That address as peers outside know it, where it is translated on the way (NAT); empty: as it is.
+advertised = ""
 # Its ports; each party of a call takes two.
 first_port = 12000
 last_port = 20047
@@ -215,21 +223,27 @@ pub struct SipConfig {
     pub wss: Option<SocketAddr>,
     pub certificate: PathBuf,
     pub key: PathBuf,
+    pub advertised: String,
+    pub authorities: PathBuf,
+    #[serde(with = "perhaps")]
+    pub dns: Option<SocketAddr>,
     pub digest: sip::Offer,
 }
 
 /// An address, or an empty text for none.
 mod perhaps {
-    use std::net::SocketAddr;
+    use std::{fmt::Display, str::FromStr};
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     #[allow(clippy::ref_option, reason = "serde's signature")]
-    pub fn serialize<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&address.map(|a| a.to_string()).unwrap_or_default())
+    pub fn serialize<S: Serializer, A: Display>(address: &Option<A>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&address.as_ref().map(ToString::to_string).unwrap_or_default())
     }
 
-    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    pub fn deserialize<'d, D: Deserializer<'d>, A: FromStr<Err: Display>>(
+        from: D,
+    ) -> Result<Option<A>, D::Error> {
         let text = String::deserialize(from)?;
         match text.trim() {
             "" => Ok(None),
@@ -241,6 +255,8 @@ mod perhaps {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MediaConfig {
     pub address: IpAddr,
+    #[serde(with = "perhaps")]
+    pub advertised: Option<IpAddr>,
     pub first_port: u16,
     pub last_port: u16,
     pub threads: usize,
@@ -443,10 +459,14 @@ impl Default for Config {
                 wss: None,
                 certificate: PathBuf::new(),
                 key: PathBuf::new(),
+                advertised: String::new(),
+                authorities: PathBuf::new(),
+                dns: None,
                 digest: sip::Offer::Md5,
             },
             media: MediaConfig {
                 address: Ipv4Addr::LOCALHOST.into(),
+                advertised: None,
                 first_port: 12_000,
                 last_port: 20_047,
                 threads: 1,

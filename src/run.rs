@@ -278,6 +278,9 @@ fn listen(config: &SipConfig) -> sip::Listen {
         wss: config.wss,
         certificate: config.certificate.clone(),
         key: config.key.clone(),
+        advertised: Some(config.advertised.clone()).filter(|a| !a.is_empty()),
+        authorities: given(&config.authorities),
+        dns: config.dns,
         network: None,
     }
 }
@@ -324,6 +327,7 @@ fn given(path: &Path) -> Option<PathBuf> {
 fn media(config: &MediaConfig, node: &Node) -> Result<media::Plane, media::PlaneError> {
     media::Plane::start(&media::Settings {
         address: config.address,
+        advertised: config.advertised,
         ports: (config.first_port, config.last_port),
         threads: config.threads.min(64),
         music: given(&config.music),

@@ -71,6 +71,9 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         wss: None,
         certificate: nowhere.clone(),
         key: nowhere,
+        advertised: None,
+        authorities: None,
+        dns: None,
         network: Some(network.clone()),
     };
     let assembly = Assembly::new(parts)?

@@ -40,6 +40,8 @@ const WAITING: usize = 65_536;
 #[derive(Clone)]
 pub struct Settings {
     pub address: IpAddr,
+    /// That address as peers outside know it.
+    pub advertised: Option<IpAddr>,
     /// First and last port; pairs of them are used.
     pub ports: (u16, u16),
     pub threads: usize,
@@ -131,6 +133,7 @@ impl Plane {
         let used = threads.iter().map(|_| Mutex::default()).collect();
         let ports = Arc::new(Ports {
             address: settings.address,
+            advertised: settings.advertised,
             fresh: Mutex::new(free),
             used,
             alarms: settings.alarms.clone(),
@@ -323,9 +326,9 @@ impl Handle {
     }
 
     fn describe(&mut self, leg: LegId, direction: Direction) -> Result<Bytes, MediaError> {
-        let address = self.ports.address;
         let session = self.session;
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
+        let address = self.ports.named(l.signalled);
         l.version += 1;
         let remote = l.remote.as_ref();
         let theirs = remote.and_then(|r| r.video.as_ref());
@@ -376,7 +379,8 @@ impl MediaSession for Handle {
     }
 
     fn remote_offer(&mut self, leg: LegId, sdp: &Bytes) -> Result<Change, MediaError> {
-        let remote = Remote::parse(sdp)?;
+        let signalled = self.legs.get(&leg).and_then(|l| l.signalled);
+        let remote = Remote::parse_from(sdp, signalled)?;
         let held = matches!(remote.direction, Direction::SendOnly | Direction::Inactive);
         let identity = self.identity.clone();
         let l = self.leg(leg)?;
@@ -422,8 +426,8 @@ impl MediaSession for Handle {
     }
 
     fn remote_answer(&mut self, leg: LegId, sdp: &Bytes) -> Result<Change, MediaError> {
-        let remote = Remote::parse(sdp)?;
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
+        let remote = Remote::parse_from(sdp, l.signalled)?;
         l.remote = Some(remote);
         self.agree(leg)
     }

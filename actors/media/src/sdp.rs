@@ -167,6 +167,8 @@ const LIMIT: usize = 64;
 struct Line<'s> {
     session: &'s sdp_types::Session,
     media: &'s sdp_types::Media,
+    /// The host that the peer's signalling comes from.
+    signalled: Option<IpAddr>,
 }
 
 impl<'s> Line<'s> {
@@ -192,7 +194,12 @@ impl<'s> Line<'s> {
         let connection = self.media.connections.first().or(self.session.connection.as_ref());
         let connection = connection.ok_or_else(|| malformed("no c= line"))?;
         let text = connection.connection_address.split('/').next().unwrap_or_default();
-        let ip: IpAddr = text.parse().map_err(|_| malformed("c= is no address"))?;
+        // A host name (RFC 8866, 5.7) is not looked up while a call waits: packets go to the host that signals, until they show where
+        // they come from.
+        let name =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+        let signalled = self.signalled.filter(|_| name);
+        let ip: IpAddr = text.parse().ok().or(signalled).ok_or_else(|| malformed("c= is no address"))?;
         let rtcp = self.attribute("rtcp").first().and_then(|r| r.split(' ').next()?.parse().ok());
         let rtcp = rtcp.unwrap_or(self.media.port.saturating_add(1));
         Ok((SocketAddr::new(ip, self.media.port), SocketAddr::new(ip, rtcp)))
@@ -257,13 +264,38 @@ impl<'s> Line<'s> {
 
 impl Remote {
     pub fn parse(sdp: &[u8]) -> Result<Self, MediaError> {
-        let session = sdp_types::Session::parse(sdp).map_err(|e| MediaError::Malformed(e.to_string()))?;
-        let line = |media| Line { session: &session, media };
-        let first = |kind: &str| {
-            let mut all = session.medias.iter().enumerate();
-            all.find(|(_, m)| m.media.eq_ignore_ascii_case(kind) && m.port > 0)
+        Self::parse_from(sdp, None)
+    }
+
+    /// As [`Remote::parse`], of a peer whose signalling comes from a host.
+    pub fn parse_from(sdp: &[u8], signalled: Option<IpAddr>) -> Result<Self, MediaError> {
+        let session = sdp_types::Session::parse(sdp)
+            .or_else(|e| with_origin(sdp).map_or(Err(e), |mended| sdp_types::Session::parse(&mended)));
+        let session = session.map_err(|e| MediaError::Malformed(e.to_string()))?;
+        let of = |kind: &'static str| {
+            let all = session.medias.iter().enumerate();
+            all.filter(move |(_, m)| m.media.eq_ignore_ascii_case(kind) && m.port > 0)
         };
-        let (index, media) = first("audio").ok_or(MediaError::Incompatible)?;
+        // Of several sections the first that can be taken (RFC 3264, 6): one may be sealed in a way, or coded, as we cannot.
+        let mut refusal = MediaError::Incompatible;
+        for (index, _) in of("audio").take(16) {
+            match Self::of(&session, index, of("video").next(), signalled) {
+                Ok(remote) => return Ok(remote),
+                Err(e) => refusal = e,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// With the audio of this section.
+    fn of(
+        session: &sdp_types::Session,
+        index: usize,
+        pictures: Option<(usize, &sdp_types::Media)>,
+        signalled: Option<IpAddr>,
+    ) -> Result<Self, MediaError> {
+        let line = |media| Line { session, media, signalled };
+        let media = session.medias.get(index).ok_or(MediaError::Incompatible)?;
         let audio = line(media);
         let (address, rtcp) = audio.addresses()?;
         let sealing = audio.sealing().ok_or(MediaError::Incompatible)?;
@@ -287,7 +319,7 @@ impl Remote {
             }
             said => said,
         };
-        let video = first("video").and_then(|(at, m)| line(m).video(at));
+        let video = pictures.and_then(|(at, m)| line(m).video(at));
         let taken = video.as_ref().map(|v| v.index);
         let other = |(at, m): (usize, _)| (at != index && Some(at) != taken).then(|| (at, line(m).refused()));
         let others = session.medias.iter().enumerate().filter_map(other).take(16).collect();
@@ -300,6 +332,18 @@ impl Remote {
         let pictures = self.video.iter().filter(|_| !video).map(|v| (v.index, v.refused.clone()));
         self.others.iter().cloned().chain(pictures).collect()
     }
+}
+
+/// With an origin that can be read in place of one that cannot: nothing here looks at it, and some phones leave a field out.
+fn with_origin(sdp: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(sdp).ok()?;
+    let fields = |line: &str| line.starts_with("o=") && line.split_ascii_whitespace().count() != 6;
+    text.lines().any(fields).then(|| {
+        let line = |l: &str| {
+            if fields(l) { "o=- 0 0 IN IP4 0.0.0.0\r\n".to_owned() } else { format!("{}\r\n", l.trim_end()) }
+        };
+        text.lines().map(line).collect::<String>().into_bytes()
+    })
 }
 
 fn mapped(payload: u8, map: &str) -> Option<Codec> {
@@ -470,6 +514,23 @@ mod tests {
         let video = b"v=0\r\no=- 1 1 IN IP4 1.1.1.1\r\ns=-\r\nc=IN IP4 1.1.1.1\r\nt=0 0\r\nm=video 5000 RTP/AVP 97\r\n";
         assert_eq!(Remote::parse(video), Err(MediaError::Incompatible));
         assert!(matches!(Remote::parse(b"nonsense"), Err(MediaError::Malformed(_))));
+        // A host name stands for the host that signals; an origin that lacks a field is nobody's loss.
+        let named = "v=0\r\no=x 1 IN IP4 1.1.1.1\r\ns=-\r\nc=IN IP4 gw.example.com\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n";
+        let host = "192.0.2.7".parse().expect("an address");
+        let found = Remote::parse_from(named.as_bytes(), Some(host)).expect("audio");
+        assert_eq!(found.address.to_string(), "192.0.2.7:4000");
+        assert!(matches!(Remote::parse(named.as_bytes()), Err(MediaError::Malformed(_))));
+        assert!(
+            Remote::parse_from(named.replace("gw.example.com", "gw example").as_bytes(), Some(host)).is_err()
+        );
+        // Of two sections the one that can be taken; the other is refused in its place.
+        let two = "v=0\r\no=x 1 1 IN IP4 1.1.1.1\r\ns=-\r\nc=IN IP4 1.1.1.1\r\nt=0 0\r\nm=audio 4000 RTP/SAVP 8\r\na=crypto:1 UNKNOWN inline:x\r\n\
+                   m=audio 4002 RTP/AVP 8\r\n";
+        let found = Remote::parse(two.as_bytes()).expect("the second");
+        assert_eq!(
+            (found.index, found.address.port(), found.refused(false)),
+            (1, 4002, vec![(0, "audio 0 RTP/SAVP 8".into())])
+        );
     }
 
     proptest! {

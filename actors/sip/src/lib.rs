@@ -14,6 +14,7 @@ pub mod identifiers;
 pub mod location;
 pub mod net;
 pub mod registrar;
+mod resolve;
 pub mod subscriptions;
 pub mod transaction;
 mod tree;

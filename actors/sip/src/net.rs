@@ -56,7 +56,15 @@ impl Port {
     /// Sends at once; what does not fit now is lost.
     pub fn send(&self, bytes: &Bytes, to: SocketAddr) -> Result<()> {
         match self {
-            Self::Socket(socket) => socket.try_send_to(bytes, to).map(drop),
+            Self::Socket(socket) => {
+                // A socket for both families knows IPv4 by mapped addresses (RFC 4291, 2.5.5.2); nothing else here does.
+                let both = socket.local_addr().is_ok_and(|own| own.is_ipv6());
+                let to = match to {
+                    SocketAddr::V4(v4) if both => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
+                    to => to,
+                };
+                socket.try_send_to(bytes, to).map(drop)
+            }
             Self::Virtual { at, network, .. } => {
                 let there = network.0.lock().get(&to).and_then(Weak::upgrade);
                 let there = there.ok_or_else(|| Error::from(ErrorKind::ConnectionRefused))?;
@@ -87,7 +95,10 @@ impl Port {
     /// The next datagram, if one is there.
     pub fn take(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr)> {
         match self {
-            Self::Socket(socket) => socket.try_recv_from(buffer),
+            Self::Socket(socket) => {
+                let (length, from) = socket.try_recv_from(buffer)?;
+                Ok((length, SocketAddr::new(from.ip().to_canonical(), from.port())))
+            }
             Self::Virtual { inbox, .. } => {
                 let (from, bytes) =
                     inbox.queue.lock().pop_front().ok_or_else(|| Error::from(ErrorKind::WouldBlock))?;

@@ -66,6 +66,14 @@ impl Flow {
         Self { transport: Transport::Udp, peer, connection: 0 }
     }
 
+    /// What a URI for it carries: nothing for datagrams, the usual way (RFC 3261, 19.1.1).
+    pub fn parameter(&self) -> String {
+        match self.transport {
+            Transport::Udp => String::new(),
+            transport => format!(";transport={transport}"),
+        }
+    }
+
     /// Whether a message on `other` comes from the host that this flow leads to. Ports may differ over UDP: a NAT may choose
     /// a new one, and some peers send from another than they listen on.
     pub fn same_source(&self, other: Flow) -> bool {

@@ -36,8 +36,8 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
     vec![
         Command::change(
             "domain/{domain}/sip/network/set",
-            "sets the IP sets SIP works on",
-            "задать IP-наборы для SIP",
+            "keeps the IP sets of the domain; this node listens where [sip] says",
+            "хранит IP-наборы домена; узел слушает по настройкам [sip]",
             with!(s, |s, call| network(&s, &call).await),
         )
         .arg("property", Kind::OneOf(&["ip_set"]), "ip_set", "ip_set")
@@ -183,7 +183,11 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             with!(s, |s, call| {
                 let own = |n: &str| call.get(n).to_owned();
                 let (profile, name, value) = (own("profile"), own("property"), own("value"));
-                change_domain_ok(&s, &call, DomainCommand::SetProfile { profile, name, value }).await
+                let kept = (name == "node_control").then_some(
+                    "note: node_control has a meaning in a cluster only; on one node it is kept and changes nothing",
+                );
+                change_domain(&s, &call, DomainCommand::SetProfile { profile, name, value }).await?;
+                Ok(kept.into_iter().fold(Output::ok(), Output::and_text))
             }),
         )
         .arg("profile", Kind::Text, "name of the profile", "имя профиля")

@@ -22,10 +22,12 @@ const PROPERTIES: &[&str] = &[
     "priority",
     "weight",
     "description",
+    "transport",
+    "allow",
 ];
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
-    let port = Kind::Number(1, 65535);
+    let (port, or_servers) = (Kind::Number(1, 65535), Kind::Number(0, 65535));
     vec![
         Command::change(
             "domain/{domain}/trunk/sip/declare",
@@ -55,7 +57,7 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
         .names(names(s, |d| d.contexts.keys().cloned().collect()))
         .arg("group", Kind::Text, "trunk group", "группа")
         .arg("name", Kind::Text, "its name", "имя транка")
-        .arg("ip_set", Kind::Text, "IP set it works on", "IP-набор")
+        .arg("ip_set", Kind::Text, "kept as it is given", "хранится как задано")
         .arg(
             "registration",
             Kind::OneOf(&["static"]),
@@ -63,9 +65,14 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "static: адрес известен",
         )
         .arg("ip", Kind::Text, "the neighbour's address", "адрес встречной стороны")
-        .arg("port", port.clone(), "its port", "её порт")
+        .arg("port", or_servers, "its port; 0: as DNS names its servers (SRV)", "её порт; 0: по записям SRV")
         .arg("mode", Kind::OneOf(&["sip-proxy"]), "sip-proxy", "sip-proxy")
-        .arg("listen_port", port, "our port", "наш порт"),
+        .arg(
+            "listen_port",
+            port,
+            "kept as it is given: this node listens where [sip] says",
+            "хранится, узел слушает по настройкам [sip]",
+        ),
         Command::look(
             "domain/{domain}/trunk/sip/list",
             "lists the SIP trunks",
@@ -93,10 +100,12 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
             "property",
             Kind::OneOf(PROPERTIES),
             "register: true where we register with the neighbour; login, password: ours there; peer_login, \
-             peer_password: the neighbour's here, from any address; priority, weight: its turn in its group (lowest \
+             peer_password: the neighbour's here, from any address; allow: addresses and networks it calls from beside its own; transport: udp, \
+             tcp or tls; priority, weight: its turn in its group (lowest \
              priority first, equal ones by weight); cdr_group",
             "register: true, если мы регистрируемся у встречной стороны; login, password: наши у неё; peer_login, \
-             peer_password: её у нас, с любого адреса; priority, weight: очередь в группе (меньший priority раньше, \
+             peer_password: её у нас, с любого адреса; allow: адреса и сети, с которых она звонит помимо своего; transport: udp, tcp или \
+             tls; priority, weight: очередь в группе (меньший priority раньше, \
              равные по весу); cdr_group",
         )
         .arg("value", Kind::Secret, "its value", "значение"),
@@ -169,6 +178,28 @@ async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
     }
     if matches!(property.as_str(), "priority" | "weight") && !value.parse::<u16>().is_ok_and(|n| n <= 1000) {
         return Err(CommandError::Usage(format!("{property} is a number from 0 to 1000, not {value:?}")));
+    }
+    if property == "transport" && !matches!(value.as_str(), "udp" | "tcp" | "tls") {
+        return Err(CommandError::Usage(format!("transport is udp, tcp or tls, not {value:?}")));
+    }
+    if property == "allow" {
+        let network = |n: &str| {
+            let (ip, length) = n.split_once('/').map_or((n, None), |(ip, length)| (ip, Some(length)));
+            let longest = match ip.parse::<std::net::IpAddr>() {
+                Ok(std::net::IpAddr::V4(_)) => 32,
+                Ok(std::net::IpAddr::V6(_)) => 128,
+                Err(_) => return false,
+            };
+            length.is_none_or(|l| l.parse::<u8>().is_ok_and(|l| l <= longest))
+        };
+        if let Some(wrong) = value.split(',').map(str::trim).find(|n| !n.is_empty() && !network(n)) {
+            return Err(CommandError::Usage(format!(
+                "allow is a list of addresses and networks, 192.0.2.7,198.51.100.0/24, not {wrong:?}"
+            )));
+        }
+        if !call.caller.grants.system {
+            return Err(CommandError::Denied("networks are allowed by the system's administrator".into()));
+        }
     }
     let value = if property.ends_with("password") {
         let purpose = Trunk::purpose(call.var("domain"), &name);

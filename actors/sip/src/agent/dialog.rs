@@ -626,8 +626,7 @@ pub(super) fn cancel_reason(cause: Cause) -> String {
 
 /// The session description of a message.
 pub(super) fn body(message: &Message) -> Option<bytes::Bytes> {
-    let sdp = message.content_type().is_some_and(|t| t == "application/sdp" || t == "multipart/mixed");
-    (sdp && !message.body.is_empty()).then(|| message.body.clone())
+    crate::wire::body::session(message).ok().flatten()
 }
 
 /// `Signal=5\r\nDuration=160`

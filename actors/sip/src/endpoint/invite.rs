@@ -7,8 +7,12 @@ use std::{
 
 use call::{Incoming, LegId, Origin, Outgoing, Party, Target};
 use chrono::{DateTime, Utc};
-use domain::{Picture, Registration, state::DomainState, state::TrunkKind};
+use domain::{
+    Picture, Registration,
+    state::{DomainState, Trunk, TrunkKind},
+};
 use imbl::OrdMap;
+use ipnet::IpNet;
 use kit::Vault;
 
 use super::{
@@ -18,9 +22,9 @@ use super::{
 use crate::{
     agent::{MIN_SE, Offers, Way, session_too_short},
     health::TrunksHealth,
-    transaction::Flow,
+    transaction::{Flow, Transport},
     wire::{
-        address,
+        address, body,
         message::{Message, Name},
         uri::{Uri, escape_user, unescape},
     },
@@ -31,8 +35,12 @@ use crate::{
 pub(super) struct Trunks {
     of: OrdMap<String, std::sync::Arc<DomainState>>,
     by_peer: HashMap<IpAddr, Vec<Neighbour>>,
+    /// Networks that trunks allow.
+    allowed: Vec<(IpNet, String, String)>,
     /// Addresses of neighbours named by host names.
-    resolved: HashMap<String, IpAddr>,
+    resolved: HashMap<Sought, Vec<SocketAddr>>,
+    /// Which of its addresses a trunk's neighbour is called at.
+    turns: HashMap<(String, String), usize>,
 }
 
 /// A trunk as its neighbour's address finds it.
@@ -45,6 +53,30 @@ struct Neighbour {
     trunk: String,
 }
 
+/// How a trunk's neighbour is spoken to (property `transport`).
+pub(super) fn transport(trunk: &Trunk) -> Transport {
+    match trunk.property("transport") {
+        Some("tcp") => Transport::Tcp,
+        Some("tls") => Transport::Tls,
+        _ => Transport::Udp,
+    }
+}
+
+/// A neighbour that is to be looked up: host, port (0: its servers are asked for) and transport.
+pub(super) type Sought = (String, u16, Transport);
+
+fn sought(trunk: &Trunk) -> Sought {
+    let TrunkKind::Static { host, port } = &trunk.kind;
+    (host.clone(), *port, transport(trunk))
+}
+
+/// Networks that a neighbour calls from beside its own address (property `allow`).
+fn allowed(trunk: &Trunk) -> impl Iterator<Item = IpNet> {
+    let text = trunk.property("allow").unwrap_or_default();
+    text.split(',')
+        .filter_map(|n| n.trim().parse().ok().or_else(|| n.trim().parse::<IpAddr>().ok().map(IpNet::from)))
+}
+
 impl Trunks {
     fn refresh(&mut self, picture: &Picture) {
         if self.of.ptr_eq(&picture.domains) {
@@ -52,22 +84,43 @@ impl Trunks {
         }
         self.of = picture.domains.clone();
         self.by_peer.clear();
+        self.allowed.clear();
         for (domain, state) in &self.of {
             for trunk in state.trunks.values() {
-                let TrunkKind::Static { host, port } = &trunk.kind;
-                let ip = host.parse().ok().or_else(|| self.resolved.get(host).copied());
-                if let Some(ip) = ip {
-                    let literal = host.parse::<IpAddr>().is_ok();
+                let TrunkKind::Static { host, .. } = &trunk.kind;
+                let literal = host.parse::<IpAddr>().is_ok();
+                for address in self.addresses(trunk) {
                     let (domain, trunk) = (domain.clone(), trunk.name.clone());
-                    self.by_peer.entry(ip).or_default().push(Neighbour {
-                        port: *port,
-                        literal,
-                        domain,
-                        trunk,
-                    });
+                    let neighbour = Neighbour { port: address.port(), literal, domain, trunk };
+                    self.by_peer.entry(address.ip()).or_default().push(neighbour);
                 }
+                self.allowed.extend(allowed(trunk).map(|net| (net, domain.clone(), trunk.name.clone())));
             }
         }
+    }
+
+    /// All addresses of a trunk's neighbour.
+    fn addresses(&self, trunk: &Trunk) -> Vec<SocketAddr> {
+        let (host, port, transport) = sought(trunk);
+        match host.parse::<IpAddr>() {
+            Ok(ip) => {
+                let usual = if transport == Transport::Tls { 5061 } else { 5060 };
+                vec![SocketAddr::new(ip, if port == 0 { usual } else { port })]
+            }
+            Err(_) => self.resolved.get(&(host, port, transport)).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The name that the neighbour at an address has to prove over TLS.
+    pub fn name_of(&self, picture: &Picture, peer: SocketAddr) -> Option<String> {
+        let trunks = picture.domains.values().flat_map(|d| d.trunks.values());
+        let mut over_tls = trunks.filter(|t| transport(t) == Transport::Tls);
+        over_tls.find(|t| self.addresses(t).contains(&peer)).map(|t| sought(t).0)
+    }
+
+    /// The next address of a neighbour that has several: the one so far does not do.
+    pub fn turn(&mut self, domain: &str, trunk: &str) {
+        *self.turns.entry((domain.to_owned(), trunk.to_owned())).or_default() += 1;
     }
 
     /// The trunk a request comes from: by address and port, else by the address alone. Where trunks of several domains have
@@ -80,10 +133,13 @@ impl Trunks {
         host: Option<&str>,
     ) -> Option<(String, String)> {
         self.refresh(picture);
-        let all = self.by_peer.get(&peer.ip().to_canonical())?;
+        let Some(all) = self.by_peer.get(&peer.ip().to_canonical()) else { return self.allows(peer, host) };
         let mut fitting: Vec<&Neighbour> = all.iter().filter(|n| n.port == peer.port()).collect();
         if fitting.is_empty() && !peer.ip().is_loopback() {
             fitting = all.iter().collect();
+        }
+        if fitting.is_empty() {
+            return self.allows(peer, host);
         }
         if fitting.iter().any(|n| n.literal) {
             fitting.retain(|n| n.literal);
@@ -100,12 +156,25 @@ impl Trunks {
         Some((first.domain.clone(), first.trunk.clone()))
     }
 
+    /// The trunk that allows calls from an address; where trunks of several domains do, the one of the domain that is named.
+    fn allows(&self, peer: SocketAddr, host: Option<&str>) -> Option<(String, String)> {
+        let ip = peer.ip().to_canonical();
+        let mut all = self.allowed.iter().filter(|(net, ..)| net.contains(&ip));
+        let first = all.clone().next()?;
+        let chosen = match all.clone().any(|(_, domain, _)| *domain != first.1) {
+            false => first,
+            true => all.find(|(_, domain, _)| host.is_some_and(|h| domain.eq_ignore_ascii_case(h)))?,
+        };
+        Some((chosen.1.clone(), chosen.2.clone()))
+    }
+
     /// Where a trunk's calls go.
-    pub fn peer(&self, picture: &Picture, domain: &str, trunk: &str) -> Option<SocketAddr> {
-        let trunk = picture.domains.get(domain)?.trunks.get(trunk)?;
-        let TrunkKind::Static { host, port } = &trunk.kind;
-        let ip = host.parse().ok().or_else(|| self.resolved.get(host).copied())?;
-        Some(SocketAddr::new(ip, *port))
+    pub fn peer(&self, picture: &Picture, domain: &str, trunk: &str) -> Option<Flow> {
+        let known = picture.domains.get(domain)?.trunks.get(trunk)?;
+        let all = self.addresses(known);
+        let turn = self.turns.get(&(domain.to_owned(), trunk.to_owned())).copied().unwrap_or(0);
+        let peer = *all.get(turn.checked_rem(all.len())?)?;
+        Some(Flow { transport: transport(known), peer, connection: 0 })
     }
 
     /// To a number behind a trunk.
@@ -117,12 +186,12 @@ impl Trunks {
         trunk: &str,
         to: &Party,
     ) -> Option<Way> {
-        let peer = self.peer(picture, domain, trunk)?;
+        let flow = self.peer(picture, domain, trunk)?;
         let login = picture.domains.get(domain)?.trunks.get(trunk).and_then(|t| login(vault, domain, t));
-        let flow = Flow::udp(peer);
+        let plus = if to.international { "+" } else { "" };
         Some(Way {
             flow,
-            uri: format!("sip:{}{}@{peer}", if to.international { "+" } else { "" }, escape_user(&to.number)),
+            uri: format!("sip:{plus}{}@{}{}", escape_user(&to.number), flow.peer, flow.parameter()),
             routes: Vec::new(),
             trusted: true,
             login,
@@ -132,7 +201,7 @@ impl Trunks {
     }
 
     /// What names were found to be; a name that cannot be found now keeps what it was.
-    pub fn resolve(&mut self, found: HashMap<String, IpAddr>) {
+    pub fn resolve(&mut self, found: HashMap<Sought, Vec<SocketAddr>>) {
         let before = self.resolved.clone();
         self.resolved.extend(found);
         if self.resolved != before {
@@ -141,14 +210,11 @@ impl Trunks {
     }
 
     /// Neighbours whose names are to be looked up.
-    pub fn names(&self, picture: &Picture) -> Vec<String> {
-        let all = picture.domains.values().flat_map(|d| d.trunks.values());
-        all.map(|t| {
-            let TrunkKind::Static { host, .. } = &t.kind;
-            host.clone()
-        })
-        .filter(|h| h.parse::<IpAddr>().is_err())
-        .collect()
+    pub fn names(&self, picture: &Picture) -> Vec<Sought> {
+        let all = picture.domains.values().flat_map(|d| d.trunks.values()).map(sought);
+        let names: std::collections::BTreeSet<Sought> =
+            all.filter(|(h, ..)| h.parse::<IpAddr>().is_err()).collect();
+        names.into_iter().collect()
     }
 }
 
@@ -171,12 +237,10 @@ pub(super) fn incoming(
     let uri = Uri::parse(request.uri()).map_err(|_| bad("the Request-URI is no URI"))?;
     let from = request.address(&Name::From).ok_or_else(|| bad("From is no address"))?;
     let from_uri = Uri::parse(&from.uri).map_err(|_| bad("From is no URI"))?;
-    let content = request.content_type();
-    if !request.body.is_empty() && content.as_deref() != Some("application/sdp") {
-        return Err((415, vec![(Name::Accept, "application/sdp".into())]));
-    }
+    let not_taken = || (415, vec![(Name::Accept, body::ACCEPT.to_owned())]);
+    let sdp = body::session(request).map_err(|_| not_taken())?;
     if request.header(&Name::ContentEncoding).is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
-        return Err((415, vec![(Name::Accept, "application/sdp".into())]));
+        return Err(not_taken());
     }
     let dialled = dialled(&uri);
     if dialled.is_empty() {
@@ -226,7 +290,7 @@ pub(super) fn incoming(
         from,
         dialled,
         international: is_international(&uri),
-        sdp: (!request.body.is_empty()).then(|| request.body.clone()),
+        sdp,
         max_forwards: request.header(&Name::MaxForwards).and_then(|m| m.parse().ok()).unwrap_or(70),
         history,
         uui: request.header(&Name::UserToUser).map(|u| u.to_string()),
@@ -350,7 +414,8 @@ mod tests {
             ("bbb.test", "trap.example", 5060),
         ]);
         let mut trunks = Trunks::default();
-        trunks.resolve([("trap.example".to_owned(), IpAddr::from([192, 0, 2, 10]))].into());
+        let sought = ("trap.example".to_owned(), 5060, Transport::Udp);
+        trunks.resolve([(sought, vec![SocketAddr::from(([192, 0, 2, 10], 5060))])].into());
         let from = |trunks: &mut Trunks, port: u16, host: Option<&str>| {
             let peer = SocketAddr::from(([192, 0, 2, 10], port));
             trunks.from(&picture, peer, host).map(|(domain, _)| domain)

@@ -30,13 +30,15 @@ use tokio::{
 use neighbours::neighbours;
 pub(crate) use register::Registrar;
 use register::{Answer, warned};
-use socket::{Door, accept, acceptor, datagrams, named, plain};
+use socket::{Door, accept, acceptor, connector, datagrams, named, plain};
+use tokio_rustls::TlsConnector;
 
 use crate::{
     agent::{self, ALLOW, Agent, Now, Output, ReplacesError, SUPPORTED},
     health::TrunksHealth,
     identifiers::Identifiers,
     net::{Network, Port},
+    resolve::Resolver,
     subscriptions::Subscriptions,
     transaction::{Flow, Id, Transport},
     wire::message::{Message, Method, Name},
@@ -59,6 +61,12 @@ pub struct Listen {
     /// PEM files for TLS.
     pub certificate: std::path::PathBuf,
     pub key: std::path::PathBuf,
+    /// Our address as peers outside know it, where it is translated on the way.
+    pub advertised: Option<String>,
+    /// Whose word is taken for neighbours over TLS: a file in PEM; none: the system's authorities.
+    pub authorities: Option<std::path::PathBuf>,
+    /// A name server in place of the system's.
+    pub dns: Option<SocketAddr>,
     /// A network of this process in place of sockets, for replays.
     pub network: Option<Network>,
 }
@@ -83,6 +91,10 @@ struct Shared {
     /// Messages that were sent on, with who waits for the answer.
     messages: HashMap<Id, (Id, Box<Message>, Written)>,
     udp: Arc<Port>,
+    /// How neighbours over TLS are met.
+    tls: Arc<std::sync::OnceLock<Result<TlsConnector, String>>>,
+    authorities: Option<std::path::PathBuf>,
+    resolver: Rc<Resolver>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     streams_of: HashMap<IpAddr, usize>,
     /// A third of the descriptors at most: RTP and the journal need theirs.
@@ -149,7 +161,10 @@ impl EndpointActor {
         let locals: HashMap<Transport, SocketAddr> = doors.iter().map(|d| (d.transport, d.local)).collect();
         let own = locals.clone();
         let identifiers = Identifiers::new(&registrar.node.random_key());
-        let named = Box::new(move |transport, peer| named(*own.get(&transport).unwrap_or(&local), peer));
+        let advertised = listen.advertised.clone();
+        let named = Box::new(move |transport, peer| {
+            named(*own.get(&transport).unwrap_or(&local), peer, advertised.as_deref())
+        });
         let estate = registrar.estate.clone();
         let symmetric = Box::new(move |message: &Message| invite::is_symmetric(&estate.picture(), message));
         let shared = Rc::new_cyclic(|myself| {
@@ -167,6 +182,9 @@ impl EndpointActor {
                 uplinks: uplinks::Uplinks::default(),
                 messages: HashMap::new(),
                 udp: Arc::new(udp),
+                tls: Arc::default(),
+                authorities: listen.authorities.clone(),
+                resolver: Rc::new(Resolver::new(listen.dns)),
                 streams: HashMap::new(),
                 streams_of: HashMap::new(),
                 most_streams: STREAMS.min(descriptors() / 3),
@@ -243,6 +261,9 @@ impl Shared {
                             let said = answer.as_ref().and_then(|a| a.code());
                             let text = said.map_or_else(|| "no answer".to_owned(), |c| c.to_string());
                             self.health.heard(&domain, &trunk, self.now().wall, said.is_some(), text);
+                            if said.is_none() {
+                                self.trunks.turn(&domain, &trunk);
+                            }
                         }
                     }
                 }
@@ -275,8 +296,12 @@ impl Shared {
             }
             return;
         }
-        // Browsers and TLS phones connect to us; nobody listens there.
-        let opened = (flow.transport == Transport::Tcp).then(|| self.open(flow.transport, flow.peer));
+        // Browsers and TLS phones connect to us, nobody listens there; a neighbour does, and has a name to prove.
+        let name = (flow.transport == Transport::Tls)
+            .then(|| self.trunks.name_of(&self.registrar.estate.picture(), flow.peer))
+            .flatten();
+        let connects = flow.transport == Transport::Tcp || name.is_some();
+        let opened = connects.then(|| self.open(flow.transport, flow.peer));
         let Some((id, out)) = opened.flatten() else {
             let now = self.now();
             return self.agent.undeliverable(now, &bytes);
@@ -284,10 +309,25 @@ impl Shared {
         let waiting = self.streams.get(&id).is_some_and(|s| s.try_send(bytes).is_ok());
         debug_assert!(waiting, "a fresh queue has room");
         let weak = self.myself.clone();
+        let (tls, authorities) = (self.tls.clone(), self.authorities.clone());
         actix::spawn(async move {
-            if let Ok(stream) = stream::connect(flow.peer).await {
-                let flow = Flow { connection: id, ..flow };
-                stream::serve(stream, out, |bytes| got(&weak, &bytes, flow)).await;
+            let inner = Flow { connection: id, ..flow };
+            let take = |bytes: Bytes| got(&weak, &bytes, inner);
+            match (stream::connect(flow.peer).await, name) {
+                (Ok(stream), None) => stream::serve(stream, out, take).await,
+                (Ok(stream), Some(name)) => {
+                    let sealed = match connector(&tls, authorities).await {
+                        Ok(connector) => stream::seal(&connector, &name, stream).await,
+                        Err(e) => Err(e),
+                    };
+                    match sealed {
+                        Ok(sealed) => stream::serve(sealed, out, take).await,
+                        Err(e) => {
+                            tracing::warn!(peer = %flow.peer, name, error = e, "no TLS with a neighbour")
+                        }
+                    }
+                }
+                (Err(e), _) => tracing::debug!(peer = %flow.peer, error = %e, "no connection"),
             }
             closed(&weak, flow.transport, flow.peer, id);
         });
@@ -360,7 +400,7 @@ impl Shared {
                 200,
                 vec![
                     (Name::Allow, ALLOW.to_owned()),
-                    (Name::Accept, "application/sdp".to_owned()),
+                    (Name::Accept, crate::wire::body::ACCEPT.to_owned()),
                     (Name::Supported, SUPPORTED.to_owned()),
                     (Name::AllowEvents, crate::subscriptions::EVENTS.to_owned()),
                 ],
@@ -488,6 +528,7 @@ impl Shared {
     fn trunk_failed(&mut self, leg: LegId) {
         if let Some((domain, trunk)) = self.tried.remove(&leg) {
             self.health.failed_a_call(&domain, &trunk, self.now().wall);
+            self.trunks.turn(&domain, &trunk);
         }
     }
 }

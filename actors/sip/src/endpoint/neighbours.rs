@@ -32,19 +32,18 @@ impl Shared {
                 continue;
             }
             self.health.ask(&domain, &trunk, now.wall);
-            let Some(peer) = self.trunks.peer(&picture, &domain, &trunk) else {
+            let Some(flow) = self.trunks.peer(&picture, &domain, &trunk) else {
                 self.health.heard(&domain, &trunk, now.wall, false, "unknown host");
                 continue;
             };
-            let flow = Flow::udp(peer);
             let (tag, call) = (self.registrar.node.random_id(), self.registrar.node.random_id());
             let host = self.agent.host(flow);
             let id = self.agent.send(now, flow, |via, contact| {
-                Message::request(Method::Options, format!("sip:{peer}"))
+                Message::request(Method::Options, format!("sip:{}{}", flow.peer, flow.parameter()))
                     .with(Name::Via, via)
                     .with(Name::MaxForwards, "70")
                     .with(Name::From, format!("<sip:hypha@{host}>;tag={tag:x}"))
-                    .with(Name::To, format!("<sip:{peer}>"))
+                    .with(Name::To, format!("<sip:{}>", flow.peer))
                     .with(Name::CallId, format!("{call:x}@hypha"))
                     .with(Name::CSeq, "1 OPTIONS")
                     .with(Name::Contact, contact)
@@ -87,16 +86,16 @@ impl Shared {
 pub(super) async fn neighbours(weak: Weak<RefCell<Shared>>) {
     let mut turn = 0;
     loop {
-        let names = {
+        let (names, resolver) = {
             let Some(shared) = weak.upgrade() else { return };
             let shared = shared.borrow();
-            shared.trunks.names(&shared.registrar.estate.picture())
+            (shared.trunks.names(&shared.registrar.estate.picture()), shared.resolver.clone())
         };
         let mut found = HashMap::new();
-        for name in names {
-            let address = tokio::net::lookup_host((name.as_str(), 0)).await.ok().and_then(|mut a| a.next());
-            if let Some(address) = address {
-                found.insert(name, address.ip());
+        for (host, port, transport) in names {
+            let addresses = resolver.find(&host, port, transport).await;
+            if !addresses.is_empty() {
+                found.insert((host, port, transport), addresses);
             }
         }
         {

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Listen, Shared, closed, got, stream};
 use crate::{
@@ -56,13 +56,33 @@ pub(super) fn datagram_socket(listen: SocketAddr) -> std::io::Result<UdpSocket> 
     UdpSocket::from_std(socket.into())
 }
 
-/// How we name ourselves: the address we listen on; where that is all of them, the one the peer sees.
-pub(super) fn named(own: SocketAddr, peer: SocketAddr) -> String {
+/// Whether an address is of the inside: it is not translated on the way to us.
+fn is_inner(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// How we name ourselves: to peers outside as the configuration says; else by the address we listen on; where that is all of them,
+/// by the one the peer sees.
+pub(super) fn named(own: SocketAddr, peer: SocketAddr, advertised: Option<&str>) -> String {
+    if let Some(advertised) = advertised.filter(|_| !is_inner(peer.ip())) {
+        let host = match advertised.parse::<std::net::Ipv6Addr>() {
+            Ok(v6) => format!("[{v6}]"),
+            Err(_) => advertised.to_owned(),
+        };
+        return format!("{host}:{}", own.port());
+    }
     if !own.ip().is_unspecified() {
         return own.to_string();
     }
     // Connecting a datagram socket sends nothing; it tells which way the system would go.
-    let any: SocketAddr = SocketAddr::new(own.ip(), 0);
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let any = match peer.ip() {
+        IpAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        IpAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
+    };
     let seen = std::net::UdpSocket::bind(any).and_then(|s| s.connect(peer).and_then(|()| s.local_addr()));
     SocketAddr::new(seen.map_or(IpAddr::from([127, 0, 0, 1]), |a| a.ip()), own.port()).to_string()
 }
@@ -89,12 +109,45 @@ pub(super) fn acceptor(listen: &Listen) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// How neighbours over TLS are met; made once, apart, since authorities are files.
+pub(super) async fn connector(
+    kept: &Arc<std::sync::OnceLock<Result<TlsConnector, String>>>,
+    authorities: Option<std::path::PathBuf>,
+) -> Result<TlsConnector, String> {
+    use tokio_rustls::rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, pem::PemObject},
+    };
+    if kept.get().is_none() {
+        let made = tokio::task::spawn_blocking(move || {
+            let mut roots = RootCertStore::empty();
+            match authorities {
+                Some(file) => {
+                    let read =
+                        CertificateDer::pem_file_iter(&file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+                    roots.add_parsable_certificates(read.map_err(|e| format!("{}: {e}", file.display()))?);
+                }
+                None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+            }
+            let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|e| e.to_string())?;
+            let config = config.with_root_certificates(roots).with_no_client_auth();
+            Ok(TlsConnector::from(Arc::new(config)))
+        });
+        let made = made.await.unwrap_or_else(|e| Err(e.to_string()));
+        let _ = kept.set(made);
+    }
+    kept.get().cloned().unwrap_or_else(|| Err("no authorities".to_owned()))
+}
+
 /// Takes connections until the socket fails.
 pub(super) async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::Error {
     let Door { transport, listener, tls, .. } = door;
     loop {
         let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
             // Out of file descriptors passes; anything else comes again and is seen then.
             Err(e) => {
                 tracing::warn!(error = %e, "a SIP connection was not taken");
@@ -170,6 +223,22 @@ pub(super) fn take_datagrams(udp: &Port, shared: &mut Shared, buffer: &mut Bytes
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn each_peer_is_told_an_address_that_it_can_reach() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for (own, peer, advertised, name) in [
+            ("[::]:5060", "127.0.0.1:5062", None, "127.0.0.1:5060"),
+            ("[::]:5060", "[::ffff:127.0.0.1]:5062", None, "127.0.0.1:5060"),
+            ("[::]:5060", "[::1]:5062", None, "[::1]:5060"),
+            ("0.0.0.0:5060", "127.0.0.1:5062", Some("sip.example.com"), "127.0.0.1:5060"),
+            ("10.0.0.5:5060", "192.168.1.7:5062", Some("203.0.113.9"), "10.0.0.5:5060"),
+            ("10.0.0.5:5060", "198.51.100.7:5062", Some("203.0.113.9"), "203.0.113.9:5060"),
+            ("10.0.0.5:5060", "[2001:db8::7]:5062", Some("2001:db8::1"), "[2001:db8::1]:5060"),
+        ] {
+            assert_eq!(named(at(own), at(peer), advertised), name, "{own} {peer}");
+        }
+    }
 
     #[tokio::test]
     async fn any_port_is_one_that_is_free_for_both() {

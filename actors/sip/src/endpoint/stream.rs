@@ -187,6 +187,20 @@ pub(super) async fn connect(peer: SocketAddr) -> std::io::Result<tokio::net::Tcp
     Ok(stream)
 }
 
+/// TLS over it, with a neighbour that proves to have this name or address.
+pub(super) async fn seal(
+    connector: &tokio_rustls::TlsConnector,
+    name: &str,
+    stream: tokio::net::TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, String> {
+    let name =
+        tokio_rustls::rustls::pki_types::ServerName::try_from(name.to_owned()).map_err(|e| e.to_string())?;
+    match tokio::time::timeout(HANDSHAKE, connector.connect(name, stream)).await {
+        Ok(sealed) => sealed.map_err(|e| e.to_string()),
+        Err(_) => Err("it took too long".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -13,7 +13,7 @@ use super::{Shared, invite::trunks};
 use crate::{
     digest::Login,
     health::Uplink,
-    transaction::{Flow, Id},
+    transaction::Id,
     wire::{
         address,
         message::{Message, Method, Name},
@@ -92,7 +92,7 @@ impl Shared {
         let Some(trunk) = picture.domains.get(&key.0).and_then(|d| d.trunks.get(&key.1)) else { return };
         let now = self.now();
         let refused = |me: &mut Self, said: &str| me.uplink_refused(&key, said);
-        let Some(peer) = self.trunks.peer(&picture, &key.0, &key.1) else {
+        let Some(flow) = self.trunks.peer(&picture, &key.0, &key.1) else {
             return refused(self, "unknown host");
         };
         let Some(login) = login(&*self.registrar.vault, &key.0, trunk) else {
@@ -110,7 +110,7 @@ impl Shared {
         state.waits = true;
         state.proved = challenged.is_some();
         let (cseq, call_id, tag) = (state.cseq, state.call_id.clone(), state.tag.clone());
-        let flow = Flow::udp(peer);
+        let parameter = flow.parameter();
         let (user, local) = (escape_user(&login.name), self.agent.host(flow));
         let id = self.agent.send(now, flow, |via, _| {
             let mut register = Message::request(Method::Register, uri)
@@ -120,7 +120,7 @@ impl Shared {
                 .with(Name::To, format!("<sip:{user}@{host}>"))
                 .with(Name::CallId, call_id)
                 .with(Name::CSeq, format!("{cseq} REGISTER"))
-                .with(Name::Contact, format!("<sip:{user}@{local}>"))
+                .with(Name::Contact, format!("<sip:{user}@{local}{parameter}>"))
                 .with(Name::Expires, EXPIRES.to_string());
             if let Some((name, value)) = proof {
                 register.push(name, value);
