@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use crate::config::{self, Config, ConfigError, DEFAULTS};
+use crate::{
+    config::{self, Config, ConfigError, DEFAULTS},
+    validate::{self, Wrong},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -52,6 +55,13 @@ fn as_toml(question: &Question, answer: &str) -> String {
     }
 }
 
+/// What is wrong with an answer by itself; how answers fit each other is seen when all are there.
+fn wrong(config: &Config, question: &Question) -> Option<Wrong> {
+    let key = format!("{}.{}", question.table, question.key);
+    let alone = !["sip.tls", "sip.wss", "media.last_port", "sorm.key_token"].contains(&key.as_str());
+    validate::wrongs(config).into_iter().find(|w| alone && w.key == key && !w.wanted.contains("already"))
+}
+
 /// Asks for every key; an empty answer keeps what is shown. A wrong one is asked again. The file is written at the end,
 /// with what differs from the defaults.
 pub fn ask(file: &Path, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), AskError> {
@@ -78,6 +88,7 @@ pub fn ask(file: &Path, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<
                 text => as_toml(&q, text),
             };
             match config::parse(file, &format!("[{}]\n{} = {value}", q.table, q.key)) {
+                Ok(config) if let Some(wrong) = wrong(&config, &q) => writeln!(out, "{wrong}")?,
                 Ok(_) => {
                     if value != q.default {
                         kept.push((q.table, q.key, value));

@@ -24,7 +24,10 @@ use command::{SessionInfo, Tree};
 use domain::{Estate, Services};
 use kit::{Address, Cell, ExitReason, Node, Strategy, SupervisorSpec, Vault, journal::Journal, token::Token};
 
-use crate::commands;
+use crate::{
+    commands,
+    drain::{self, Drain},
+};
 
 /// What a node is made of, whether it runs or replays.
 pub struct Parts {
@@ -52,6 +55,8 @@ pub struct Voice {
     pub files: PathBuf,
     /// Who recognises any speech, beside names and phrases.
     pub open: speech::OpenSpeech,
+    /// Where scripts may reach over HTTP.
+    pub reach: ivr::Reach,
 }
 
 /// The phone book service, and what it reads beside the node's own numbers.
@@ -89,6 +94,7 @@ pub struct Assembly {
     ivr: ivr::Services,
     masks: alarms::Published,
     visits: access::Visits,
+    drain: Drain,
     optional: Vec<kit::ChildSpec>,
     root: SupervisorSpec,
 }
@@ -162,6 +168,7 @@ impl Assembly {
             data: files.clone(),
             library: Arc::default(),
             mail: Arc::default(),
+            reach: voice.reach,
         };
         ivr::commands::register(&mut tree, &ivr)?;
         let stations = sorm::stations::Stations::default();
@@ -176,6 +183,8 @@ impl Assembly {
             files,
         };
         call::commands::register(&mut tree, &calls, &journal)?;
+        let drain = Drain { node: node.clone(), board: calls.board.clone(), stop: Arc::default() };
+        drain::register(&mut tree, &drain)?;
         let sorm = sorm::intercept::Services {
             node: node.clone(),
             estate: estate.clone(),
@@ -209,6 +218,7 @@ impl Assembly {
             ivr,
             masks,
             visits,
+            drain,
             optional: Vec::new(),
             root,
         };
@@ -233,7 +243,12 @@ impl Assembly {
     }
 
     /// The SIP family and calls; replays have registrations without sockets.
-    pub fn with_sip(self, listen: Option<sip::Listen>, digest: sip::Offer) -> Result<Self, BootError> {
+    pub fn with_sip(
+        self,
+        listen: Option<sip::Listen>,
+        digest: sip::Offer,
+        keep_records: Option<Duration>,
+    ) -> Result<Self, BootError> {
         let s = &self.services;
         let settings = sip::Settings {
             estate: self.estate.clone(),
@@ -243,6 +258,7 @@ impl Assembly {
             digest,
             calls: self.calls.clone(),
             health: self.health.clone(),
+            keep_records,
         };
         let child = sip::child(&settings)?;
         Ok(self.child(child))
@@ -306,6 +322,7 @@ impl Assembly {
             tree: self.tree,
             accounts: self.accounts,
             visits: self.visits,
+            drain: Some(self.drain),
             info,
             root: self.root,
             optional,
@@ -324,6 +341,8 @@ pub struct House {
     pub tree: Arc<Tree>,
     pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
     pub visits: access::Visits,
+    /// What empties the node, where there are calls.
+    pub drain: Option<Drain>,
     pub info: SessionInfo,
     pub root: SupervisorSpec,
     /// Services that end nothing else: pages, books, recognisers, the operators' ways in.

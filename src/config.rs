@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::validate::{self, Wrong};
+
 /// What `hypha config --print` prints: the defaults, explained.
 pub const DEFAULTS: &str = r#"# Hypha configuration. Every key is shown with its default; leave out what suits you.
 
@@ -66,6 +68,10 @@ silence_threshold = -30
 # (signalling), as of a phone behind a NAT; also the first that sends (any), where media comes from hosts of its own.
 latching = "signalling"
 
+[records]
+# Days that call records are kept in the journal; 0: for ever. Files of groups (cdr/add_cdr_group) stay.
+keep_days = 0
+
 [sorm]
 # Where mediators log in over SSH, their user the domain's name. Loopback until you choose otherwise.
 listen = "127.0.0.1:7777"
@@ -113,6 +119,10 @@ records = 1000
 synthesis = ""
 # Directory of prompts that scripts play from files; empty is prompts/ in the data directory.
 prompts = ""
+
+[scripts]
+# Networks inside (loopback, private, link-local) that scripts may reach over HTTP, such as "192.168.7.0/24"; those outside they may.
+networks = []
 
 [phone_book]
 # The phone book service over HTTP, for phones and the attendant: /ssw is the node's own numbers with their display_name;
@@ -185,8 +195,10 @@ pub struct Config {
     pub cocon: CoconConfig,
     pub sip: SipConfig,
     pub media: MediaConfig,
+    pub records: RecordsConfig,
     pub sorm: SormConfig,
     pub speech: SpeechConfig,
+    pub scripts: ScriptsConfig,
     pub phone_book: PhoneBookConfig,
     pub web: WebConfig,
     pub routing: RoutingConfig,
@@ -267,6 +279,19 @@ pub struct MediaConfig {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordsConfig {
+    pub keep_days: u32,
+}
+
+impl RecordsConfig {
+    /// How long call records are kept; none: for ever.
+    pub fn keep(&self) -> Option<std::time::Duration> {
+        let days = std::time::Duration::from_secs(86_400).checked_mul(self.keep_days)?;
+        (self.keep_days > 0).then_some(days)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SormConfig {
     pub listen: SocketAddr,
     pub number: u8,
@@ -295,6 +320,11 @@ pub struct SpeechConfig {
     pub records: usize,
     pub synthesis: String,
     pub prompts: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScriptsConfig {
+    pub networks: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -387,11 +417,28 @@ pub enum ConfigError {
     Read(PathBuf, std::io::Error),
     #[error("{0}: {1}")]
     Syntax(PathBuf, String),
+    #[error("{}", list(.0, .1))]
+    Wrong(PathBuf, Vec<Wrong>),
     #[error("{file}: there is no key {key}{hint}; `hypha config --print` shows all")]
     Unknown { file: PathBuf, key: String, hint: String },
 }
 
+/// Each wrong value on a line of its own.
+fn list(file: &Path, wrongs: &[Wrong]) -> String {
+    let lines: Vec<String> = wrongs.iter().map(|w| format!("{}: {w}", file.display())).collect();
+    lines.join("\n")
+}
+
 impl Config {
+    /// As [`Config::read`], for a node that is to work with it: every value is looked at.
+    pub fn read_right(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let config = Self::read(file)?;
+        match validate::wrongs(&config) {
+            wrongs if wrongs.is_empty() => Ok(config),
+            wrongs => Err(ConfigError::Wrong(file.unwrap_or(Path::new("defaults")).to_owned(), wrongs)),
+        }
+    }
+
     /// The defaults, with what the file says instead.
     pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(file) = file else { return parse(Path::new("defaults"), "") };
@@ -475,6 +522,7 @@ impl Default for Config {
                 silence_threshold: -30,
                 latching: media::Latching::default(),
             },
+            records: RecordsConfig { keep_days: 0 },
             sorm: SormConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
                 number: 1,
@@ -499,6 +547,7 @@ impl Default for Config {
                 synthesis: String::new(),
                 prompts: PathBuf::new(),
             },
+            scripts: ScriptsConfig { networks: Vec::new() },
             phone_book: PhoneBookConfig {
                 listen: Some(SocketAddr::from(([127, 0, 0, 1], 9990))),
                 sql: String::new(),

@@ -5,6 +5,7 @@ mod boot;
 mod commands;
 mod config;
 mod control_point;
+mod drain;
 mod licence;
 mod log;
 mod mediator;
@@ -12,10 +13,11 @@ mod metrics;
 mod replay;
 mod run;
 mod systemd;
+mod validate;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Messages and calls are many small allocations that come and go.
 #[global_allocator]
@@ -79,6 +81,16 @@ enum What {
         /// Ask for every key, and write the answers to this file.
         #[arg(long, conflicts_with_all = ["print", "check"])]
         ask: Option<PathBuf>,
+    },
+    /// Print what completes this program's words in a shell: bash, zsh, fish.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages into a directory.
+    Man {
+        /// The directory.
+        directory: PathBuf,
     },
     /// Check the audit of interception.
     #[command(subcommand)]
@@ -149,7 +161,7 @@ fn serve(
     accept_loss: bool,
     program: run::Program,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut config = config::Config::read(config.as_deref())?;
+    let mut config = config::Config::read_right(config.as_deref())?;
     config.node.data = data.unwrap_or(config.node.data);
     run::run(config, program, accept_loss)
 }
@@ -168,6 +180,11 @@ fn main() -> ExitCode {
             Err(e) => Err(e),
         },
         What::Licence(what) => licence::run(what),
+        What::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "hypha", &mut std::io::stdout());
+            Ok(())
+        }
+        What::Man { directory } => clap_mangen::generate_to(Cli::command(), directory).map_err(Into::into),
         What::Audit(what) => audit(what),
         What::Speech(what) => speech(what),
         What::Config { ask: Some(file), .. } => {
@@ -177,7 +194,7 @@ fn main() -> ExitCode {
             Err("say --print, --check FILE or --ask FILE".into())
         }
         What::Config { print, check, .. } => {
-            config::Config::read(check.as_deref()).map_err(Into::into).map(|_| match print {
+            config::Config::read_right(check.as_deref()).map_err(Into::into).map(|_| match print {
                 true => print!("{}", config::DEFAULTS),
                 false => println!("ok"),
             })

@@ -62,5 +62,14 @@ pub fn house(config: &Config, data: &Path, node: &Node) -> Result<House, Box<dyn
         .child(mediator::child(&services, watcher)?);
     let info = SessionInfo { node: node.name().to_owned(), installation: Arc::new(String::new) };
     let optional = vec![alarms::child(alarmed, masks, config.alarms.target()?, Some(data.to_owned()))?];
-    Ok(House { node: node.clone(), tree: Arc::new(tree), accounts, visits, info, root, optional })
+    Ok(House {
+        node: node.clone(),
+        tree: Arc::new(tree),
+        accounts,
+        visits,
+        drain: None,
+        info,
+        root,
+        optional,
+    })
 }

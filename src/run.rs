@@ -17,6 +17,7 @@ use store::{DataLock, KeyFile, Pkcs11Token, SqliteJournal};
 use crate::{
     boot::{Assembly, House, Interception, Parts, PhoneBook, Voice, end_of},
     config::{Config, MediaConfig, SipConfig, TokenConfig},
+    drain::Drain,
     log, mediator,
     metrics::Metrics,
     systemd,
@@ -151,7 +152,7 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
         .with_domains()?
-        .with_sip(Some(listen(&config.sip)), config.sip.digest)?
+        .with_sip(Some(listen(&config.sip)), config.sip.digest, config.records.keep())?
         .with_sorm(Some(&sorm::Front {
             listen: config.sorm.listen,
             key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
@@ -206,6 +207,7 @@ async fn open(
         house = house.child(watchdog);
     }
     let mut stop = stop_signal()?;
+    let drain = house.drain.clone();
     let root = house.start().await?;
     first_administrator(&house, data).await?;
     // A way in that cannot be opened now is tried again; the node's work does not wait for it.
@@ -229,9 +231,15 @@ async fn open(
         }
     }
     systemd::tell(NotifyState::Ready);
+    let emptied = async {
+        match drain {
+            Some(drain) => drained(&drain).await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         reason = end_of(&root) => reason,
-        () = stop.recv() => {
+        () = async { tokio::select! { () = stop.recv() => {}, () = emptied => {} } } => {
             tracing::info!("stopping");
             systemd::tell(NotifyState::Stopping);
             root.exit(ExitReason::Shutdown);
@@ -240,6 +248,24 @@ async fn open(
         }
     };
     Err(format!("the root supervisor gave up ({ended}); the crash reports are in {}", data.display()).into())
+}
+
+/// SIGUSR1 empties the node, which then ends: what an upgrade does. So does `node/drain --stop`.
+async fn drained(drain: &Drain) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let asked = async {
+        match signal(SignalKind::user_defined1()) {
+            Ok(mut asked) => drop(asked.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = drain.stop.notified() => return,
+        () = asked => {}
+    }
+    tracing::info!("no new calls are taken; the node ends with the last one");
+    drain.begin();
+    while !drain.emptied(std::time::Duration::from_secs(3600)).await {}
 }
 
 /// How long a start waits for the operators' ways in.
@@ -356,7 +382,16 @@ fn voice(config: &Config, data: &Path) -> Result<Voice, Error> {
         }
         _ => return Err("[speech] remote_rate is 8000 to 48000".into()),
     };
-    Ok(Voice { prompts, files, open })
+    let networks: Result<Vec<_>, _> = config.scripts.networks.iter().map(|n| network(n)).collect();
+    let reach = ivr::Reach { networks: networks?.into(), attendant: speech.attendant };
+    Ok(Voice { prompts, files, open, reach })
+}
+
+/// `192.0.2.0/24`, or one address.
+pub fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let one = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    let wanted = || format!("an address or a network is wanted, such as \"192.0.2.0/24\", not {text:?}");
+    text.parse().or_else(|_| one()).map_err(|_| wanted())
 }
 
 /// How soon a number of the node's own that was given a name can be asked for.

@@ -2,7 +2,10 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use support::{
     Node,
@@ -692,4 +695,40 @@ fn a_manager_opens_a_meeting_and_gives_the_word() {
     assert!(!hears(&alice, 1700.0) && !hears(&bob, 1700.0), "who has not is heard by nobody");
     let of = |service: &str| cdrs(&node).iter().filter(|c| c["cdr"]["service"] == service).count();
     until("each member has a record", || of("teleconference") == 2);
+}
+
+#[test]
+fn a_node_that_is_drained_lets_its_calls_end_takes_no_others_and_stops() {
+    let (mut node, _dir, mut phones) = talking();
+    let drained = node.ok("node/drain --force");
+    assert!(drained.contains("1 are under way"), "{drained}");
+    assert_eq!(node.rows("alarms/list -c node::draining").len(), 1);
+    let carol = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    carol.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let port = carol.local_addr().expect("bound").port();
+    let invite = format!(
+        "INVITE sip:101@voip.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKd1\r\nFrom: <sip:100@voip.test>;tag=1\r\n\
+         To: <sip:101@voip.test>\r\nCall-ID: d1\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\nContact: <sip:100@127.0.0.1:{port}>\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let at = node.sip();
+    let mut count = 1;
+    let mut asks = || {
+        count += 1;
+        carol.send_to(invite.replace("d1", &format!("d{count}")).as_bytes(), at).expect("sent");
+        let mut buffer = [0; 4096];
+        let (n, _) = carol.recv_from(&mut buffer).expect("an answer");
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    let refused = asks();
+    assert!(refused.starts_with("SIP/2.0 503") && refused.contains("Retry-After: 10"), "{refused}");
+    node.ok("node/undrain");
+    assert!(!asks().starts_with("SIP/2.0 503"));
+    let left = node.ssh("node/drain --wait 1 --force", b"");
+    assert!(left.status == 1 && left.stderr.contains("1 calls are still under way"), "{left:?}");
+    assert_eq!(calls(&node).len(), 1, "it goes on");
+    // As an upgrade does it: it ends with its last call.
+    node.drain();
+    phones[0].types("/hangup");
+    assert!(node.ends().success());
 }

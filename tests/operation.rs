@@ -275,3 +275,36 @@ fn a_domain_whose_journal_is_damaged_keeps_no_other_from_starting() {
     node.ok("domain/remove bad.test --force");
     assert!(!node.ok("domain/list").contains("bad.test"));
 }
+
+/// The two sides of one rule: a start refuses what a check refuses, in the same words.
+#[test]
+fn a_check_of_the_configuration_says_what_a_start_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("hypha.toml");
+    let hypha = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hypha"));
+        command.args(arguments).output().expect("it runs")
+    };
+    let file_name = file.to_str().expect("text");
+    for (text, words) in [
+        ("[log]\nlevel = \"loud\"\n", "log.level"),
+        ("[cocon]\nconnections = 0\n[media]\nlast_port = 1\n", "media.last_port"),
+        ("[web]\nlisten = \"127.0.0.1:8023\"\n", "cocon.listen"),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let check = hypha(&["config", "--check", file_name]);
+        let data = dir.path().join("data");
+        let run = hypha(&["run", "--config", file_name, "--data", data.to_str().expect("text")]);
+        let said = String::from_utf8_lossy(&check.stderr).into_owned();
+        assert_eq!((check.status.code(), run.status.code()), (Some(2), Some(2)), "{said}");
+        assert_eq!(said, String::from_utf8_lossy(&run.stderr), "{text}");
+        assert!(said.contains(words), "{said}");
+        assert!(!data.exists(), "nothing was begun");
+    }
+    let completion = hypha(&["completion", "bash"]);
+    assert!(String::from_utf8_lossy(&completion.stdout).contains("control-point"));
+    let pages = dir.path().join("man");
+    std::fs::create_dir(&pages).expect("made");
+    assert!(hypha(&["man", pages.to_str().expect("text")]).status.success());
+    assert!(std::fs::read_to_string(pages.join("hypha-run.1")).expect("a page").contains("accept"));
+}

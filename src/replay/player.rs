@@ -78,7 +78,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
     };
     let assembly = Assembly::new(parts)?
         .with_domains()?
-        .with_sip(Some(listen), sip::Offer::default())?
+        .with_sip(Some(listen), sip::Offer::default(), None)?
         .with_sorm(None)?
         .with_speech(None)?;
     // Each phone is a host of its own.

@@ -176,6 +176,17 @@ impl Node {
         self.child.wait().expect("it ends")
     }
 
+    /// SIGUSR1: it ends when its calls have ended.
+    pub fn drain(&self) {
+        let sent = Command::new("kill").args(["-USR1", &self.child.id().to_string()]).status().expect("sent");
+        assert!(sent.success());
+    }
+
+    /// Its end, by itself.
+    pub fn ends(&mut self) -> ExitStatus {
+        self.child.wait().expect("it ends")
+    }
+
     /// A second process on the same data.
     pub fn second(&self) -> Answer {
         answer(command(self.program, self.dir.path(), &self.environment).output().expect("it runs"))

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use chrono::{DateTime, Utc};
@@ -68,6 +68,8 @@ struct Inner {
     meetings: DashMap<String, Address>,
     /// Wrong passwords of meetings, and when the last one was.
     guesses: DashMap<String, (u32, DateTime<Utc>)>,
+    /// No new calls are taken.
+    draining: AtomicBool,
 }
 
 impl Board {
@@ -95,6 +97,20 @@ impl Board {
     pub fn remove(&self, call: &Address) {
         self.0.calls.remove(call);
         self.0.ending.remove(call);
+    }
+
+    /// Takes no new calls, or takes them again; the answer is what held before.
+    pub fn drain(&self, on: bool) -> bool {
+        self.0.draining.swap(on, Relaxed)
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Relaxed)
+    }
+
+    /// Calls under way.
+    pub fn count(&self) -> usize {
+        self.0.calls.len()
     }
 
     pub fn all(&self) -> Vec<CallView> {

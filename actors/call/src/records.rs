@@ -21,6 +21,10 @@ use crate::{
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Between two signs of life while calls are under way: what a crash may cost a record at most.
 const ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Records that go at once, and the pauses before more of them are looked for: a node with many years of them stays as quick as it is.
+const FORGOTTEN: u32 = 2_000;
+const FORGET_MORE: std::time::Duration = std::time::Duration::from_secs(1);
+const FORGET_AGAIN: std::time::Duration = std::time::Duration::from_secs(3600);
 /// Events between two snapshots.
 const SNAPSHOT: u64 = 5_000;
 
@@ -48,6 +52,8 @@ pub enum RecordsMsg {
     Rested,
     /// A sign of life is due.
     Alive,
+    /// It is looked for records that are old enough to go.
+    Forget,
 }
 
 type Waiting = (RecordEvent, Option<Reply<Result<(), JournalError>>>);
@@ -63,6 +69,8 @@ pub(crate) struct Records {
     committing: bool,
     /// Ends that are being written.
     ending: Vec<String>,
+    /// How long records are kept; none: for ever.
+    keep: Option<std::time::Duration>,
     /// The node stops: the actor ends when everything is written.
     stopping: bool,
 }
@@ -80,7 +88,11 @@ fn orphan(cdr: &Cdr, at: DateTime<Utc>, by: &str) -> RecordEvent {
 
 impl Records {
     /// Restores the stream. Calls still open belonged to a node that died: they ended at its last sign of life.
-    pub(crate) async fn restore(journal: Arc<dyn Journal>, now: DateTime<Utc>) -> Result<Self, ExitReason> {
+    pub(crate) async fn restore(
+        journal: Arc<dyn Journal>,
+        now: DateTime<Utc>,
+        keep: Option<std::time::Duration>,
+    ) -> Result<Self, ExitReason> {
         let (open, version) = restore::<OpenCalls>(&journal, NAME).await.map_err(ExitReason::error)?;
         let died = open.alive.map_or(now, |alive| alive.min(now));
         let waiting = open.calls.values().map(|cdr| (orphan(cdr, died, "outage"), None)).collect();
@@ -93,6 +105,7 @@ impl Records {
             writing: false,
             committing: false,
             ending: Vec::new(),
+            keep,
             stopping: false,
         })
     }
@@ -162,8 +175,33 @@ impl Records {
         Ok(())
     }
 
+    /// Records whose time is over go; calls under way are in the snapshot.
+    fn forget(&self, cx: &mut Cx<'_, Self>) {
+        let Some(keep) = self.keep.and_then(|k| chrono::TimeDelta::from_std(k).ok()) else { return };
+        let before = cx.node().clock().now() - keep;
+        let forgotten = self.journal.forget_old(NAME, before, FORGOTTEN);
+        cx.spawn(forgotten, |_, forgotten, cx| {
+            let pause = match forgotten {
+                Ok(n) if n >= u64::from(FORGOTTEN) => FORGET_MORE,
+                Ok(_) => FORGET_AGAIN,
+                Err(e) => {
+                    tracing::warn!(error = %e, "old call records stay");
+                    FORGET_AGAIN
+                }
+            };
+            cx.after(pause, RecordsMsg::Forget);
+            Ok(())
+        });
+    }
+
     fn save_snapshot(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.version - self.snapshot < SNAPSHOT {
+        if self.version - self.snapshot >= SNAPSHOT {
+            self.snapshot_now(cx);
+        }
+    }
+
+    fn snapshot_now(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.version == self.snapshot {
             return;
         }
         self.snapshot = self.version;
@@ -185,6 +223,9 @@ impl Actor for Records {
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         cx.after(ALIVE, RecordsMsg::Alive);
+        if self.keep.is_some() {
+            cx.after(FORGET_MORE, RecordsMsg::Forget);
+        }
         self.write(cx)
     }
 
@@ -204,6 +245,11 @@ impl Actor for Records {
     fn handle(&mut self, msg: RecordsMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         match msg {
             RecordsMsg::Rested => self.writing = false,
+            RecordsMsg::Forget => {
+                // What the snapshot has may go; the journal takes one after the other.
+                self.snapshot_now(cx);
+                self.forget(cx);
+            }
             RecordsMsg::Alive => {
                 cx.after(ALIVE, RecordsMsg::Alive);
                 let now = cx.node().clock().now();

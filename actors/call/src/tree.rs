@@ -19,10 +19,10 @@ use crate::{files::CdrFiles, records::Records};
 pub(crate) const WRITING: Duration = Duration::from_secs(30);
 
 /// Keeps records; before whatever makes calls.
-pub fn records(journal: Arc<dyn Journal>) -> Result<ChildSpec, AddressError> {
+pub fn records(journal: Arc<dyn Journal>, keep: Option<Duration>) -> Result<ChildSpec, AddressError> {
     Ok(ChildSpec::worker(Address::new(crate::records::NAME)?, move |start| {
         let journal = journal.clone();
-        async move { Records::restore(journal, start.node.clock().now()).await }
+        async move { Records::restore(journal, start.node.clock().now(), keep).await }
     })
     .shutdown(Shutdown::After(WRITING)))
 }

@@ -15,6 +15,7 @@ use russh::{
 use tokio::sync::watch;
 
 use crate::{
+    pager::Size,
     shell::{Next, Shell},
     tree::Front,
 };
@@ -43,8 +44,8 @@ pub(crate) struct Peer {
     /// There is a terminal at the other end.
     terminal: bool,
     alive: watch::Receiver<()>,
-    /// Height of the terminal.
-    rows: watch::Sender<usize>,
+    /// The terminal's size.
+    size: watch::Sender<Size>,
     /// Whether commands answer with text and data at once, see [`WHOLE`].
     whole: bool,
 }
@@ -64,13 +65,14 @@ impl Peer {
             banner: None,
             terminal: false,
             alive: arrival.alive,
-            rows: watch::channel(0).0,
+            size: watch::channel(Size::default()).0,
             whole: false,
         }
     }
 
-    fn resized(&self, rows: u32) {
-        self.rows.send_replace(usize::try_from(rows).unwrap_or_default().min(1000));
+    fn resized(&self, columns: u32, rows: u32) {
+        let bounded = |n: u32| usize::try_from(n).unwrap_or_default().min(1000);
+        self.size.send_replace(Size { rows: bounded(rows), columns: bounded(columns) });
     }
 
     fn from(&self) -> String {
@@ -170,14 +172,14 @@ impl Handler for Peer {
         &mut self,
         channel: ChannelId,
         _term: &str,
-        _columns: u32,
+        columns: u32,
         rows: u32,
         _width: u32,
         _height: u32,
         _modes: &[(russh::Pty, u32)],
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        self.resized(rows);
+        self.resized(columns, rows);
         self.terminal = true;
         session.channel_success(channel)
     }
@@ -185,13 +187,13 @@ impl Handler for Peer {
     async fn window_change_request(
         &mut self,
         _channel: ChannelId,
-        _columns: u32,
+        columns: u32,
         rows: u32,
         _width: u32,
         _height: u32,
         _session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
-        self.resized(rows);
+        self.resized(columns, rows);
         Ok(())
     }
 
@@ -208,10 +210,10 @@ impl Handler for Peer {
                     return Ok(());
                 }
                 let shell = Shell::new(session_of, self.front.door.clone(), self.front.histories.clone());
-                let (mut alive, rows) = (self.alive.clone(), self.rows.subscribe());
+                let (mut alive, size) = (self.alive.clone(), self.size.subscribe());
                 tokio::spawn(async move {
                     tokio::select! {
-                        _ = run_shell(shell, channel, rows) => {}
+                        _ = run_shell(shell, channel, size) => {}
                         _ = alive.changed() => {}
                     }
                 });
@@ -378,8 +380,9 @@ async fn run_script(
 async fn run_shell(
     mut shell: Shell,
     mut channel: Channel<Msg>,
-    rows: watch::Receiver<usize>,
+    size: watch::Receiver<Size>,
 ) -> Result<(), russh::Error> {
+    shell.resized(*size.borrow());
     channel.data(shell.greeting().as_bytes()).await?;
     while let Some(message) = channel.wait().await {
         let data = match message {
@@ -387,14 +390,14 @@ async fn run_shell(
             ChannelMsg::Eof | ChannelMsg::Close => break,
             _ => continue,
         };
-        shell.rows = *rows.borrow();
+        shell.resized(*size.borrow());
         let (mut left, mut show, mut on) = (&data[..], String::new(), true);
         while on {
             match shell.bytes(&mut left, &mut show) {
                 Next::On => break,
                 Next::Line(line) => {
                     channel.data(std::mem::take(&mut show).as_bytes()).await?;
-                    on = shell.line(line, &mut show).await;
+                    on = shell.line(line, !left.is_empty(), &mut show).await;
                 }
                 Next::End => on = false,
             }

@@ -8,8 +8,11 @@ use command::{Outcome, Session};
 use crate::{
     editor::{Editor, Key},
     history::Histories,
-    pager::Pager,
+    pager::{Pager, Size},
 };
+
+/// Asked before a dangerous command.
+const SURE: &str = "Are you sure?: yes/no ?> ";
 
 /// See the module.
 pub(crate) struct Shell {
@@ -20,8 +23,8 @@ pub(crate) struct Shell {
     /// A command that waits for its confirmation.
     asked: Option<String>,
     pager: Option<Pager>,
-    /// Height of the terminal; 0 when it is not known.
-    pub(crate) rows: usize,
+    /// The terminal's size.
+    size: Size,
     /// Of the account's password: with a new one the session is over, except where it was changed.
     proof: Option<Arc<str>>,
 }
@@ -42,21 +45,50 @@ impl Shell {
             editor.remember(&line);
         }
         let proof = door.proof(&session.caller.name);
-        Self { session, door, histories, editor, asked: None, pager: None, rows: 0, proof }
+        Self { session, door, histories, editor, asked: None, pager: None, size: Size::default(), proof }
     }
 
-    pub(crate) fn greeting(&self) -> String {
-        format!("Hypha CoCon. `help` lists the commands, Tab completes.\r\n{}", self.session.prompt())
+    pub(crate) fn greeting(&mut self) -> String {
+        let mut show = "Hypha CoCon. `help` lists the commands, Tab completes.\r\n".to_owned();
+        self.prompt(&mut show);
+        show
+    }
+
+    fn prompt(&mut self, show: &mut String) {
+        let prompt = self.session.prompt();
+        show.push_str(&prompt);
+        self.editor.behind(&prompt);
+    }
+
+    pub(crate) fn resized(&mut self, size: Size) {
+        if self.size == size {
+            return;
+        }
+        self.size = size;
+        self.editor.resized(size.columns);
+        if let Some(pager) = &mut self.pager {
+            pager.resized(size);
+        }
     }
 
     /// Takes what was typed, up to the end of a line; what is left stays in `data`.
     pub(crate) fn bytes(&mut self, data: &mut &[u8], show: &mut String) -> Next {
+        // A key of a pager comes alone, or as an escape sequence; what comes together was pasted, or typed ahead.
+        let together = data.len() > 1
+            && data.first() != Some(&0x1b)
+            // Typed fast: the end of the pages, and what comes next.
+            && (data.first() != Some(&b'q') || data.starts_with(b"quit"));
+        if let Some(pager) = self.pager.as_mut().filter(|p| together && !p.searches()) {
+            pager.give_way(show);
+            self.pager = None;
+            self.prompt(show);
+        }
         while let Some((byte, rest)) = data.split_first() {
             *data = rest;
             if let Some(pager) = &mut self.pager {
                 if !pager.byte(*byte, show) {
                     self.pager = None;
-                    show.push_str(&self.session.prompt());
+                    self.prompt(show);
                 }
                 continue;
             }
@@ -66,7 +98,7 @@ impl Shell {
                 Key::Tab(_) => {}
                 Key::Abandon => {
                     self.asked = None;
-                    show.push_str(&self.session.prompt());
+                    self.prompt(show);
                 }
                 Key::End => {
                     show.push_str("\r\n");
@@ -78,8 +110,8 @@ impl Shell {
         Next::On
     }
 
-    /// Runs a line; `false` ends the shell.
-    pub(crate) async fn line(&mut self, line: String, show: &mut String) -> bool {
+    /// Runs a line; `false` ends the shell. Where more has been typed or pasted behind it, its answer has no pages.
+    pub(crate) async fn line(&mut self, line: String, more: bool, show: &mut String) -> bool {
         // What an operator may do is what the account says now, not what it said at the log-in.
         match self.door.anew(&self.session.caller) {
             Some(_) if self.door.proof(&self.session.caller.name) != self.proof => {
@@ -105,12 +137,18 @@ impl Shell {
         }
         match outcome {
             Outcome::Quiet => {}
-            Outcome::Said { text, .. } => self.pager = Pager::begin(&text, self.rows, show),
-            Outcome::Asks { question } => show.push_str(&format!("{question}\r\nAre you sure?: yes/no ?> ")),
+            Outcome::Said { text, .. } => {
+                let size = if more { Size::default() } else { self.size };
+                self.pager = Pager::begin(&text, size, show);
+            }
+            Outcome::Asks { question } => {
+                show.push_str(&format!("{question}\r\n{SURE}"));
+                self.editor.behind(SURE);
+            }
             Outcome::Exit => return false,
         }
         if self.asked.is_none() && self.pager.is_none() {
-            show.push_str(&self.session.prompt());
+            self.prompt(show);
         }
         true
     }
@@ -138,7 +176,6 @@ impl Shell {
             for c in &completion.candidates {
                 show.push_str(&format!("  {:<32} {}\r\n", c.text.trim_end(), c.help));
             }
-            show.push_str(&self.session.prompt());
             self.editor.redraw(show);
         }
     }

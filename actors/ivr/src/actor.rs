@@ -18,6 +18,7 @@ use speech::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    Reach,
     hearing::{self, Listener},
     keeper::Keeper,
     library::Library,
@@ -43,6 +44,8 @@ pub struct Services {
     pub data: Option<PathBuf>,
     pub library: Arc<ArcSwap<Library>>,
     pub mail: Arc<ArcSwap<Mailboxes>>,
+    /// Where scripts may reach over HTTP.
+    pub reach: Reach,
 }
 
 /// The supervisor of the scripts being run.
@@ -150,7 +153,8 @@ impl Scripted {
                 }
                 Effect::After(delay, timer) => cx.after(delay, AppEvent::Due(timer)),
                 Effect::Http { method, url, headers, timeout, limit } => {
-                    cx.spawn(request(method, url, headers, timeout, limit), |me, answer, cx| {
+                    let reach = self.services.reach.clone();
+                    cx.spawn(request(reach, method, url, headers, timeout, limit), |me, answer, cx| {
                         me.step(Event::Http(answer), cx)
                     });
                 }
@@ -299,6 +303,7 @@ impl Scripted {
             grammar,
             // Pieces of one conversation, for the attendant.
             name: format!("{}{ear}", cx.address().as_str().rsplit('/').next().unwrap_or("ivr")),
+            reach: self.services.reach.clone(),
         };
         let starting = hearing::start(
             self.services.node.clone(),
@@ -350,16 +355,16 @@ impl Scripted {
 
 /// A request of a script; its outcome.
 async fn request(
+    reach: Reach,
     method: String,
     url: String,
     headers: Vec<(String, String)>,
     timeout: Duration,
     limit: usize,
 ) -> Result<String, String> {
-    let client = awc::Client::builder().timeout(timeout).finish();
     let method = method.parse::<awc::http::Method>().map_err(|e| e.to_string())?;
-    let mut request = client.request(method, &url);
-    for (name, value) in headers {
+    let mut request = reach.request(method, &url, timeout).await.map_err(|e| e.to_string())?;
+    for (name, value) in headers.into_iter().filter(|(n, _)| !n.eq_ignore_ascii_case("host")) {
         request = request.insert_header((name, value));
     }
     let mut answer = request.send().await.map_err(|e| e.to_string())?;

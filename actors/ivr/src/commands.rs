@@ -155,9 +155,9 @@ async fn hear(s: &Services, call: &Call) -> Result<Output, CommandError> {
     }
     let spoken: Spoken = serde_json::from_str(text_given(call)?).map_err(CommandError::failed)?;
     let name = format!("rehearsal{:x}", s.node.random_id());
-    let speech = s.speech.clone();
+    let (speech, reach) = (s.speech.clone(), s.reach.clone());
     // The client of HTTP stays on one thread: this one is its own.
-    let hearing = move || actix_rt::System::new().block_on(spoken.understood(&speech, &name));
+    let hearing = move || actix_rt::System::new().block_on(spoken.understood(&speech, &reach, &name));
     let understood = tokio::task::spawn_blocking(hearing).await.map_err(CommandError::failed)?;
     let understood = understood.map_err(CommandError::failed)?;
     let data = serde_json::to_value(&understood).map_err(CommandError::failed)?;

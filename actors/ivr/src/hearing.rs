@@ -15,6 +15,7 @@ use strum::IntoStaticStr;
 use tokio::sync::mpsc;
 
 use crate::{
+    Reach,
     actor::RUNS,
     run::{Answer, Event},
     tree,
@@ -136,6 +137,7 @@ pub(crate) struct Listener {
     pub(crate) phrases: Vec<String>,
     pub(crate) grammar: Option<String>,
     pub(crate) name: String,
+    pub(crate) reach: Reach,
 }
 
 impl Listener {
@@ -198,9 +200,10 @@ impl Listener {
         let mut low = rate.push(&samples).map_err(|e| e.to_string())?;
         low.extend(rate.finish().map_err(|e| e.to_string())?);
         let bytes: Vec<u8> = to_i16(&low).iter().flat_map(|s| s.to_le_bytes()).collect();
-        let client = awc::Client::builder().timeout(PATIENCE).finish();
         let url = format!("http://{service}/{}-{piece}.pcm", self.name);
-        let mut answer = client.post(&url).send_body(bytes).await.map_err(|e| e.to_string())?;
+        let request =
+            self.reach.request(awc::http::Method::POST, &url, PATIENCE).await.map_err(|e| e.to_string())?;
+        let mut answer = request.send_body(bytes).await.map_err(|e| e.to_string())?;
         let status = answer.status();
         if status != awc::http::StatusCode::OK && status != awc::http::StatusCode::PARTIAL_CONTENT {
             return Err(format!("the attendant answers {status}"));

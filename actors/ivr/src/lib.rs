@@ -6,6 +6,7 @@
 mod actor;
 pub mod commands;
 pub mod condition;
+mod fetch;
 mod hearing;
 mod keeper;
 pub mod library;
@@ -18,4 +19,5 @@ mod tree;
 pub mod vars;
 
 pub use actor::Services;
+pub use fetch::{FetchError, Reach};
 pub use tree::child;

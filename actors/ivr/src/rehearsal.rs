@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use speech::{Speech, audio};
 
 use crate::{
+    Reach,
     hearing::Listener,
     run::{Answer, Effect, Event, QueueNews, Recorded, Run},
     script::{Action, Prompt, Script, ScriptError},
@@ -201,7 +202,12 @@ pub(crate) struct Spoken {
 
 impl Spoken {
     /// What the menu would understand: the move it is, and the word for people.
-    pub(crate) async fn understood(self, speech: &Speech, name: &str) -> Result<Move, RehearsalError> {
+    pub(crate) async fn understood(
+        self,
+        speech: &Speech,
+        reach: &Reach,
+        name: &str,
+    ) -> Result<Move, RehearsalError> {
         let script = Script::read(self.script)?;
         let Some(Action::Menu(menu)) = script.blocks.get(&self.block).map(|b| &b.action) else {
             return Err(RehearsalError::Menu(self.block));
@@ -215,6 +221,7 @@ impl Spoken {
             phrases: menu.choices.iter().flat_map(|c| c.phrases.iter().cloned()).collect(),
             grammar: menu.grammar.clone(),
             name: name.to_owned(),
+            reach: reach.clone(),
         };
         Ok(match listener.understand(samples, 1).await {
             Event::Answered(a) => Move::Answered {

@@ -28,6 +28,26 @@ impl Vars {
 
     /// A text with its variables' values; what they say is taken as it is.
     pub fn fill(&self, text: &str) -> String {
+        self.filled(text, |_, value| value.to_owned())
+    }
+
+    /// As [`Vars::fill`], for a URL: behind its host a value is one piece of text, whatever signs are in it (RFC 3986, 2.1).
+    pub fn fill_url(&self, text: &str) -> String {
+        self.filled(text, |before, value| {
+            let path = before.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?']));
+            let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
+            match path {
+                true => value
+                    .bytes()
+                    .map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+                    .collect(),
+                false => value.to_owned(),
+            }
+        })
+    }
+
+    /// `put` has what stands before a value, and the value.
+    fn filled(&self, text: &str, put: impl Fn(&str, &str) -> String) -> String {
         let mut out = String::new();
         let mut rest = text;
         while let Some(at) = rest.find('%') {
@@ -36,7 +56,8 @@ impl Vars {
             let name = after.find('%').map(|end| &after[..end]);
             match name.and_then(|n| Some((n, self.get(n)?))) {
                 Some((name, value)) => {
-                    out.push_str(value);
+                    let value = put(&out, value);
+                    out.push_str(&value);
                     rest = &after[name.len() + 1..];
                 }
                 None => {

@@ -9,7 +9,7 @@ mod shape;
 mod sources;
 
 pub use service::{Service, child};
-pub use sources::{Ldap, Source, SourceError, Sql};
+pub use sources::{Ldap, Source, SourceError, Sql, sql_url};
 
 /// Entries of an answer at most.
 pub const ENTRIES: usize = 100_000;

@@ -50,6 +50,15 @@ pub enum Source {
 }
 
 /// Texts of a source's own errors may hold what it was asked with, but no password: those are never part of a question.
+/// Whether a text is an address of a database.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn sql_url(text: &str) -> Result<(), String> {
+    let wanted = "mysql://USER@HOST:PORT/DATABASE is wanted";
+    Opts::from_url(text).map(drop).map_err(|e| format!("{wanted}, not {text:?}: {e}"))
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("the database: {0}")]

@@ -22,6 +22,7 @@ pub mod wire;
 
 pub use commands::register;
 pub use digest::Offer;
+pub use endpoint::certificate;
 pub use endpoint::{
     Listen,
     stream::{Cut, cut},

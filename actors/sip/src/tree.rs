@@ -44,6 +44,8 @@ pub struct Settings {
     pub digest: Offer,
     pub calls: call::Services,
     pub health: TrunksHealth,
+    /// How long call records are kept; none: for ever.
+    pub keep_records: Option<Duration>,
 }
 
 /// The family under the node's root.
@@ -51,7 +53,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     let s = settings.clone();
     let spec = SupervisorSpec::new(Address::new("sip")?, Strategy::RestForOne)
         .intensity(5, Duration::from_secs(10))
-        .child(call::records(settings.journal.clone())?)
+        .child(call::records(settings.journal.clone(), settings.keep_records)?)
         .child(ChildSpec::worker(Address::new("sip/registrations")?, move |start| {
             let s = s.clone();
             let book = RegistrationsBook { estate: s.estate };

@@ -25,4 +25,5 @@ pub mod whisper;
 
 pub use httpd::Door;
 pub use importer::PhoneBook;
+pub use remote::{Remote, RemoteError};
 pub use tree::{OpenSpeech, Settings, Speech, SpeechError, child, unpack};

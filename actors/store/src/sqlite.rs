@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
 use crossbeam::channel::{Receiver, bounded};
 use futures::future::{BoxFuture, FutureExt};
 use kit::{
@@ -37,6 +38,7 @@ enum Write {
     Append(Batch, Answer<u64>),
     Snapshot(String, Snapshot, Answer<()>),
     Forget(String, u64, Answer<()>),
+    ForgetOld(String, DateTime<Utc>, u32, Answer<u64>),
     #[cfg(test)]
     Crash,
 }
@@ -197,6 +199,15 @@ impl Journal for SqliteJournal {
         ask(&self.threads.load().writer, |a| Write::Forget(stream.to_owned(), up_to, a))
     }
 
+    fn forget_old(
+        &self,
+        stream: &str,
+        before: DateTime<Utc>,
+        most: u32,
+    ) -> BoxFuture<'static, Result<u64, JournalError>> {
+        ask(&self.threads.load().writer, |a| Write::ForgetOld(stream.to_owned(), before, most, a))
+    }
+
     fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>> {
         ask(&self.threads.load().reader, |a| Read::Browse(filter, a))
     }
@@ -304,6 +315,25 @@ fn write_group(
                 }
                 answers.push(Box::new(move |error| {
                     let _ = answer.send(error.map_or(Ok(()), Err));
+                }));
+            }
+            Write::ForgetOld(stream, before, most, answer) => {
+                let mut count = 0;
+                if let (None, Some(tx)) = (&failure, &tx) {
+                    // Versions are in order of time, and looked up by an index; a few at a time hold nobody up.
+                    let forgotten = tx.execute(
+                        "DELETE FROM events WHERE stream = ?1 AND at < ?2 AND version <=
+                           min(coalesce((SELECT version FROM snapshots WHERE stream = ?1), 0),
+                               (SELECT min(version) FROM events WHERE stream = ?1) + ?3 - 1)",
+                        params![stream, before.to_rfc3339(), most],
+                    );
+                    match forgotten {
+                        Ok(n) => count = n as u64,
+                        Err(e) => failure = Some(e),
+                    }
+                }
+                answers.push(Box::new(move |error| {
+                    let _ = answer.send(error.map_or(Ok(count), Err));
                 }));
             }
             Write::Forget(stream, up_to, answer) => {

@@ -192,6 +192,33 @@ async fn a_read_only_disk_is_refused_clearly() {
     }
 }
 
+/// Old events go in small steps, as far as a snapshot covers them.
+#[tokio::test]
+async fn old_events_go_a_few_at_a_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let sqlite: Arc<dyn Journal> =
+        Arc::new(SqliteJournal::open(&dir.path().join("journal.db")).expect("it opens"));
+    let memory: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+    for journal in [sqlite, memory] {
+        let day = |n: i64| chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(n);
+        for n in 0..10u64 {
+            let written = Batch { at: day(n as i64), ..batch("s", n, &[n]) };
+            journal.append(written).await.expect("written");
+        }
+        assert_eq!(journal.forget_old("s", day(5), 100).await.expect("asked"), 0, "no snapshot has them");
+        let snapshot = Snapshot { version: 8, state: serde_json::json!(0) };
+        journal.save_snapshot("s", snapshot).await.expect("saved");
+        let mut steps = Vec::new();
+        while let n @ 1.. = journal.forget_old("s", day(6), 4).await.expect("asked") {
+            steps.push(n);
+        }
+        assert_eq!(steps, [4, 2]);
+        assert_eq!(journal.read("s", 0).await.expect("read").len(), 4);
+        assert_eq!(journal.forget_old("s", day(99), 100).await.expect("asked"), 2, "up to the snapshot");
+        journal.append(batch("s", 10, &[10])).await.expect("versions go on");
+    }
+}
+
 /// A journal that was moved away under the running node says so, instead of taking what would be gone.
 #[tokio::test]
 async fn a_journal_that_was_moved_away_takes_nothing_more() {

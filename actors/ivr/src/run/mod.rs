@@ -275,7 +275,13 @@ impl Run {
                 // Zero is as long as it takes, and no longer than a caller waits.
                 let timeout = Duration::from_secs(if timeout == 0 { 10 } else { timeout });
                 self.state = State::Asking;
-                self.out.push(Effect::Http { method, url: self.vars.fill(&url), headers, timeout, limit });
+                self.out.push(Effect::Http {
+                    method,
+                    url: self.vars.fill_url(&url),
+                    headers,
+                    timeout,
+                    limit,
+                });
             }
             Action::Menu(menu) => self.ask(menu),
             Action::Record(recording) => self.record(recording, RecordTo::File),

@@ -151,7 +151,9 @@ impl EndpointActor {
                 ExitReason::Error(format!("cannot listen for SIP over {} on {at}: {e}", transport.upper()))
             };
             let tls = match transport {
-                Transport::Tls | Transport::Wss => Some(acceptor(&listen).map_err(|e| failed(&e))?),
+                Transport::Tls | Transport::Wss => {
+                    Some(acceptor(&listen.certificate, &listen.key).map_err(|e| failed(&e))?)
+                }
                 _ => None,
             };
             let listener = TcpListener::bind(at).await.map_err(|e| failed(&e))?;
@@ -200,6 +202,11 @@ impl EndpointActor {
         });
         Ok(Self { shared, doors, local, locals, leaves: None })
     }
+}
+
+/// Whether a certificate and its key can be used for TLS.
+pub fn certificate(certificate: &std::path::Path, key: &std::path::Path) -> Result<(), String> {
+    acceptor(certificate, key).map(drop)
 }
 
 /// Descriptors that the process may have.
@@ -440,6 +447,13 @@ impl Shared {
     }
 
     fn invite(&mut self, id: Id, message: Box<Message>, flow: Flow) {
+        // A party of a call under way may still be replaced: that is no new call.
+        if self.calls.board.is_draining() && message.header(&Name::Replaces).is_none() {
+            metrics::counter!("hypha_sip_refused_total", "reason" => "draining").increment(1);
+            let (code, mut headers) = warned(503, "this node takes no new calls");
+            headers.push((Name::RetryAfter, "10".to_owned()));
+            return self.respond(id, &message, (code, headers));
+        }
         let replaces = match message.header(&Name::Replaces) {
             None => None,
             Some(value) => match self.agent.replaced(value) {

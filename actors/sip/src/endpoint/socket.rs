@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{Listen, Shared, closed, got, stream};
+use super::{Shared, closed, got, stream};
 use crate::{
     net::Port,
     transaction::{Flow, Transport},
@@ -88,24 +88,27 @@ pub(super) fn named(own: SocketAddr, peer: SocketAddr, advertised: Option<&str>)
 }
 
 /// The certificate and key of the configuration.
-pub(super) fn acceptor(listen: &Listen) -> Result<TlsAcceptor, String> {
+pub(super) fn acceptor(
+    certificate: &std::path::Path,
+    key_file: &std::path::Path,
+) -> Result<TlsAcceptor, String> {
     use tokio_rustls::rustls::{
         ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     };
     let of = |file: &std::path::Path, e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
-    if listen.certificate.as_os_str().is_empty() || listen.key.as_os_str().is_empty() {
+    if certificate.as_os_str().is_empty() || key_file.as_os_str().is_empty() {
         return Err("TLS wants [sip] certificate and key".into());
     }
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&listen.certificate)
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
-        .map_err(|e| of(&listen.certificate, &e))?;
-    let key = PrivateKeyDer::from_pem_file(&listen.key).map_err(|e| of(&listen.key, &e))?;
+        .map_err(|e| of(certificate, &e))?;
+    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|e| of(key_file, &e))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|c| c.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|e| of(&listen.certificate, &e))?;
+        .map_err(|e| of(certificate, &e))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
