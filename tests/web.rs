@@ -429,3 +429,79 @@ async fn what_the_attendant_heard_is_judged_and_corrected_on_its_page() {
     browser.reads("#told", str::is_empty).await;
     browser.close().await;
 }
+
+/// What a page's own browser sends, and what pages of other sites and strangers behind no proxy send.
+#[test]
+fn the_page_works_behind_a_proxy_and_believes_only_the_proxies_it_is_told() {
+    let login = |node: &Node, password: &str, headers: &str| {
+        let body = format!("{{\"user\":\"admin\",\"password\":\"{password}\"}}");
+        post(node, "/api/login", headers, &body)
+    };
+    let node = Node::start();
+    let password = node.password.clone();
+    // A plain proxy_pass: the host is the inner one, the browser says whose page it is.
+    let proxied = "Origin: https://admin.example.com\r\nSec-Fetch-Site: same-origin\r\n";
+    assert!(login(&node, &password, proxied).starts_with("HTTP/1.1 200"));
+    for foreign in ["cross-site", "same-site"] {
+        let headers = format!("Origin: http://node\r\nSec-Fetch-Site: {foreign}\r\n");
+        assert!(login(&node, &password, &headers).starts_with("HTTP/1.1 403"), "{foreign}");
+    }
+    // Nobody is a proxy by saying so: no Secure cookie, and the address in the log is the real one.
+    let forged = "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n";
+    let answer = login(&node, &password, forged);
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("Secure"), "{answer}");
+    assert!(!node.log().contains("203.0.113.7"));
+    let page =
+        |path: &str| node.http(&format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"));
+    for path in ["/", "/app.js", "/live.js", "/ivr.js", "/mediator.js"] {
+        let text = page(path);
+        assert!(
+            !["\"/api", "src=\"/", "href=\"/"].iter().any(|a| text.contains(a)),
+            "{path} works below a path"
+        );
+    }
+
+    let node = Node::start_with("", &[]);
+    node.configure("[web]\n", "[web]\ntrusted_proxies = [\"127.0.0.1\"]\nnames = [\"admin.example.com\"]\n");
+    let mut node = node;
+    node.restart_in_order();
+    let password = node.password.clone();
+    let behind = "Origin: http://admin.example.com\r\nX-Forwarded-For: 198.51.100.1, 203.0.113.7, 127.0.0.1\r\nX-Forwarded-Proto: https\r\n";
+    let answer = login(&node, &password, behind);
+    assert!(
+        answer.starts_with("HTTP/1.1 200")
+            && answer.contains("Secure")
+            && answer.contains("strict-transport-security"),
+        "{answer}"
+    );
+    assert!(node.log().contains("web 203.0.113.7"), "the address that the proxy saw: {}", node.log());
+    // One browser's wrong passwords do not shut another's out.
+    for _ in 0..7 {
+        login(&node, "wrong", "X-Forwarded-For: 198.51.100.9\r\n");
+    }
+    assert!(login(&node, &password, "X-Forwarded-For: 198.51.100.9\r\n").starts_with("HTTP/1.1 429"));
+    assert!(login(&node, &password, "X-Forwarded-For: 203.0.113.7\r\n").starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tabs_share_one_stream_and_all_are_live() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = held.local_addr().expect("bound");
+    let node = Node::start_with(&format!("[phone_book]\nlisten = \"{at}\"\n"), &[]);
+    let browser = Browser::open().await;
+    browser.log_in(&node, "admin", &node.password).await;
+    browser.shows("#live.running").await;
+    for _ in 0..7 {
+        let tab = browser.client.new_window(true).await.expect("a tab");
+        browser.client.switch_to_window(tab.handle).await.expect("there");
+        browser.client.goto(&node.web).await.expect("the page");
+        browser.shows("#live.running").await;
+        browser.shows("a[data-actor='cocon/ssh']").await;
+    }
+    // The alarm of the taken port, its page, and its end.
+    browser.reads("#alarms", |t| t == "1").await;
+    browser.click("#alarms").await;
+    browser.reads("#alarm-list", |t| t.contains("node::door::closed") && t.contains(&at.to_string())).await;
+    drop(held);
+    browser.reads("#alarm-list", |t| !t.contains("node::door::closed")).await;
+}

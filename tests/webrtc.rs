@@ -31,6 +31,15 @@ async fn browser_phone(ws: std::net::SocketAddr, user: &str, says: &Path, more: 
     browser
 }
 
+/// What a page and its connection say, for a test that fails.
+async fn circumstances(browser: &Browser) -> String {
+    let said = "const done = arguments[0]; (async () => { const s = JSON.stringify(document.body.dataset); if (!window.peer) return s; \
+                const all = [...(await window.peer.getStats()).values()].filter((r) => /inbound|outbound|candidate-pair|transport/.test(r.type)); \
+                return s + JSON.stringify(all); })().then(done, (e) => done(String(e)));";
+    let told = browser.client.execute_async(said, vec![]).await;
+    told.map_or_else(|e| e.to_string(), |v| v.to_string())
+}
+
 /// Until an attribute of the page is as wanted.
 async fn shows(browser: &Browser, what: &str, wanted: impl Fn(&str) -> bool) {
     let deadline = std::time::Instant::now() + phones::PATIENCE;
@@ -40,7 +49,9 @@ async fn shows(browser: &Browser, what: &str, wanted: impl Fn(&str) -> bool) {
         if wanted(&shown) {
             return;
         }
-        assert!(std::time::Instant::now() < deadline, "{what} is {shown:?}");
+        if std::time::Instant::now() >= deadline {
+            panic!("{what} is {shown:?}: {}", circumstances(browser).await);
+        }
         tokio::task::yield_now().await;
     }
 }

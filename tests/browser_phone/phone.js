@@ -32,6 +32,7 @@ function listen(stream) {
 }
 
 function watch(connection) {
+  window.peer = connection;
   connection.addEventListener("track", (event) => {
     if (event.track.kind === "audio") listen(new MediaStream([event.track]));
     else see(new MediaStream([event.track]));

@@ -50,7 +50,9 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
                 foreign_neighbour(&s, &call, &trunk)?;
                 let note = missing_context(&s, &call, &trunk.context);
                 change_domain(&s, &call, DomainCommand::DeclareTrunk(trunk)).await?;
-                Ok(note.into_iter().fold(Output::ok(), Output::and_text))
+                let believed = "note: calls from this neighbour are believed by their address alone; peer_login and peer_password \
+                                (trunk/sip/set) make it prove itself, transport tls seals the way";
+                Ok(note.into_iter().fold(Output::ok().and_text(believed), Output::and_text))
             }),
         )
         .arg("routing_context", Kind::Text, "context calls from it begin in", "контекст входящих вызовов")
