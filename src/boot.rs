@@ -281,7 +281,7 @@ impl Assembly {
         Ok(me)
     }
 
-    /// What operators do with alarms.
+    /// Masks of alarms, their webhook, and the watch over clock and disk.
     pub fn with_alarms(mut self, webhook: Option<alarms::Target>, data: PathBuf) -> Result<Self, BootError> {
         self.optional.push(alarms::child(
             self.services.journal.clone(),
@@ -341,7 +341,7 @@ pub struct House {
     pub tree: Arc<Tree>,
     pub accounts: Arc<arc_swap::ArcSwap<Accounts>>,
     pub visits: access::Visits,
-    /// What empties the node, where there are calls.
+    /// Empties the node, where there are calls.
     pub drain: Option<Drain>,
     pub info: SessionInfo,
     pub root: SupervisorSpec,

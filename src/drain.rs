@@ -17,7 +17,7 @@ const DRAINING: &str = "node::draining";
 /// Between two looks at the calls under way.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// What empties a node. Clones share it.
+/// Empties a node. Clones share it.
 #[derive(Clone)]
 pub struct Drain {
     pub node: Node,

@@ -1,4 +1,4 @@
-//! What a configuration's values must be. `hypha config --check` says what `hypha run` would: both read it here.
+//! Rules for a configuration's values. `hypha config --check` says what `hypha run` would: both read it here.
 
 use std::{
     collections::BTreeMap,

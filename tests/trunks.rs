@@ -158,7 +158,7 @@ fn a_trunk_over_tls_wants_its_neighbours_name_proved() {
     until("it is told from the right one", || !near.rows("alarms/list -c sip::trunk::down").is_empty());
 }
 
-/// What a phone by hand is answered.
+/// Answers to a phone by hand.
 fn asks(from: &UdpSocket, node: SocketAddr, text: &str) -> Vec<String> {
     from.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
     from.send_to(text.as_bytes(), node).expect("sent");

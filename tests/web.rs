@@ -430,7 +430,7 @@ async fn what_the_attendant_heard_is_judged_and_corrected_on_its_page() {
     browser.close().await;
 }
 
-/// What a page's own browser sends, and what pages of other sites and strangers behind no proxy send.
+/// Requests of a page's own browser, of pages of other sites, and of strangers that claim to be a proxy.
 #[test]
 fn the_page_works_behind_a_proxy_and_believes_only_the_proxies_it_is_told() {
     let login = |node: &Node, password: &str, headers: &str| {

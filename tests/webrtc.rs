@@ -31,7 +31,7 @@ async fn browser_phone(ws: std::net::SocketAddr, user: &str, says: &Path, more: 
     browser
 }
 
-/// What a page and its connection say, for a test that fails.
+/// Words of a page and its connection, for a test that fails.
 async fn circumstances(browser: &Browser) -> String {
     let said = "const done = arguments[0]; (async () => { const s = JSON.stringify(document.body.dataset); if (!window.peer) return s; \
                 const all = [...(await window.peer.getStats()).values()].filter((r) => /inbound|outbound|candidate-pair|transport/.test(r.type)); \

@@ -118,7 +118,7 @@ impl Node {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// What `/metrics` answers.
+    /// The answer of `/metrics`.
     pub fn metrics(&self) -> String {
         let token =
             std::fs::read_to_string(self.data().join("metrics.token")).expect("made at the first start");

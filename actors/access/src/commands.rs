@@ -151,7 +151,7 @@ fn unknown_domains(call: &Call, domains: Option<&Names>) -> Option<String> {
     (!missing.is_empty()).then(|| format!("warning: there is no domain {} yet", missing.join(", ")))
 }
 
-/// What every operator may see and do of the own account.
+/// Commands on the caller's own account, for every operator.
 fn own(
     tree: &mut Tree,
     node: &Node,

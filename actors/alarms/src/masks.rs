@@ -20,7 +20,7 @@ const MOST: usize = 1000;
 pub struct Mask {
     #[serde(flatten)]
     pub selection: Selection,
-    /// Who set it.
+    /// The operator that set it.
     pub by: String,
 }
 

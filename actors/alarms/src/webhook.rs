@@ -40,7 +40,7 @@ impl std::str::FromStr for Target {
 pub(crate) fn child(name: Address, target: Target) -> ChildSpec {
     ChildSpec::worker(name, move |start| {
         let news = start.node.alarms().news();
-        // What was raised before it is told first.
+        // Alarms raised before its start are told first.
         let known = start.node.alarms().active().into();
         let hook = Hook { target: target.clone(), news: Some((known, news)), sent: 0, given_up: 0 };
         async move { Ok(hook) }

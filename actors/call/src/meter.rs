@@ -1,4 +1,4 @@
-//! What is counted of calls for `/metrics`: attempts, ends by cause and by trunk, the time until a caller hears that it rings, the
+//! Counts of calls for `/metrics`: attempts, ends by cause and by trunk, the time until a caller hears that it rings, the
 //! length of conversations, and how well they sound. Labels are names of the configuration and causes, so their number is bounded.
 
 use std::{collections::BTreeMap, time::Instant};
@@ -27,7 +27,7 @@ impl Meter {
         metrics::counter!("hypha_calls_attempted_total", "domain" => domain.to_owned()).increment(1);
     }
 
-    /// What a leg is told.
+    /// A command to a leg.
     pub(crate) fn told(&mut self, command: &LegCommand) {
         let rings = matches!(command, LegCommand::Progress { .. } | LegCommand::Answer { .. });
         if rings

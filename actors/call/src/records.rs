@@ -246,7 +246,7 @@ impl Actor for Records {
         match msg {
             RecordsMsg::Rested => self.writing = false,
             RecordsMsg::Forget => {
-                // What the snapshot has may go; the journal takes one after the other.
+                // Records up to the snapshot may go; the journal takes one request after the other.
                 self.snapshot_now(cx);
                 self.forget(cx);
             }

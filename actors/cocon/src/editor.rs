@@ -31,12 +31,12 @@ pub struct Editor {
     saved: Vec<char>,
     /// A search through the history, backwards: what is searched for, and the place of what was found.
     searching: Option<(String, usize)>,
-    /// What was erased last by a word or to an end, to be put back.
+    /// The text erased last by a word or to an end, for Ctrl-Y.
     killed: Vec<char>,
     escape: Vec<u8>,
     partial: Vec<u8>,
     after_return: bool,
-    /// What stands before the line.
+    /// The prompt before the line.
     prompt: String,
     /// Width of the terminal; 0 where it is not known.
     columns: usize,
@@ -136,7 +136,7 @@ impl Editor {
         }
     }
 
-    /// What stands before the line from now on; it has just been shown.
+    /// The prompt from now on; it has just been shown.
     pub fn behind(&mut self, prompt: &str) {
         prompt.clone_into(&mut self.prompt);
         self.row = 0;
@@ -159,7 +159,7 @@ impl Editor {
                 show.push(c);
             }
         }
-        // What is typed at the end of a row that has room is shown as it is.
+        // Text at the end of a row that has room is shown as it is typed.
         let (row, column) = self.place(&self.line);
         if !(at_end && row == self.row && column > 0) {
             show.truncate(from);
@@ -354,7 +354,7 @@ impl Editor {
 
     // ---- drawing
 
-    /// What stands before the line now.
+    /// The prompt now: a search has its own.
     fn shown_prompt(&self) -> String {
         match &self.searching {
             Some((text, _)) => format!("(search {text}): "),

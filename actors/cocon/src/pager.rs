@@ -71,7 +71,7 @@ impl Pager {
         (self.rows, self.columns) = (size.rows.max(2), size.columns);
     }
 
-    /// What was pasted, or typed ahead, is for the shell: the rest is shown at once.
+    /// Shows the rest at once: pasted text, or text typed ahead, is for the shell.
     pub fn give_way(&mut self, show: &mut String) {
         show.push_str(WIPE);
         self.lines_of(usize::MAX, show);

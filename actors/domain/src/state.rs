@@ -47,7 +47,7 @@ impl SipUser {
     }
 }
 
-/// What of a SIP user is changed.
+/// A change of a SIP user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 pub enum UserChange {

@@ -31,32 +31,23 @@ pub enum FetchError {
     Failed(String),
 }
 
-/// Whether an address is of the networks outside.
+/// Whether an address is of the networks outside: neither inside, nor nobody's or everybody's.
 fn is_outside(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
+    let ip = ip.to_canonical();
+    if kit::net::is_inner(ip) || ip.is_unspecified() || ip.is_multicast() {
+        return false;
+    }
+    match ip {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            !(v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || a == 0
-                // Between a provider and its customers (RFC 6598).
-                || (a == 100 && (64..128).contains(&b)))
+            // This network, and the one between a provider and its customers (RFC 6598).
+            !(v4.is_broadcast() || a == 0 || (a == 100 && (64..128).contains(&b)))
         }
         IpAddr::V6(v6) => {
-            // A translated address is as much inside as what it stands for (RFC 6052).
-            let translated = v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+            // A translated address is as much inside as the one it stands for (RFC 6052).
             let [.., c, d] = v6.segments();
             let inner = IpAddr::from([(c >> 8) as u8, c as u8, (d >> 8) as u8, d as u8]);
-            !(v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-                || (translated && !is_outside(inner)))
+            v6.segments()[..6] != [0x64, 0xff9b, 0, 0, 0, 0] || is_outside(inner)
         }
     }
 }

@@ -28,15 +28,16 @@ impl Vars {
 
     /// A text with its variables' values; what they say is taken as it is.
     pub fn fill(&self, text: &str) -> String {
-        self.filled(text, |_, value| value.to_owned())
+        self.filled(text, |_, _, value| value.to_owned())
     }
 
-    /// As [`Vars::fill`], for a URL: behind its host a value is one piece of text, whatever signs are in it (RFC 3986, 2.1).
+    /// As [`Vars::fill`], for a URL: behind its host a value is one piece of text, whatever signs are in it (RFC 3986, 2.1). A variable whose
+    /// name ends in `_URL` holds a part of a URL, as the attendant's answers do.
     pub fn fill_url(&self, text: &str) -> String {
-        self.filled(text, |before, value| {
+        self.filled(text, |before, name, value| {
             let path = before.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?']));
             let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
-            match path {
+            match path && !name.ends_with("_URL") {
                 true => value
                     .bytes()
                     .map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
@@ -46,8 +47,8 @@ impl Vars {
         })
     }
 
-    /// `put` has what stands before a value, and the value.
-    fn filled(&self, text: &str, put: impl Fn(&str, &str) -> String) -> String {
+    /// `put` gets the text before a value, its name, and the value.
+    fn filled(&self, text: &str, put: impl Fn(&str, &str, &str) -> String) -> String {
         let mut out = String::new();
         let mut rest = text;
         while let Some(at) = rest.find('%') {
@@ -56,7 +57,7 @@ impl Vars {
             let name = after.find('%').map(|end| &after[..end]);
             match name.and_then(|n| Some((n, self.get(n)?))) {
                 Some((name, value)) => {
-                    let value = put(&out, value);
+                    let value = put(&out, name, value);
                     out.push_str(&value);
                     rest = &after[name.len() + 1..];
                 }
@@ -77,6 +78,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_value_in_a_url_stays_one_piece_of_it() {
+        let mut vars = Vars::default();
+        vars.set("HOST", "a.test:80");
+        vars.set("DIGITS", "1&x=2#/../é");
+        vars.set("ASR_POSITIVE_URL", "7.pcm?good=1");
+        let filled = vars.fill_url("http://%HOST%/%ASR_POSITIVE_URL%&n=%DIGITS%");
+        assert_eq!(filled, "http://a.test:80/7.pcm?good=1&n=1%26x%3D2%23%2F..%2F%C3%A9");
+    }
 
     #[test]
     fn values_stand_for_names_and_unknown_names_for_themselves() {

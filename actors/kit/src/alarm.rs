@@ -286,14 +286,14 @@ impl Alarms {
         inner.masks = masks;
     }
 
-    /// What is there now, the most urgent first, then the oldest.
+    /// Alarms that hold, the most urgent first, then the oldest.
     pub fn active(&self) -> Vec<Alarm> {
         let mut all: Vec<Alarm> = self.0.inner.lock().active.values().cloned().collect();
         all.sort_by_key(|a| (std::cmp::Reverse(a.severity), a.id));
         all
     }
 
-    /// What is over, the newest first.
+    /// Alarms that are over, the newest first.
     pub fn cleared(&self) -> Vec<Alarm> {
         self.0.inner.lock().cleared.iter().rev().cloned().collect()
     }

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod ledger;
 pub mod log;
 mod mailbox;
+pub mod net;
 mod node;
 pub mod optional;
 mod queue;

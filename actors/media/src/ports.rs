@@ -54,11 +54,7 @@ const RECENT: Duration = Duration::from_secs(60);
 impl Ports {
     /// The address that a peer is told: outside, and where its host is not known, the one that is known there.
     pub(crate) fn named(&self, peer: Option<IpAddr>) -> IpAddr {
-        let inner = |ip: IpAddr| match ip.to_canonical() {
-            IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-        };
-        self.advertised.filter(|_| peer.is_none_or(|p| !inner(p))).unwrap_or(self.address)
+        self.advertised.filter(|_| peer.is_none_or(|p| !kit::net::is_inner(p))).unwrap_or(self.address)
     }
 
     /// A thread does not take its commands in time.

@@ -38,7 +38,7 @@ pub struct Service {
     alarms: Alarms,
 }
 
-/// What a source outside has answered last; each has a lock of its own, so that a slow one holds up no other.
+/// The last answer of a source outside; each has a lock of its own, so that a slow one holds up no other.
 type Answered = tokio::sync::Mutex<Option<(Instant, Arc<Vec<Entry>>)>>;
 
 /// Class of the alarm of a source that cannot be read.

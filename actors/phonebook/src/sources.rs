@@ -53,7 +53,7 @@ pub enum Source {
 /// Whether a text is an address of a database.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The text is no such address; the message says the form.
 pub fn sql_url(text: &str) -> Result<(), String> {
     let wanted = "mysql://USER@HOST:PORT/DATABASE is wanted";
     Opts::from_url(text).map(drop).map_err(|e| format!("{wanted}, not {text:?}: {e}"))

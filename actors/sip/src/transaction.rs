@@ -66,7 +66,7 @@ impl Flow {
         Self { transport: Transport::Udp, peer, connection: 0 }
     }
 
-    /// What a URI for it carries: nothing for datagrams, the usual way (RFC 3261, 19.1.1).
+    /// The transport parameter of a URI for it: nothing for datagrams, the default (RFC 3261, 19.1.1).
     pub fn parameter(&self) -> String {
         match self.transport {
             Transport::Udp => String::new(),

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What the check of a mark is made with.
+/// Constant that the check of a mark is made with.
 const SALT: u64 = 0x4879_7068_614d_6172;
 
 /// `journal.db-mark`: 16 bytes, the count and its check. It is written behind each commit and not waited for, so after a power

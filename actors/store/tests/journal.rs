@@ -236,7 +236,7 @@ async fn a_journal_that_was_moved_away_takes_nothing_more() {
     journal.append(batch("s", 1, &[2])).await.expect("written");
 }
 
-/// What stands behind damage in the write-ahead log is missed, and nothing is taken for the whole until an operator says so.
+/// Commits behind damage in the write-ahead log are missed, and nothing is taken for the whole until an operator says so.
 #[tokio::test]
 async fn damage_in_the_middle_of_the_log_is_not_its_end() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! What changes while one looks: the tree every second; traced messages, crashes, alarms and log lines at once.
+//! Changes as they happen: the tree every second; traced messages, crashes, alarms and log lines at once.
 
 use std::{collections::VecDeque, time::Duration};
 

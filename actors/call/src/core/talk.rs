@@ -140,9 +140,13 @@ impl Call {
             // It answered although it was given up.
             return self.leave(id, Cause::ANSWERED_ELSEWHERE, world);
         };
-        if let Some(sdp) = sdp
-            && let Err(e) = world.media.remote_answer(id, &sdp)
-        {
+        // An answer without a description, now or before, answers no offer (RFC 3261, 13.2.1): the call would be mute.
+        let described = match sdp {
+            Some(sdp) => world.media.remote_answer(id, &sdp).map(drop).map_err(|e| e.to_string()),
+            None if dial.early == Some(id) => Ok(()),
+            None => Err("no session description".to_owned()),
+        };
+        if let Err(e) = described {
             self.note(format!("{id} answers what we cannot take: {e}"));
             self.dial = Some(dial);
             self.release(id, Cause::INCOMPATIBLE, None, world);

@@ -67,8 +67,15 @@ pub(super) fn commands(s: &Services) -> Vec<Command> {
                 if property.starts_with("domain_") {
                     known_domain(&s, &value)?;
                 }
+                let kept = property.starts_with("access_group");
                 act(&s, &call, BridgeCommand::Change { name: name.clone(), property, value }).await?;
-                Ok(Output::text(format!("Bridge with name \"{name}\" changed successfully.")))
+                let said = Output::text(format!("Bridge with name \"{name}\" changed successfully."));
+                Ok(match kept {
+                    true => {
+                        said.and_text("note: access groups are kept; calls over bridges do not look at them")
+                    }
+                    false => said,
+                })
             }),
         ))
         .arg("property", Kind::Text, "its property", "свойство")

@@ -249,7 +249,7 @@ async fn set_user(s: &Services, call: &Call, iface: &str) -> Result<Output, Comm
     Ok(note.into_iter().fold(Output::ok(), Output::and_text))
 }
 
-/// What a user's password is sealed for.
+/// Purpose that a user's password is sealed for.
 fn purpose(domain: &str, iface: &str) -> String {
     format!("domain/{domain}/user/{iface}")
 }

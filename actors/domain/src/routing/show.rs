@@ -28,7 +28,7 @@ fn way(query: &Query, trace: &Trace) -> String {
     out
 }
 
-/// What `routing/trace` prints.
+/// The text of `routing/trace`.
 pub fn text(query: &Query, trace: &Trace) -> String {
     let mut out = way(query, trace);
     out.push_str("-----\n");

@@ -63,7 +63,7 @@ pub struct Listen {
     pub key: std::path::PathBuf,
     /// Our address as peers outside know it, where it is translated on the way.
     pub advertised: Option<String>,
-    /// Whose word is taken for neighbours over TLS: a file in PEM; none: the system's authorities.
+    /// Authorities for neighbours over TLS: a file in PEM; none: the system's.
     pub authorities: Option<std::path::PathBuf>,
     /// A name server in place of the system's.
     pub dns: Option<SocketAddr>,

@@ -56,18 +56,10 @@ pub(super) fn datagram_socket(listen: SocketAddr) -> std::io::Result<UdpSocket> 
     UdpSocket::from_std(socket.into())
 }
 
-/// Whether an address is of the inside: it is not translated on the way to us.
-fn is_inner(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
-}
-
 /// How we name ourselves: to peers outside as the configuration says; else by the address we listen on; where that is all of them,
 /// by the one the peer sees.
 pub(super) fn named(own: SocketAddr, peer: SocketAddr, advertised: Option<&str>) -> String {
-    if let Some(advertised) = advertised.filter(|_| !is_inner(peer.ip())) {
+    if let Some(advertised) = advertised.filter(|_| !kit::net::is_inner(peer.ip())) {
         let host = match advertised.parse::<std::net::Ipv6Addr>() {
             Ok(v6) => format!("[{v6}]"),
             Err(_) => advertised.to_owned(),

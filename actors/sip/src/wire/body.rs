@@ -69,7 +69,7 @@ fn find(content: &str, body: &Bytes, depth: usize) -> Result<Option<Bytes>, NotT
     Ok(found)
 }
 
-/// What stands between the boundaries.
+/// The bytes between the boundaries.
 fn parts(body: &Bytes, boundary: &str) -> Vec<Bytes> {
     let line = format!("--{boundary}");
     let (mut all, mut from, mut at) = (Vec::new(), None, 0);

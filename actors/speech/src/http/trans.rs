@@ -90,8 +90,10 @@ async fn transcribe(
     if open.threads() == 0 {
         return Err(RecogniserError::Stopped.into());
     }
+    // Its place is taken before the body comes: a file that nobody has time for is not uploaded.
+    let working = trans.jobs.begin()?;
     let (file, bytes) = spooled(payload, BYTES).await?;
-    let working = trans.jobs.begin(bytes)?;
+    working.came(bytes);
     let labels = [label(&request, "Calling"), label(&request, "Called")];
     // What cannot be read to its end is refused before anything is answered.
     let (file, length) = tokio::task::spawn_blocking(move || checked(file))

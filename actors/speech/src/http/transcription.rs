@@ -38,7 +38,7 @@ pub struct Jobs(Arc<Mutex<BTreeMap<u64, Arc<Job>>>>, Arc<AtomicU64>);
 
 #[derive(Debug, Default)]
 struct Job {
-    bytes: u64,
+    bytes: AtomicU64,
     /// Milliseconds of sound, and those that have been listened to.
     length: AtomicU64,
     done: AtomicU64,
@@ -50,7 +50,7 @@ impl Job {
     fn seen(&self, id: u64) -> serde_json::Value {
         let (length, done) = (self.length.load(Relaxed), self.done.load(Relaxed));
         serde_json::json!({
-            "id": id, "bytes": self.bytes, "seconds": length as f64 / 1000.0, "done": done as f64 / 1000.0,
+            "id": id, "bytes": self.bytes.load(Relaxed), "seconds": length as f64 / 1000.0, "done": done as f64 / 1000.0,
             "percent": (done * 100).checked_div(length).unwrap_or(0).min(100),
         })
     }
@@ -64,13 +64,13 @@ pub(super) struct Working {
 }
 
 impl Jobs {
-    pub(super) fn begin(&self, bytes: u64) -> Result<Working, Refusal> {
+    pub(super) fn begin(&self) -> Result<Working, Refusal> {
         let mut all = self.0.lock();
         if all.len() >= AT_ONCE {
             return Err(Refusal::Busy(AT_ONCE));
         }
         let id = self.1.fetch_add(1, Relaxed) + 1;
-        let job = Arc::new(Job { bytes, ..Job::default() });
+        let job = Arc::<Job>::default();
         all.insert(id, job.clone());
         Ok(Working { jobs: self.clone(), id, job })
     }
@@ -82,6 +82,11 @@ impl Jobs {
 }
 
 impl Working {
+    /// Its file is here, of so many bytes.
+    pub(super) fn came(&self, bytes: u64) {
+        self.job.bytes.store(bytes, Relaxed);
+    }
+
     /// How long its sound is, in milliseconds.
     pub(super) fn length(&self, length: u64) {
         self.job.length.store(length, Relaxed);
