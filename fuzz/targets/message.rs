@@ -9,7 +9,12 @@ use sip::{
     agent::{Agent, Now, Output, reply},
     identifiers::Identifiers,
     transaction::{Flow, Transport},
-    wire::{message::Message, uri::Uri, validate},
+    wire::{
+        body,
+        message::{Message, Method, Name},
+        uri::Uri,
+        validate,
+    },
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -20,6 +25,12 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(again.start, message.start);
         assert_eq!(again.body, message.body);
         let _ = (validate::request(&message), message.via(), message.cseq(), Uri::parse(message.uri()));
+        let _ = body::session(&message);
+        // The same bytes as a body of parts.
+        let mut parts = Message::request(Method::Invite, "sip:a@b");
+        parts.push(Name::ContentType, "multipart/mixed;boundary=a");
+        parts.body = bytes.clone();
+        let _ = body::session(&parts);
     }
     let mut stream = BytesMut::from(data);
     while let sip::Cut::Message(message) = sip::cut(&mut stream) {
