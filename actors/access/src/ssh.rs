@@ -154,8 +154,11 @@ pub fn preferred() -> Preferred {
     Preferred { kex: Cow::Borrowed(KEX), key: Cow::Borrowed(KEYS), ..Preferred::DEFAULT }
 }
 
+/// A place among the connections, until it is given back.
+type Place = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+
 /// Connections that have not logged in, by number: where from, since when, and what ends them.
-type Strangers = Arc<Mutex<HashMap<u64, (IpAddr, Instant, crate::cut::Switch)>>>;
+type Strangers = Arc<Mutex<HashMap<u64, (IpAddr, Instant, crate::cut::Switch, Place)>>>;
 
 /// Takes connections and gives each its actor.
 struct Listener<F> {
@@ -279,11 +282,13 @@ where
             };
             // A newcomer always gets in; the oldest of the greediest address that still says nothing makes room for it.
             let oldest = crowd.and_then(|ip| {
-                all.iter().filter(|(_, (other, ..))| *other == ip).min_by_key(|(_, (_, since, _))| *since)
+                all.iter().filter(|(_, (other, ..))| *other == ip).min_by_key(|(_, (_, since, ..))| *since)
             });
             if let Some(number) = oldest.map(|(number, _)| *number)
-                && let Some((_, _, switch)) = all.remove(&number)
+                && let Some((_, _, switch, place)) = all.remove(&number)
             {
+                // At once, not when its actor has gone: the newcomer needs it now.
+                drop(place.lock().take());
                 self.refused += 1;
                 metrics::counter!("hypha_ssh_refused_total", "reason" => "strangers").increment(1);
                 if let Some(withheld) = self.lines.allow(Instant::now()) {
@@ -309,7 +314,8 @@ where
         let Ok(address) = self.listen.connections.child(self.accepted.to_string()) else { return };
         let (stream, switch) = crate::cut::Cut::new(stream);
         let (number, strangers) = (self.accepted, self.strangers.clone());
-        strangers.lock().insert(number, (from, Instant::now(), switch.clone()));
+        let place: Place = Arc::new(Mutex::new(Some(place)));
+        strangers.lock().insert(number, (from, Instant::now(), switch.clone(), place.clone()));
         let stream = Arc::new(Mutex::new(Some((stream, place))));
         let spec = ChildSpec::worker(address, move |start| {
             let taken = stream.lock().take();
@@ -375,7 +381,7 @@ struct Connection<H> {
     config: Arc<Config>,
     user: watch::Receiver<Option<String>>,
     /// Its place among the connections; given back with the actor.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     /// Dropped with the actor: the connection's tasks end then.
     _ends: watch::Sender<()>,
     alive: watch::Receiver<()>,
