@@ -55,7 +55,7 @@ fn as_toml(question: &Question, answer: &str) -> String {
     }
 }
 
-/// What is wrong with an answer by itself; how answers fit each other is seen when all are there.
+/// The fault of an answer by itself; how answers fit each other is seen when all are there.
 fn wrong(config: &Config, question: &Question) -> Option<Wrong> {
     let key = format!("{}.{}", question.table, question.key);
     let alone = !["sip.tls", "sip.wss", "media.last_port", "sorm.key_token"].contains(&key.as_str());

@@ -389,9 +389,8 @@ fn voice(config: &Config, data: &Path) -> Result<Voice, Error> {
 
 /// `192.0.2.0/24`, or one address.
 pub fn network(text: &str) -> Result<ipnet::IpNet, String> {
-    let one = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
     let wanted = || format!("an address or a network is wanted, such as \"192.0.2.0/24\", not {text:?}");
-    text.parse().or_else(|_| one()).map_err(|_| wanted())
+    kit::net::network(text).ok_or_else(wanted)
 }
 
 /// How soon a number of the node's own that was given a name can be asked for.

@@ -15,7 +15,7 @@ use crate::config::Config;
 pub struct Wrong {
     /// `media.first_port`
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// The fault, and a right value.
     pub wanted: String,
 }
 

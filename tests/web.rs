@@ -446,7 +446,7 @@ fn the_page_works_behind_a_proxy_and_believes_only_the_proxies_it_is_told() {
         let headers = format!("Origin: http://node\r\nSec-Fetch-Site: {foreign}\r\n");
         assert!(login(&node, &password, &headers).starts_with("HTTP/1.1 403"), "{foreign}");
     }
-    // Nobody is a proxy by saying so: no Secure cookie, and the address in the log is the real one.
+    // A stranger is no proxy by saying so: no Secure cookie, and the address in the log is the real one.
     let forged = "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n";
     let answer = login(&node, &password, forged);
     assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("Secure"), "{answer}");

@@ -103,7 +103,7 @@ async fn phones(script: &Script, options: &Options, session: &mut Handle<Client>
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let socket = std::net::UdpSocket::bind(at.unwrap_or(any))?;
         socket.set_nonblocking(true)?;
-        Ok(sip::net::Port::Socket(tokio::net::UdpSocket::from_std(socket)?))
+        sip::net::Port::of(tokio::net::UdpSocket::from_std(socket)?)
     };
     // Phones of two runs against one node must not be taken for each other.
     let salt = script.seed ^ u64::from(std::process::id()) << 32;

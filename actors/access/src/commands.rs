@@ -121,12 +121,7 @@ pub fn register(
             "adds an SSH public key",
             "добавить ключ SSH",
             act(|c| {
-                let [kind, key, ..] = c.all("key") else {
-                    return Err(CommandError::Usage(
-                        "a key in OpenSSH form is wanted: ssh-ed25519 AAAA…".into(),
-                    ));
-                };
-                let key = usable_key(&format!("{kind} {key}"))?;
+                let key = given_key(c)?;
                 Ok(AccountCommand::AddKey { name: c.get("user").to_owned(), key })
             }),
         ))
@@ -208,12 +203,7 @@ fn own(
             move |call| {
                 let node = adding.clone();
                 async move {
-                    let [kind, key, ..] = call.all("key") else {
-                        return Err(CommandError::Usage(
-                            "a key in OpenSSH form is wanted: ssh-ed25519 AAAA…".into(),
-                        ));
-                    };
-                    let key = usable_key(&format!("{kind} {key}"))?;
+                    let key = given_key(&call)?;
                     let command = AccountCommand::AddKey { name: call.caller.name.clone(), key };
                     change(&node, command, call.caller.origin()).await.map(|()| Output::ok())
                 }
@@ -288,6 +278,14 @@ fn own(
 fn fingerprint(key: &str) -> String {
     let key = russh::keys::PublicKey::from_openssh(key);
     key.map(|k| k.fingerprint(russh::keys::HashAlg::Sha256).to_string()).unwrap_or_default()
+}
+
+/// The words of a key in OpenSSH form, without its comment.
+fn given_key(call: &Call) -> Result<String, CommandError> {
+    let [kind, key, ..] = call.all("key") else {
+        return Err(CommandError::Usage("a key in OpenSSH form is wanted: ssh-ed25519 AAAA…".into()));
+    };
+    usable_key(&format!("{kind} {key}"))
 }
 
 /// A key in OpenSSH form that this door can check; what it could never let in is refused here.

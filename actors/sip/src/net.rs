@@ -41,14 +41,24 @@ impl Network {
 /// One end of datagrams.
 #[derive(Debug)]
 pub enum Port {
-    Socket(UdpSocket),
-    Virtual { at: SocketAddr, network: Network, inbox: Arc<Inbox> },
+    /// A socket, and whether it serves both families.
+    Socket(UdpSocket, bool),
+    Virtual {
+        at: SocketAddr,
+        network: Network,
+        inbox: Arc<Inbox>,
+    },
 }
 
 impl Port {
+    pub fn of(socket: UdpSocket) -> Result<Self> {
+        let both = socket.local_addr()?.is_ipv6();
+        Ok(Self::Socket(socket, both))
+    }
+
     pub fn local(&self) -> Result<SocketAddr> {
         match self {
-            Self::Socket(socket) => socket.local_addr(),
+            Self::Socket(socket, _) => socket.local_addr(),
             Self::Virtual { at, .. } => Ok(*at),
         }
     }
@@ -56,11 +66,10 @@ impl Port {
     /// Sends at once; what does not fit now is lost.
     pub fn send(&self, bytes: &Bytes, to: SocketAddr) -> Result<()> {
         match self {
-            Self::Socket(socket) => {
-                // A socket for both families knows IPv4 by mapped addresses (RFC 4291, 2.5.5.2); nothing else here does.
-                let both = socket.local_addr().is_ok_and(|own| own.is_ipv6());
+            Self::Socket(socket, both) => {
+                // It knows IPv4 by mapped addresses; nothing else here does.
                 let to = match to {
-                    SocketAddr::V4(v4) if both => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
+                    SocketAddr::V4(v4) if *both => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
                     to => to,
                 };
                 socket.try_send_to(bytes, to).map(drop)
@@ -82,7 +91,7 @@ impl Port {
     /// Waits until [`Port::take`] may have something.
     pub async fn readable(&self) -> Result<()> {
         match self {
-            Self::Socket(socket) => socket.readable().await,
+            Self::Socket(socket, _) => socket.readable().await,
             Self::Virtual { inbox, .. } => {
                 while inbox.queue.lock().is_empty() {
                     inbox.arrived.notified().await;
@@ -95,9 +104,9 @@ impl Port {
     /// The next datagram, if one is there.
     pub fn take(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr)> {
         match self {
-            Self::Socket(socket) => {
+            Self::Socket(socket, _) => {
                 let (length, from) = socket.try_recv_from(buffer)?;
-                Ok((length, SocketAddr::new(from.ip().to_canonical(), from.port())))
+                Ok((length, kit::net::canonical(from)))
             }
             Self::Virtual { inbox, .. } => {
                 let (from, bytes) =

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use kit::{
-    Actor, Address, ChildSpec, Cx, ExitReason,
+    Actor, Address, ChildSpec, Cx, ExitReason, Placement,
     alarm::{Condition, Severity},
 };
 use strum::IntoStaticStr;
@@ -45,6 +45,8 @@ pub fn child(address: Address, journal: SqliteJournal) -> ChildSpec {
             Ok(JournalActor { journal, refused: 0 })
         }
     })
+    // Its looks at the file wait for the disk.
+    .place(Placement::Apart("files"))
 }
 
 impl JournalActor {

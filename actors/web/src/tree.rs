@@ -34,7 +34,7 @@ pub struct Front {
     pub proxies: Proxies,
 }
 
-/// What stands before the server, if anything does.
+/// Proxies before the server, if there are any.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
     /// Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are believed.

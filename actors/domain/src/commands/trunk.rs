@@ -185,16 +185,9 @@ async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
         return Err(CommandError::Usage(format!("transport is udp, tcp or tls, not {value:?}")));
     }
     if property == "allow" {
-        let network = |n: &str| {
-            let (ip, length) = n.split_once('/').map_or((n, None), |(ip, length)| (ip, Some(length)));
-            let longest = match ip.parse::<std::net::IpAddr>() {
-                Ok(std::net::IpAddr::V4(_)) => 32,
-                Ok(std::net::IpAddr::V6(_)) => 128,
-                Err(_) => return false,
-            };
-            length.is_none_or(|l| l.parse::<u8>().is_ok_and(|l| l <= longest))
-        };
-        if let Some(wrong) = value.split(',').map(str::trim).find(|n| !n.is_empty() && !network(n)) {
+        if let Some(wrong) =
+            value.split(',').map(str::trim).find(|n| !n.is_empty() && kit::net::network(n).is_none())
+        {
             return Err(CommandError::Usage(format!(
                 "allow is a list of addresses and networks, 192.0.2.7,198.51.100.0/24, not {wrong:?}"
             )));

@@ -73,8 +73,7 @@ fn sought(trunk: &Trunk) -> Sought {
 /// Networks that a neighbour calls from beside its own address (property `allow`).
 fn allowed(trunk: &Trunk) -> impl Iterator<Item = IpNet> {
     let text = trunk.property("allow").unwrap_or_default();
-    text.split(',')
-        .filter_map(|n| n.trim().parse().ok().or_else(|| n.trim().parse::<IpAddr>().ok().map(IpNet::from)))
+    text.split(',').filter_map(|n| kit::net::network(n.trim()))
 }
 
 impl Trunks {

@@ -139,7 +139,7 @@ impl EndpointActor {
             Some(network) => (network.open(listen.plain).map_err(|e| failed(&e))?, None),
             None => {
                 let (udp, tcp) = plain(listen.plain).await.map_err(|e| failed(&e))?;
-                (Port::Socket(udp), Some(tcp))
+                (Port::of(udp).map_err(|e| failed(&e))?, Some(tcp))
             }
         };
         let local = udp.local().map_err(|e| failed(&e))?;

@@ -70,7 +70,7 @@ pub(super) fn named(own: SocketAddr, peer: SocketAddr, advertised: Option<&str>)
         return own.to_string();
     }
     // Connecting a datagram socket sends nothing; it tells which way the system would go.
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let peer = kit::net::canonical(peer);
     let any = match peer.ip() {
         IpAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         IpAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
@@ -142,7 +142,7 @@ pub(super) async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::
     let Door { transport, listener, tls, .. } = door;
     loop {
         let (stream, peer) = match listener.accept().await {
-            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+            Ok((stream, peer)) => (stream, kit::net::canonical(peer)),
             // Out of file descriptors passes; anything else comes again and is seen then.
             Err(e) => {
                 tracing::warn!(error = %e, "a SIP connection was not taken");
