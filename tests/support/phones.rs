@@ -172,13 +172,41 @@ impl SoftPhone {
 
     /// A linphone, for what baresip cannot: attended transfer.
     pub fn linphone(node: SocketAddr, user: &str, password: &str) -> Self {
+        Self::linphone_with(node, user, password, "")
+    }
+
+    /// A linphone that has one coding alone, answers by itself and says a file; `heard N` begins its recording N.
+    pub fn linphone_in(node: SocketAddr, user: &str, password: &str, coding: &str, says: &Path) -> Self {
+        const ALL: [(&str, u32, u8); 8] = [
+            ("opus", 48_000, 2),
+            ("speex", 16_000, 1),
+            ("speex", 8_000, 1),
+            ("PCMU", 8_000, 1),
+            ("PCMA", 8_000, 1),
+            ("GSM", 8_000, 1),
+            ("G722", 8_000, 1),
+            ("G729", 8_000, 1),
+        ];
+        let codec = |(n, (mime, rate, channels)): (usize, &(&str, u32, u8))| {
+            let enabled = u8::from(*mime == coding);
+            format!("[audio_codec_{n}]\nmime={mime}\nrate={rate}\nchannels={channels}\nenabled={enabled}\n")
+        };
+        let codecs: String = ALL.iter().enumerate().map(codec).collect();
+        let mut phone = Self::linphone_with(node, user, password, &codecs);
+        phone.types("autoanswer enable");
+        phone.types("ec off");
+        phone.types(&format!("play {}", says.display()));
+        phone
+    }
+
+    fn linphone_with(node: SocketAddr, user: &str, password: &str, more: &str) -> Self {
         let (dir, free) = (tempfile::tempdir().expect("a directory"), free_port());
         let config = format!(
             "[sip]\nsip_port={free}\nsip_tcp_port=-1\nsip_tls_port=-1\ndefault_proxy=0\n\
              register_only_when_network_is_up=0\n[rtp]\naudio_rtp_port=-1\n\
              [proxy_0]\nreg_proxy=<sip:{node}>\nreg_route=<sip:{node};lr>\nreg_identity=sip:{user}@voip.test\n\
              reg_expires=600\nreg_sendregister=1\npublish=0\n\
-             [auth_info_0]\nusername={user}\npasswd={password}\nrealm=voip.test\ndomain=voip.test\n"
+             [auth_info_0]\nusername={user}\npasswd={password}\nrealm=voip.test\ndomain=voip.test\n{more}"
         );
         std::fs::write(dir.path().join("rc"), config).expect("written");
         std::fs::create_dir_all(dir.path().join(".local/share/linphone")).expect("made");
@@ -187,6 +215,12 @@ impl SoftPhone {
         let mut phone = Self::run("linphonec", command, dir);
         phone.types("soundcard use files");
         phone
+    }
+
+    /// A linphone writes its next call's sound there; a baresip does so by itself.
+    pub fn records(&mut self, name: &str) {
+        let path = self.dir.path().join(format!("{name}-dec.wav"));
+        self.types(&format!("record {}", path.display()));
     }
 
     fn run(name: &'static str, mut command: Command, dir: tempfile::TempDir) -> Self {

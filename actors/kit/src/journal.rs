@@ -124,7 +124,6 @@ pub trait Journal: Send + Sync {
     fn quotes(&self) -> bool {
         true
     }
-    /// Newest first.
     /// Forgets at most `most` of the oldest events of a stream that are older than `before` and no younger than its snapshot; the answer
     /// is how many there were. A journal that keeps everything says 0.
     fn forget_old(
@@ -136,6 +135,7 @@ pub trait Journal: Send + Sync {
         futures::future::ready(Ok(0)).boxed()
     }
 
+    /// Newest first.
     fn browse(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Entry>, JournalError>>;
 }
 

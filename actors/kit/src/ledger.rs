@@ -14,7 +14,7 @@ use crate::{
 /// What is particular about one kind of ledger. `decide` is pure: the same state and command give the same events.
 pub trait Book: Unpin + 'static {
     type State: Fold<Event: Named> + Unpin;
-    type Command: fmt::Debug + Send + 'static;
+    type Command: fmt::Debug + Send + Unpin + 'static;
     type Answer: fmt::Debug + Send + 'static;
     type Error: std::error::Error + Send + 'static;
 
@@ -72,13 +72,26 @@ type Outcome<B> = Result<<B as Book>::Answer, LedgerError<<B as Book>::Error>>;
 
 #[derive(IntoStaticStr)]
 pub enum LedgerMsg<B: Book> {
-    Change { command: B::Command, origin: Origin, reply: Reply<Outcome<B>> },
+    Change(Change<B>),
+    /// Decide on the changes that have come: the ledger tells itself so.
+    Decide,
+}
+
+/// A change that is asked for.
+pub struct Change<B: Book> {
+    command: B::Command,
+    origin: Origin,
+    reply: Reply<Outcome<B>>,
 }
 
 impl<B: Book> fmt::Debug for LedgerMsg<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Change { command, origin, .. } = self;
-        write!(f, "{command:?} by {} from {}", origin.who, origin.from)
+        match self {
+            Self::Change(Change { command, origin, .. }) => {
+                write!(f, "{command:?} by {} from {}", origin.who, origin.from)
+            }
+            Self::Decide => f.write_str("decide"),
+        }
     }
 }
 
@@ -90,6 +103,18 @@ pub struct Ledger<B: Book> {
     state: B::State,
     version: u64,
     snapshot: u64,
+    /// Changes that have come since the last group; no more than the mailbox holds.
+    waiting: Vec<Change<B>>,
+    /// The state holds events that were not kept: it is read from the journal again before anything is decided on it.
+    doubtful: bool,
+}
+
+/// A change that was decided.
+struct Decided<B: Book> {
+    outcome: Outcome<B>,
+    reply: Reply<Outcome<B>>,
+    /// The version of the stream on which the outcome rests.
+    version: u64,
 }
 
 impl<B: Book> Ledger<B> {
@@ -97,7 +122,16 @@ impl<B: Book> Ledger<B> {
     pub async fn restore(book: B, journal: Arc<dyn Journal>, stream: String) -> Result<Self, ExitReason> {
         let (state, version) = restore::<B::State>(&journal, &stream).await.map_err(ExitReason::error)?;
         book.publish(&state);
-        Ok(Self { book, journal, stream, state, version, snapshot: version })
+        Ok(Self {
+            book,
+            journal,
+            stream,
+            state,
+            version,
+            snapshot: version,
+            waiting: Vec::new(),
+            doubtful: false,
+        })
     }
 
     /// As [`Ledger::restore`], for an actor whose stream is its own name.
@@ -135,54 +169,125 @@ impl<B: Book> Ledger<B> {
     }
 }
 
+impl<B: Book> Ledger<B> {
+    /// Decides on all changes that have come, each on the state that those before it lead to, and has their events kept: the
+    /// journal commits them together. Nobody is answered, and nothing published, before that.
+    fn decide(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
+        let mut version = self.version;
+        let (mut decided, mut appends) = (Vec::new(), Vec::new());
+        for Change { command, origin, reply } in std::mem::take(&mut self.waiting) {
+            let (events, outcome) = match self.book.decide(&self.state, command) {
+                Ok((events, answer)) => (events, Ok(answer)),
+                Err(e) => (Vec::new(), Err(LedgerError::Refused(e))),
+            };
+            if !events.is_empty() {
+                let mut bodies = Vec::with_capacity(events.len());
+                for event in &events {
+                    bodies.push(NewEvent::new(event.name(), event).map_err(ExitReason::error)?);
+                }
+                let stream = self.stream.clone();
+                let at = cx.node().clock().now();
+                appends.push(self.journal.append(Batch {
+                    stream,
+                    expected: version,
+                    at,
+                    origin,
+                    events: bodies,
+                }));
+                version += events.len() as u64;
+                events.iter().for_each(|e| self.state.apply(e));
+            }
+            decided.push(Decided { outcome, reply, version });
+        }
+        if appends.is_empty() {
+            decided.into_iter().for_each(|d| d.reply.send(d.outcome));
+            return Ok(());
+        }
+        let kept = async move {
+            // In the order of the stream: behind one that fails, none is kept.
+            let mut kept = Ok(None);
+            for append in appends {
+                match append.await {
+                    Ok(version) if kept.is_ok() => kept = Ok(Some(version)),
+                    Ok(_) => {}
+                    Err(e) => kept = kept.and_then(|version| Err((version, e))),
+                }
+            }
+            kept
+        };
+        cx.wait(kept, move |me, kept, cx| me.kept(decided, kept, cx));
+        Ok(())
+    }
+
+    /// Answers: `kept` is the version up to which events are safe, and why no later ones are.
+    fn kept(
+        &mut self,
+        decided: Vec<Decided<B>>,
+        kept: Result<Option<u64>, (Option<u64>, JournalError)>,
+        cx: &mut Cx<'_, Self>,
+    ) -> Result<(), ExitReason> {
+        let (safe, failed) = match kept {
+            Ok(version) => (version, None),
+            Err((version, e)) => (version, Some(e)),
+        };
+        self.version = safe.unwrap_or(self.version);
+        let Some(e) = failed else {
+            self.book.publish(&self.state);
+            decided.into_iter().for_each(|d| d.reply.send(d.outcome));
+            self.save_snapshot(cx);
+            return Ok(());
+        };
+        for Decided { outcome, reply, version } in decided {
+            let safe = version <= self.version;
+            reply.send(if safe { outcome } else { Err(LedgerError::Journal(e.clone())) });
+        }
+        if matches!(e, JournalError::Conflict { .. }) {
+            // Another writer was here: what this actor believes is old, so it starts again from the journal.
+            return Err(ExitReason::error(&e));
+        }
+        self.doubtful = true;
+        self.doubt(cx);
+        Ok(())
+    }
+
+    /// Reads the state again after events of it were not kept; changes wait for it, and are told if it cannot be read.
+    fn doubt(&mut self, cx: &mut Cx<'_, Self>) {
+        let (journal, stream) = (self.journal.clone(), self.stream.clone());
+        let read = async move { restore::<B::State>(&journal, &stream).await };
+        cx.wait(read, |me, read, cx| match read {
+            Ok((state, version)) => {
+                (me.state, me.version, me.doubtful) = (state, version, false);
+                me.book.publish(&me.state);
+                me.decide(cx)
+            }
+            Err(e) => {
+                let waiting = std::mem::take(&mut me.waiting);
+                waiting.into_iter().for_each(|c| c.reply.send(Err(LedgerError::Journal(e.clone()))));
+                Ok(())
+            }
+        });
+    }
+}
+
 impl<B: Book> Actor for Ledger<B> {
     type Msg = LedgerMsg<B>;
 
     fn handle(&mut self, msg: LedgerMsg<B>, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        let LedgerMsg::Change { command, origin, reply } = msg;
-        let (events, answer) = match self.book.decide(&self.state, command) {
-            Ok(decided) => decided,
-            Err(e) => {
-                reply.send(Err(LedgerError::Refused(e)));
-                return Ok(());
-            }
-        };
-        if events.is_empty() {
-            reply.send(Ok(answer));
-            return Ok(());
-        }
-        let mut bodies = Vec::with_capacity(events.len());
-        for event in &events {
-            bodies.push(NewEvent::new(event.name(), event).map_err(ExitReason::error)?);
-        }
-        let batch = Batch {
-            stream: self.stream.clone(),
-            expected: self.version,
-            at: cx.node().clock().now(),
-            origin,
-            events: bodies,
-        };
-        let appended = self.journal.append(batch);
-        cx.wait(appended, move |me, appended, cx| match appended {
-            Ok(version) => {
-                for event in &events {
-                    me.state.apply(event);
+        match msg {
+            LedgerMsg::Change(change) => {
+                // The first of a group: behind it in the mailbox stand those that have come while the last group was kept.
+                if self.waiting.is_empty() {
+                    cx.mailbox().push_system(LedgerMsg::Decide);
                 }
-                me.version = version;
-                me.book.publish(&me.state);
-                reply.send(Ok(answer));
-                me.save_snapshot(cx);
+                self.waiting.push(change);
                 Ok(())
             }
-            Err(e) => {
-                // Somebody else wrote here: what this actor believes is old, so it starts again from the journal.
-                let stale = matches!(e, JournalError::Conflict { .. });
-                let reason = ExitReason::error(&e);
-                reply.send(Err(LedgerError::Journal(e)));
-                if stale { Err(reason) } else { Ok(()) }
+            LedgerMsg::Decide if self.doubtful => {
+                self.doubt(cx);
+                Ok(())
             }
-        });
-        Ok(())
+            LedgerMsg::Decide => self.decide(cx),
+        }
     }
 
     fn inspect(&self) -> serde_json::Value {
@@ -207,7 +312,7 @@ pub async fn change<B: Book>(
     command: B::Command,
     origin: Origin,
 ) -> Outcome<B> {
-    ledger.ask_for(PATIENCE, |reply| LedgerMsg::Change { command, origin, reply }).await?
+    ledger.ask_for(PATIENCE, |reply| LedgerMsg::Change(Change { command, origin, reply })).await?
 }
 
 /// As [`change`], of the ledger of this name.
