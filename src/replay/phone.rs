@@ -133,6 +133,7 @@ impl Phone {
             uri,
             routes: Vec::new(),
             trusted: false,
+            follows: false,
             login,
             offers: Offers::default(),
             doubtful: false,

@@ -125,6 +125,8 @@ pub enum LegCommand {
         key: char,
         millis: u32,
     },
+    /// The other end wants a whole picture.
+    Picture,
     /// Ends the leg: refuses, cancels or hangs up, whatever its state asks for.
     Release {
         cause: Cause,
@@ -150,6 +152,8 @@ pub enum LegEvent {
     Refer(Refer),
     /// A key pressed, told in signalling.
     Key { key: char, millis: u32 },
+    /// The peer wants a whole picture (RFC 5168).
+    PictureWanted,
     /// Other contacts to try (3xx).
     Redirected { to: Vec<String> },
     /// The leg has ended.

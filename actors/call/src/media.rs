@@ -142,6 +142,8 @@ pub trait MediaSession: Send {
     /// Whether keys go to the leg as RFC 4733 events; where another leg sends them so, they pass by themselves.
     fn takes_keys(&self, leg: LegId) -> bool;
     fn key(&mut self, leg: LegId, key: char, millis: u32);
+    /// The leg wants a whole picture of the party it sees.
+    fn picture(&mut self, _leg: LegId) {}
     fn close(&mut self, leg: LegId);
     /// Listens in from now on, over hold, transfer and conference, until [`MediaSession::untap`] or the end; `left` is the
     /// party apart. A tap is a number of the caller's.

@@ -459,6 +459,11 @@ impl MediaSession for Handle {
         self.send(Command::Press { session, leg, key, millis });
     }
 
+    fn picture(&mut self, leg: LegId) {
+        let session = self.session;
+        self.send(Command::Picture { session, leg });
+    }
+
     fn close(&mut self, leg: LegId) {
         let session = self.session;
         if self.legs.remove(&leg).is_some_and(|l| l.agreed.is_some()) {

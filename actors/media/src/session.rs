@@ -316,8 +316,22 @@ impl Session {
         }
     }
 
+    /// A leg wants a whole picture of the one it sees: that one is told as a browser would tell it (RFC 4585, 6.3.1).
+    pub fn want_picture(&mut self, leg: LegId) {
+        let Some(Source::Leg(seen)) = self.parties.get(&leg).map(|p| p.source.clone()) else { return };
+        let Some(stream) = self.parties.get(&seen).and_then(|p| p.picture_ssrc) else { return };
+        let mut lost = vec![0x81, 206, 0, 2, 0, 0, 0, 0];
+        lost.extend(stream.to_be_bytes());
+        self.pass(leg, &lost, true);
+    }
+
     /// Pictures, or what is said of them, to whoever listens to this leg.
     fn pass(&mut self, leg: LegId, data: &[u8], control: bool) {
+        if let (false, Some(ssrc), Some(party)) =
+            (control, data.get(8..12).and_then(|b| b.try_into().ok()), self.parties.get_mut(&leg))
+        {
+            party.picture_ssrc = Some(u32::from_be_bytes(ssrc));
+        }
         for (id, party) in &self.parties {
             let video = party.agreed.as_ref().filter(|a| a.hears).and_then(|a| a.video.as_ref());
             let Some(video) = video.filter(|_| party.source == Source::Leg(leg)) else { continue };

@@ -64,6 +64,11 @@ pub(crate) enum Command {
         key: char,
         millis: u32,
     },
+    /// The leg wants a whole picture of the one it sees.
+    Picture {
+        session: u64,
+        leg: LegId,
+    },
     /// Somebody listens in.
     Tap {
         session: u64,
@@ -340,6 +345,7 @@ fn carry_out(
         Command::Press { session, leg, key, millis } => {
             with(sessions, session, |s| s.press(leg, key, millis))
         }
+        Command::Picture { session, leg } => with(sessions, session, |s| s.want_picture(leg)),
         Command::Tap { session, tap, left, sink } => {
             let Some(hosted) = sessions.get(&session) else { return };
             // Numbers of taps are the call's; of files, the node's.

@@ -48,6 +48,7 @@ impl Call {
             LegEvent::OfferAnswered(_) => {}
             LegEvent::Refer(refer) => self.refer(id, refer, world),
             LegEvent::Key { key, millis } => self.key(id, key, millis, false, world),
+            LegEvent::PictureWanted => self.picture_wanted(id, world),
             LegEvent::Redirected { to } => self.redirected(id, &to, world),
             LegEvent::Released { cause, status } => self.released(id, cause, status, world),
         }
@@ -254,6 +255,15 @@ impl Call {
         }
     }
 
+    /// A party wants a whole picture of the one it sees, which is asked in signalling and by RTCP: it heeds the one it knows.
+    fn picture_wanted(&mut self, from: LegId, world: &mut World<'_>) {
+        world.media.picture(from);
+        let talking = |(id, l): (&LegId, &Leg)| (*id != from && l.state == State::Talking).then_some(*id);
+        for id in self.legs.iter().filter_map(talking) {
+            self.out.push(Effect::Leg(id, LegCommand::Picture));
+        }
+    }
+
     pub(super) fn redirected(&mut self, id: LegId, to: &[String], world: &mut World<'_>) {
         let number = to.first().cloned();
         let Some(mut dial) = self.dial.take_if(|d| d.legs.contains(&id)) else { return };
@@ -265,8 +275,13 @@ impl Call {
         // A phone that forwards by itself does so with its subscriber's rights.
         let alias = leg.alias.clone().unwrap_or_default();
         if !dial.legs.is_empty() || dial.diverted.len() >= DIVERSIONS || leg.alias.is_none() {
+            // A neighbour names hosts that no operator has declared: another way is tried, none of its choice.
+            let (cause, status) = match leg.alias {
+                Some(_) => (Cause::CHANGED, None),
+                None => (Cause::INTERWORKING, Some(502)),
+            };
             self.dial = Some(dial);
-            return self.one_failed(id, Cause::CHANGED, None, world);
+            return self.one_failed(id, cause, status, world);
         }
         self.tell(dial.number, &dial.trail, Phase::Service(Service::Cfu), world);
         dial.diverted.push(alias.clone());

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use domain::{
     Registration,
     routing::xml,
-    state::{Alias, Authentication, DomainEvent, DomainState, ServiceState, SipUser},
+    state::{Alias, Authentication, DomainEvent, DomainState, ServiceState, SipUser, Trunk, TrunkKind},
 };
 use kit::{Sealed, journal::Fold};
 use proptest::prelude::*;
@@ -367,6 +367,47 @@ fn a_number_that_is_withheld_stays_so_where_a_phone_redirects_the_call() {
     let shown: Vec<(String, Party)> = p.effects.iter().filter_map(shown).collect();
     let nobody = Party { restricted: true, ..Party::default() };
     assert_eq!(shown, [("101".to_owned(), nobody.clone()), ("102".to_owned(), nobody)]);
+}
+
+#[test]
+fn a_neighbour_that_redirects_is_passed_by() {
+    let mut picture = two();
+    let mut state = (*picture.domains["d"]).clone();
+    let out = "<context name=\"c\"><rule name=\"r\"><conditions><cdpn digits=\"%\"/></conditions>\
+               <result><external><direction value=\"gd\"/></external></result></rule></context>";
+    state.apply(&DomainEvent::ContextImported { context: Box::new(xml::parse(out).expect("a context")) });
+    for name in ["t1", "t2"] {
+        let trunk = Trunk {
+            name: name.into(),
+            context: "c".into(),
+            group: "gd".into(),
+            ip_set: String::new(),
+            kind: TrunkKind::Static { host: "192.0.2.1".into(), port: 5060 },
+            listen_port: 5060,
+            properties: Default::default(),
+        };
+        state.apply(&DomainEvent::TrunkDeclared { trunk });
+    }
+    picture.domains.insert("d".into(), Arc::new(state));
+    let mut p = Play::new(picture, "9001");
+    for at in 0..2 {
+        let (leg, number) = p.called()[at].clone();
+        assert_eq!(number, "9001", "the number that was dialled, never one of the neighbour's choice");
+        p.leg(leg, LegEvent::Redirected { to: vec!["9777".into()] });
+    }
+    let refused = |e: &Effect| matches!(e, Effect::Leg(A, LegCommand::Release { status: Some(502), .. }));
+    assert_eq!(p.called().len(), 2);
+    assert!(p.effects.iter().any(refused) && p.over(), "{:?}", p.told(A));
+}
+
+#[test]
+fn pictures_that_one_party_wants_are_asked_of_the_other() {
+    let mut p = Play::new(two(), "101");
+    let (b, _) = p.called()[0].clone();
+    p.answers(b);
+    p.leg(A, LegEvent::PictureWanted);
+    assert_eq!(p.told(b).last().map(String::as_str), Some("Picture"));
+    assert!(!p.told(A).contains(&"Picture".to_owned()));
 }
 
 #[test]

@@ -24,6 +24,7 @@ const PROPERTIES: &[&str] = &[
     "description",
     "transport",
     "allow",
+    "nat_traversal",
 ];
 
 pub(super) fn commands(s: &Services) -> Vec<Command> {
@@ -175,8 +176,10 @@ fn foreign_neighbour(s: &Services, call: &Call, trunk: &Trunk) -> Result<(), Com
 async fn set(s: &Services, call: &Call) -> Result<Output, CommandError> {
     let own = |n: &str| call.get(n).to_owned();
     let (name, property, value) = (own("name"), own("property"), own("value"));
-    if property == "register" && !matches!(value.as_str(), "true" | "false") {
-        return Err(CommandError::Usage(format!("register is true or false, not {value:?}")));
+    if matches!(property.as_str(), "register" | "nat_traversal")
+        && !matches!(value.as_str(), "true" | "false")
+    {
+        return Err(CommandError::Usage(format!("{property} is true or false, not {value:?}")));
     }
     if matches!(property.as_str(), "priority" | "weight") && !value.parse::<u16>().is_ok_and(|n| n <= 1000) {
         return Err(CommandError::Usage(format!("{property} is a number from 0 to 1000, not {value:?}")));

@@ -54,6 +54,8 @@ pub(super) struct Party {
     pub(super) unsealed: Option<Instant>,
     /// Where its pictures, and reports of them, come from.
     pub(super) latch_video: [Latch; 2],
+    /// The stream of its pictures.
+    pub(super) picture_ssrc: Option<u32>,
     pub(super) sender: Sender,
     pub(super) reception: Reception,
     pub(super) remote_ssrc: Option<u32>,
@@ -97,6 +99,7 @@ impl Party {
             guard: None,
             unsealed: None,
             latch_video: [Latch::default(), Latch::default()],
+            picture_ssrc: None,
             sender,
             reception: Reception::default(),
             remote_ssrc: None,

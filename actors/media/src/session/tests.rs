@@ -96,6 +96,33 @@ fn like_codings_pass_with_new_numbers_and_others_are_transcoded() {
 }
 
 #[test]
+fn a_whole_picture_is_asked_of_the_party_that_is_seen() {
+    let (mut s, now) = session(&[]);
+    for (n, port) in [(1, 4000), (2, 4010)] {
+        let video =
+            VideoAgreed { remote: at(port + 2), rtcp: at(port + 3), bundled: false, payloads: vec![96] };
+        s.add(now, LegId(n), 1000);
+        s.agree(now, LegId(n), Agreed { video: Some(video), ..agreed(port, 0) });
+        s.hear(LegId(n), Source::Leg(LegId(3 - n)));
+    }
+    s.want_picture(LegId(1));
+    assert_eq!(s.outputs().count(), 0, "nothing has been seen yet");
+    let frame = Packet {
+        marker: true,
+        payload_type: 96,
+        sequence: 1,
+        timestamp: 1,
+        ssrc: 0x0a0b_0c0d,
+        payload: &[1],
+    };
+    (0..5).for_each(|n| s.picture(now, LegId(2), at(4012), &Packet { sequence: n, ..frame }.write(), false));
+    assert!(s.outputs().count() > 0);
+    s.want_picture(LegId(1));
+    let lost = vec![0x81, 206, 0, 2, 0, 0, 0, 0, 0x0a, 0x0b, 0x0c, 0x0d];
+    assert_eq!(s.outputs().collect::<Vec<_>>(), [Out::VideoRtcp(LegId(2), at(4013), lost)]);
+}
+
+#[test]
 fn a_stranger_cannot_take_a_stream_over() {
     let (mut s, now) = session(&[0, 0]);
     s.hear(LegId(1), Source::Leg(LegId(2)));

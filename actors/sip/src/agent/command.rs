@@ -28,6 +28,8 @@ pub struct Way {
     pub routes: Vec<String>,
     /// The peer is a network that may know numbers not to be shown.
     pub trusted: bool,
+    /// Requests go where the dialog says; else back the way the peer's came, which may be behind a NAT.
+    pub follows: bool,
     /// What we are known by there, where it asks.
     pub login: Option<Login>,
     pub offers: Offers,
@@ -55,6 +57,10 @@ impl Default for Offers {
 
 const SDP: &str = "application/sdp";
 
+/// Asks for a whole picture (RFC 5168, 7.1).
+const PICTURE: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><media_control><vc_primitive><to_encoder>\
+                       <picture_fast_update/></to_encoder></vc_primitive></media_control>";
+
 impl Agent {
     pub fn command(&mut self, now: Now, id: LegId, call: &Address, command: LegCommand) {
         match self.legs.get(&id) {
@@ -72,7 +78,11 @@ impl Agent {
             LegCommand::Offer { sdp } => self.offer(now, id, sdp),
             LegCommand::OfferAnswer(answer) => self.answer_offer(now, id, answer),
             LegCommand::Transferred { status } => self.transferred(now, id, status),
-            LegCommand::Key { key, millis } => self.send_key(now, id, key, millis),
+            LegCommand::Key { key, millis } => {
+                let body = format!("Signal={key}\r\nDuration={millis}\r\n");
+                self.inform(now, id, "application/dtmf-relay", body);
+            }
+            LegCommand::Picture => self.inform(now, id, "application/media_control+xml", PICTURE.to_owned()),
             LegCommand::Release { cause, status } => self.release(now, id, cause, status),
         }
         self.collect(now);
@@ -99,9 +109,10 @@ impl Agent {
             routes: way.routes.into_iter().map(Into::into).collect(),
             ladder,
             now: now.at,
-            follows: way.trusted,
+            follows: way.follows,
         });
         leg.call = Some(call.clone());
+        leg.trunk = way.trusted;
         leg.sdp = Some(out.sdp.clone());
         self.legs.insert(id, leg);
         self.join(call, id);
@@ -378,15 +389,14 @@ impl Agent {
         self.purposes.insert(sent, Purpose::InDialog(id));
     }
 
-    fn send_key(&mut self, now: Now, id: LegId, key: char, millis: u32) {
+    /// Sends an INFO.
+    fn inform(&mut self, now: Now, id: LegId, content: &'static str, body: String) {
         let Some(flow) = self.legs.get(&id).filter(|l| l.state == State::Confirmed).map(|l| l.flow) else {
             return;
         };
         let via = self.via(flow);
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let body = format!("Signal={key}\r\nDuration={millis}\r\n");
-        let info =
-            leg.request(Method::Info, via, None).with_body("application/dtmf-relay", Bytes::from(body));
+        let info = leg.request(Method::Info, via, None).with_body(content, Bytes::from(body));
         let sent = self.transactions.request(now.at, info, flow);
         // A peer that does not take INFO goes on without.
         self.purposes.insert(sent, Purpose::Nothing);

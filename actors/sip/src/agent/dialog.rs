@@ -23,6 +23,8 @@ use crate::{
 const RELIABLE_LONGEST: Duration = Duration::from_secs(32);
 /// How long a BYE waits for the call to keep its end; the peer repeats it meanwhile (RFC 3261, timer E).
 const HUNG_UP_LONGEST: Duration = Duration::from_secs(4);
+/// Pause between two whole pictures that a peer wants.
+const PICTURES_APART: Duration = Duration::from_secs(1);
 /// Pause before a refused refresh is tried again (RFC 3261, 14.1: 2.1 to 4 seconds after 491).
 const REFRESH_AGAIN: Duration = Duration::from_millis(2100);
 
@@ -226,9 +228,13 @@ impl Agent {
         let key = match message.content_type().as_deref() {
             Some("application/dtmf-relay") => relay_key(&message.body),
             Some("application/dtmf") => plain_key(&message.body),
+            Some("application/media_control+xml") => {
+                self.respond(now, transaction, &reply(message, 200, None));
+                return self.media_control(now, id, &message.body);
+            }
             None if message.body.is_empty() => None,
             _ => {
-                let accept = "application/dtmf-relay, application/dtmf";
+                let accept = "application/dtmf-relay, application/dtmf, application/media_control+xml";
                 let response = reply(message, 415, None).with(Name::Accept, accept);
                 return self.respond(now, transaction, &response);
             }
@@ -237,6 +243,18 @@ impl Agent {
         if let Some((key, millis)) = key {
             self.event(id, LegEvent::Key { key, millis });
         }
+    }
+
+    /// The peer wants a whole picture (RFC 5168); more often than once a second it is not asked for.
+    fn media_control(&mut self, now: Now, id: LegId, body: &[u8]) {
+        const WANTED: &[u8] = b"picture_fast_update";
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let often = leg.picture_wanted.is_some_and(|at| now.at.duration_since(at) < PICTURES_APART);
+        if often || !body.windows(WANTED.len()).any(|w| w == WANTED) {
+            return;
+        }
+        leg.picture_wanted = Some(now.at);
+        self.event(id, LegEvent::PictureWanted);
     }
 
     fn refer(&mut self, now: Now, id: LegId, transaction: Id, message: Message) {
@@ -466,8 +484,9 @@ impl Agent {
                 _ => self.via(flow),
             };
             let word = method.as_str().to_owned();
-            let mut request = Message::request(method.clone(), target.uri.clone()).with(Name::Via, via);
-            routes.iter().for_each(|r| request.push(Name::Route, r.clone()));
+            let (uri, routes) = super::leg::addressed(&target.uri.clone().into(), &routes);
+            let mut request = Message::request(method.clone(), uri).with(Name::Via, via);
+            routes.into_iter().for_each(|r| request.push(Name::Route, r));
             for name in [Name::From, Name::To, Name::CallId] {
                 if let Some(value) = message.header(&name) {
                     request.push(name, value.clone());
@@ -519,7 +538,7 @@ impl Agent {
     pub(super) fn unanswered(&mut self, now: Now, transaction: Id, silence: Silence) {
         match self.purposes.remove(&transaction) {
             Some(Purpose::Invite(leg)) => {
-                let trunk = self.legs.get(&leg).is_some_and(|l| l.follows);
+                let trunk = self.legs.get(&leg).is_some_and(|l| l.trunk);
                 let (cause, status) = match silence {
                     Silence::TimedOut => (Cause::TIMER, 408),
                     Silence::Undelivered if trunk => (Cause::OUT_OF_ORDER, 503),

@@ -69,6 +69,10 @@ pub(super) struct Leg {
     /// Requests go where the dialog says (RFC 3261, 12.2.1.1); to phones, that may be behind a NAT, they go back the way
     /// theirs came.
     pub follows: bool,
+    /// It was called over a trunk.
+    pub trunk: bool,
+    /// Domain and interface of the subscriber whose phone it is.
+    pub subscriber: Option<(String, String)>,
     pub call_id: ByteString,
     pub local: ByteString,
     pub local_tag: String,
@@ -123,6 +127,8 @@ pub(super) struct Leg {
     pub sdp: Option<Bytes>,
     /// What an offer of ours was sent with, whose answer the call waits for.
     pub offering: Option<Id>,
+    /// When its peer wanted a whole picture last.
+    pub picture_wanted: Option<Instant>,
 }
 
 /// What a leg begins with; [`Leg::new`] adds what every leg begins with.
@@ -166,6 +172,8 @@ impl Leg {
             state,
             flow,
             follows,
+            trunk: false,
+            subscriber: None,
             call_id,
             local: format!("{local};tag={local_tag}").into(),
             local_tag,
@@ -202,6 +210,7 @@ impl Leg {
             peer_timer: false,
             sdp: None,
             offering: None,
+            picture_wanted: None,
         }
     }
 
@@ -214,10 +223,11 @@ impl Leg {
 
     pub fn numbered(&self, method: Method, number: u32, via: String, contact: Option<&str>) -> Message {
         let word = method.as_str().to_owned();
-        let mut message = Message::request(method, self.target.clone());
+        let (uri, routes) = addressed(&self.target, &self.routes);
+        let mut message = Message::request(method, uri);
         message.push(Name::Via, via);
-        for route in &self.routes {
-            message.push(Name::Route, route.clone());
+        for route in routes {
+            message.push(Name::Route, route);
         }
         message.push(Name::MaxForwards, "70");
         message.push(Name::From, self.local.clone());
@@ -314,6 +324,23 @@ pub(crate) fn routes(message: &Message, name: &Name) -> Vec<ByteString> {
             pieces.into_iter().map(|p| ByteString::from(p.trim())).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// Request-URI and routes of a request in a dialog: a first proxy that routes strictly (RFC 2543, no `lr`) is named by the
+/// Request-URI itself, and the target is the last route (RFC 3261, 12.2.1.1).
+pub(crate) fn addressed(target: &ByteString, routes: &[ByteString]) -> (ByteString, Vec<ByteString>) {
+    let strict = routes.split_first().and_then(|(first, rest)| {
+        let named = address::list(first).ok()?.into_iter().next()?;
+        let uri = Uri::parse(&named.uri).ok().filter(|u| u.parameter("lr").is_none())?;
+        // A Request-URI holds no headers (19.1.1).
+        let bare = match uri.headers {
+            Some(_) => named.uri.split('?').next().unwrap_or_default().to_owned(),
+            None => named.uri.to_string(),
+        };
+        let last = ByteString::from(format!("<{target}>"));
+        Some((bare.into(), rest.iter().cloned().chain([last]).collect()))
+    });
+    strict.unwrap_or_else(|| (target.clone(), routes.to_vec()))
 }
 
 /// An answer to a request, with what it must repeat (RFC 3261, 8.2.6.2).

@@ -32,6 +32,7 @@ use crate::{
     transaction::{self, Arrival, Flow, Id, Transactions, Transport},
     wire::{
         message::{Message, Method, Name, ParseError},
+        uri::Uri,
         validate,
     },
 };
@@ -451,6 +452,38 @@ impl Agent {
             self.leave(&before, leg);
         }
         self.join(call, leg);
+    }
+
+    /// A leg is a phone of this subscriber, named by domain and interface.
+    pub fn belongs(&mut self, leg: LegId, subscriber: (String, String)) {
+        if let Some(l) = self.legs.get_mut(&leg) {
+            l.subscriber = Some(subscriber);
+        }
+    }
+
+    /// A subscriber's phone with this contact has registered from another place: its calls are reached there too, if they were
+    /// over `was`, where a NAT had it before, or over a connection that is no longer `alive`.
+    pub fn rebound(
+        &mut self,
+        subscriber: &(String, String),
+        contact: &str,
+        was: Option<Flow>,
+        is: Flow,
+        alive: impl Fn(u64) -> bool,
+    ) {
+        let place = |uri: &str| Uri::parse(uri).ok().map(|u| (u.number(), u.host.to_owned(), u.port));
+        let Some(contact) = place(contact) else { return };
+        for leg in self.legs.values_mut() {
+            let old = match leg.flow.transport {
+                Transport::Udp => was.is_some_and(|was| was == leg.flow),
+                _ => is.transport == leg.flow.transport && !alive(leg.flow.connection),
+            };
+            let same =
+                leg.subscriber.as_ref() == Some(subscriber) && place(&leg.target).as_ref() == Some(&contact);
+            if old && same && !leg.follows {
+                leg.flow = is;
+            }
+        }
     }
 
     /// Ends all legs of a call that is no more.

@@ -69,6 +69,7 @@ impl Net {
             uri: "sip:101@127.0.0.1:5061".into(),
             routes: vec![],
             trusted: true,
+            follows: true,
             login: None,
             offers: Offers::default(),
             doubtful: false,
@@ -384,6 +385,7 @@ impl Bench {
             uri: format!("sip:101@{PEER}"),
             routes: vec![],
             trusted: false,
+            follows: false,
             login: None,
             offers: Offers::default(),
             doubtful: false,
@@ -511,6 +513,88 @@ fn an_answer_waits_for_the_prack_of_a_provisional_one_that_settled_the_session()
     bench.get(&incoming("PRACK", "z9hG4bKp", 2, Some(&tag), "RAck: 1 1 INVITE\n"), PEER);
     assert_eq!(bench.lines(), ["200", "200"], "of the PRACK, then of the INVITE");
     assert_eq!(bench.agent.sizes().0, 1);
+}
+
+#[test]
+fn a_proxy_that_routes_strictly_is_named_by_the_request_uri() {
+    // (Record-Route of the answer, Request-URI and Route of what follows)
+    let cases = [
+        ("<sip:127.0.0.1:5080>", format!("sip:127.0.0.1:5080 | <sip:101@{PEER}>")),
+        ("<sip:127.0.0.1:5080;lr>", format!("sip:101@{PEER} | <sip:127.0.0.1:5080;lr>")),
+        ("<sip:127.0.0.1:5080;LR=on>", format!("sip:101@{PEER} | <sip:127.0.0.1:5080;LR=on>")),
+        // Routes are the other way round in an answer; only the first proxy's own kind counts.
+        (
+            "<sip:b.test;lr>, \"x, y\" <sip:a@127.0.0.1:5080;maddr=127.0.0.1?Subject=x>;z",
+            format!("sip:a@127.0.0.1:5080;maddr=127.0.0.1 | <sip:b.test;lr>, <sip:101@{PEER}>"),
+        ),
+        (
+            "<sip:b.test>, <sip:127.0.0.1:5080;lr>",
+            format!("sip:101@{PEER} | <sip:127.0.0.1:5080;lr>, <sip:b.test>"),
+        ),
+    ];
+    for (recorded, expected) in cases {
+        let mut bench = Bench::new();
+        let invite = bench.calls();
+        bench.answer(&invite, 200, "phone", &[(Name::RecordRoute, recorded)], PEER);
+        bench.tell(LegCommand::Release { cause: Cause::NORMAL, status: None });
+        let [.., (_, ack), (_, bye)] = &bench.sent[..] else { panic!("{:?}", bench.sent) };
+        for (request, method) in [(ack, Method::Ack), (bye, Method::Bye)] {
+            assert_eq!(request.method(), Some(&method));
+            let routes = super::routes(request, &Name::Route).join(", ");
+            assert_eq!(format!("{} | {routes}", request.uri()), expected, "{recorded}");
+        }
+    }
+}
+
+#[test]
+fn a_phone_that_registers_from_another_port_is_reached_there_in_its_call() {
+    let subscriber = || ("d".to_owned(), "100@d".to_owned());
+    let (was, is) = (Bench::from(PEER), Bench::from("127.0.0.1:40000"));
+    let contact = format!("sip:100@{PEER};transport=udp");
+    // (whose leg it is, contact that registers, where it was, whether the leg follows)
+    let cases = [
+        (subscriber(), contact.as_str(), Some(was), true),
+        (("d".to_owned(), "200@d".to_owned()), &contact, Some(was), false),
+        (subscriber(), "sip:100@127.0.0.1:5099", Some(was), false),
+        (subscriber(), &contact, Some(is), false),
+        (subscriber(), &contact, None, false),
+    ];
+    for (owner, contact, before, follows) in cases {
+        let mut bench = Bench::new();
+        bench.talks("");
+        bench.agent.belongs(LEG, owner.clone());
+        bench.agent.rebound(&subscriber(), contact, before, is, |_| true);
+        bench.tell(LegCommand::Release { cause: Cause::NORMAL, status: None });
+        let (to, bye) = bench.sent.last().expect("a BYE");
+        assert_eq!(bye.method(), Some(&Method::Bye));
+        assert_eq!(*to == is, follows, "{owner:?} {contact} {before:?}");
+    }
+}
+
+#[test]
+fn a_whole_picture_is_asked_for_and_not_too_often() {
+    let mut bench = Bench::new();
+    let tag = bench.talks("");
+    let info = |n: u32, word: &str| {
+        let body = format!(
+            "<media_control><vc_primitive><to_encoder><{word}/></to_encoder></vc_primitive></media_control>"
+        );
+        let more = "Content-Type: application/media_control+xml\n";
+        let head = incoming("INFO", &format!("z9hG4bKm{n}"), n, Some(&tag), more);
+        head.replace("Content-Length: 0\n\n", &format!("Content-Length: {}\n\n{body}", body.len()))
+    };
+    let wanted = |b: &Bench| b.events.iter().filter(|e| matches!(e, LegEvent::PictureWanted)).count();
+    bench.get(&info(2, "picture_fast_update"), PEER);
+    bench.get(&info(3, "picture_fast_update"), PEER);
+    bench.get(&info(4, "something_else"), PEER);
+    assert_eq!((bench.lines(), wanted(&bench)), (vec!["200".to_owned(); 3], 1));
+    bench.wait(2);
+    bench.get(&info(5, "picture_fast_update"), PEER);
+    assert_eq!(wanted(&bench), 2);
+    bench.lines();
+    bench.tell(LegCommand::Picture);
+    assert_eq!(bench.last().content_type().as_deref(), Some("application/media_control+xml"));
+    assert!(bench.last().body.windows(22).any(|w| w == b"<picture_fast_update/>"));
 }
 
 #[test]

@@ -187,12 +187,14 @@ impl Trunks {
     ) -> Option<Way> {
         let flow = self.peer(picture, domain, trunk)?;
         let login = picture.domains.get(domain)?.trunks.get(trunk).and_then(|t| login(vault, domain, t));
+        let follows = !behind_nat(picture, domain, trunk);
         let plus = if to.international { "+" } else { "" };
         Some(Way {
             flow,
             uri: format!("sip:{plus}{}@{}{}", escape_user(&to.number), flow.peer, flow.parameter()),
             routes: Vec::new(),
             trusted: true,
+            follows,
             login,
             offers: Offers::default(),
             doubtful: false,
@@ -215,6 +217,12 @@ impl Trunks {
             all.filter(|(h, ..)| h.parse::<IpAddr>().is_err()).collect();
         names.into_iter().collect()
     }
+}
+
+/// Whether a trunk's neighbour is behind a NAT (property `nat_traversal`): addresses that it tells of itself are not reached.
+pub(super) fn behind_nat(picture: &Picture, domain: &str, trunk: &str) -> bool {
+    let trunk = picture.domains.get(domain).and_then(|d| d.trunks.get(trunk));
+    trunk.is_some_and(|t| t.property("nat_traversal") == Some("true"))
 }
 
 /// Every trunk, by its domain and name.
@@ -370,6 +378,7 @@ pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
         uri: contact.contact.clone(),
         routes: contact.path.clone(),
         trusted: false,
+        follows: false,
         login: None,
         offers: Offers::default(),
         doubtful: false,

@@ -429,11 +429,22 @@ impl Shared {
         let (weak, registrar) = (self.myself.clone(), self.registrar.clone());
         let local = format!("{} {}", flow.transport, self.agent.host(flow));
         actix::spawn(async move {
+            let before = registrar.named(&message).map(|n| registrar.contacts_of(&n)).unwrap_or_default();
             let answer = registrar.register(&message, flow, local).await;
             let registered = (answer.0 == 200).then(|| registrar.named(&message)).flatten();
             let Some(shared) = weak.upgrade() else { return };
             let mut shared = shared.borrow_mut();
             shared.registering -= 1;
+            if let Some(registered) = &registered {
+                // A NAT has given the phone another port: its calls are reached there too.
+                let after = shared.registrar.contacts_of(registered);
+                for r in after.iter().filter(|r| r.received == flow.to_string()) {
+                    let was =
+                        before.iter().find(|b| b.contact == r.contact).and_then(|b| b.received.parse().ok());
+                    let Shared { agent, streams, .. } = &mut *shared;
+                    agent.rebound(registered, &r.contact, was, flow, |c| streams.contains_key(&c));
+                }
+            }
             if let Some(registered) = registered.filter(|_| flow.connection != 0) {
                 match shared.streams.contains_key(&flow.connection) {
                     true => drop(shared.registered_on.entry(flow.connection).or_default().insert(registered)),
@@ -475,8 +486,16 @@ impl Shared {
                 Err(answer) => return self.respond(id, &message, answer),
             };
         let (now, ladder) = (self.now(), Ladder::default());
-        let follows = matches!(incoming.origin, call::Origin::Trunk { .. });
+        let follows = match &incoming.origin {
+            call::Origin::Trunk { name } => {
+                !invite::behind_nat(&self.registrar.estate.picture(), &incoming.domain, name)
+            }
+            _ => false,
+        };
         self.agent.adopt(now, id, message, flow, agent::Adopted { leg, ladder: &ladder, follows });
+        if let call::Origin::Subscriber { iface } = &incoming.origin {
+            self.agent.belongs(leg, (incoming.domain.clone(), iface.clone()));
+        }
         let (weak, calls) = (self.myself.clone(), self.calls.clone());
         actix::spawn(async move {
             let started = call::start(&calls, incoming, ladder).await;
@@ -509,6 +528,9 @@ impl Shared {
                             self.tried.insert(leg, (domain.clone(), trunk.clone()));
                         }
                         self.agent.call(now, leg, call, &ladder, &out, way);
+                        if let call::Target::Contact { domain, iface, .. } = &out.target {
+                            self.agent.belongs(leg, (domain.clone(), iface.clone()));
+                        }
                     }
                     None => self.agent.unreachable(leg, call),
                 }

@@ -297,6 +297,13 @@ impl Registrar {
     }
 
     /// 200 with all contacts and the time each has left.
+    /// Contacts of an interface, with what they are reached over.
+    pub(super) fn contacts_of(&self, (domain, iface): &(String, String)) -> Vec<domain::Registration> {
+        let picture = self.estate.picture();
+        let contacts = picture.registrations.get(domain).and_then(|all| all.get(iface));
+        contacts.map(|c| c.to_vec()).unwrap_or_default()
+    }
+
     fn registered(&self, request: &Message, domain: &str, iface: &str, now: DateTime<Utc>) -> Answer {
         let picture = self.estate.picture();
         let contacts = picture.registrations.get(domain).and_then(|all| all.get(iface)).cloned();
