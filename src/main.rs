@@ -101,6 +101,9 @@ enum What {
     /// Look into what is recognised and how.
     #[command(subcommand)]
     Speech(Speech),
+    /// Serve a recogniser to the node that started this process.
+    #[command(hide = true)]
+    Recogniser { engine: speech::Kept, model: PathBuf },
 }
 
 #[derive(Subcommand)]
@@ -187,6 +190,14 @@ fn main() -> ExitCode {
         What::Man { directory } => clap_mangen::generate_to(Cli::command(), directory).map_err(Into::into),
         What::Audit(what) => audit(what),
         What::Speech(what) => speech(what),
+        What::Recogniser { engine, model } => {
+            let kept = speech::keep(engine, model);
+            if let Err(e) = &kept {
+                eprintln!("hypha recogniser: {e}");
+            }
+            // Its threads may be in the middle of something the node no longer wants.
+            std::process::exit(i32::from(kept.is_err()))
+        }
         What::Config { ask: Some(file), .. } => {
             ask::ask(&file, &mut std::io::stdin().lock(), &mut std::io::stdout()).map_err(Into::into)
         }

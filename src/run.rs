@@ -423,6 +423,7 @@ fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
         book,
         book_every: if speech.phone_book.is_empty() { every.min(OWN_BOOK) } else { every },
         records: speech.records,
+        apart: true,
         data: data.to_owned(),
         token,
     })

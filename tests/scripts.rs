@@ -214,6 +214,26 @@ fn a_recogniser_killed_in_the_middle_of_a_word_is_a_retry_that_the_caller_hears(
     let first = stream().expect("its name");
     node.ok(&format!("node/actor/kill {first} --force"));
     until("another is", || stream().is_some_and(|s| s != first));
+    // The library's process dies, as where memory is short: the node and its calls do not, and another one is there.
+    let processes = || {
+        let found = std::process::Command::new("pgrep")
+            .args(["-P", &node.pid().to_string(), "-f", "recogniser pocketsphinx"])
+            .output()
+            .expect("pgrep runs");
+        let text = String::from_utf8_lossy(&found.stdout).into_owned();
+        text.split_whitespace().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let before = processes();
+    assert!(!before.is_empty(), "recognisers have processes of their own");
+    for process in &before {
+        let killed = std::process::Command::new("kill").args(["-KILL", process]).status();
+        assert!(killed.is_ok_and(|s| s.success()));
+    }
+    until("others have taken their place", || {
+        let now = processes();
+        now.len() == before.len() && now.iter().all(|p| !before.contains(p))
+    });
+    assert_eq!(calls(node).len(), 1, "no call has ended for it");
     // While the caller speaks, the recognisers die, and stay away until it is known that an utterance was lost.
     node.ok("node/actor/stop speech/pocketsphinx --force");
     until("an utterance is lost", || node.log().contains("what a caller said is lost"));

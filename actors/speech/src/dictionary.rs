@@ -25,7 +25,7 @@ pub enum DictionaryError {
 }
 
 /// Words with their readings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Dictionary {
     words: BTreeMap<String, Vec<String>>,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{graph::Graph, phones};
 
 /// Phrases of a grammar at most.
@@ -12,7 +14,7 @@ const BYTES: usize = 16 << 20;
 /// Steps of a phrase, each with what may be said there.
 pub type Way = Vec<Vec<String>>;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Grammar {
     /// Any speech.
     Open,

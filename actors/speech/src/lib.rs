@@ -2,6 +2,7 @@
 //!
 //! What is heard goes in as samples of 16000 Hz, words with times and confidences come out.
 
+pub mod apart;
 pub mod audio;
 pub mod clerk;
 pub mod dictionary;
@@ -26,4 +27,4 @@ pub mod whisper;
 pub use httpd::Door;
 pub use importer::PhoneBook;
 pub use remote::{Remote, RemoteError};
-pub use tree::{OpenSpeech, Settings, Speech, SpeechError, child, unpack};
+pub use tree::{Kept, OpenSpeech, Settings, Speech, SpeechError, child, keep, unpack};

@@ -9,9 +9,10 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use kit::{Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Queue, Refused};
 use parking_lot::Mutex;
 use strum::IntoStaticStr;
@@ -21,6 +22,8 @@ use crate::recogniser::{Engine, Heard, Recogniser, RecogniserError, Task};
 
 /// Pieces of speech that wait for one thread.
 const WAITING: usize = 2_048;
+/// How often an idle thread looks whether its engine lives.
+const LOOK: Duration = Duration::from_millis(500);
 /// Listeners of one thread.
 const LISTENERS: usize = 128;
 
@@ -283,7 +286,7 @@ impl Thread {
                 let text = |p: Box<dyn std::any::Any + Send>| {
                     p.downcast_ref::<&str>().map(|s| (*s).to_owned()).unwrap_or_else(|| "a panic".into())
                 };
-                let _ = over.send(worked.map_or_else(text, |()| "stopped".to_owned()));
+                let _ = over.send(worked.unwrap_or_else(text));
             })
             .map_err(ExitReason::error)?;
         let engine = made
@@ -303,18 +306,26 @@ impl Thread {
     }
 }
 
-/// What a thread does.
+/// What a thread does; why it ended.
 fn work(
     engine: &mut dyn Engine,
     todo: &Receiver<Job>,
     listeners: &AtomicUsize,
     stop: &AtomicBool,
     counts: &Arc<Counts>,
-) {
+) -> String {
     let mut all: HashMap<u64, (Box<dyn Recogniser>, mpsc::UnboundedSender<Update>)> = HashMap::new();
-    while let Ok(job) = todo.recv() {
+    loop {
+        if let Some(why) = engine.ended() {
+            return why;
+        }
+        let job = match todo.recv_timeout(LOOK) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return "stopped".to_owned(),
+        };
         if stop.load(Relaxed) {
-            return;
+            return "stopped".to_owned();
         }
         match job {
             Job::Open(id, task, told) => match engine.open(&task) {

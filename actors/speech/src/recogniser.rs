@@ -49,7 +49,7 @@ impl Heard {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum RecogniserError {
     /// More speech waits than the engine works through.
     #[error("all recognisers are busy")]
@@ -103,6 +103,10 @@ impl Task {
 pub trait Engine: Send {
     fn name(&self) -> &'static str;
     fn open(&mut self, task: &Task) -> Result<Box<dyn Recogniser>, RecogniserError>;
+    /// Why it can do no more, if so: its thread ends then, and its supervisor starts another.
+    fn ended(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Who is told what was heard.

@@ -3,8 +3,8 @@
 //! ```text
 //! speech                  one_for_one
 //! ├ speech/attendant      what operators have taught
-//! ├ speech/pocketsphinx   dynamic: closed grammars, speech/pocketsphinx/N, a thread each
-//! ├ speech/whisper        dynamic: any speech, a thread each; or speech/remote, another's recogniser
+//! ├ speech/pocketsphinx   dynamic: closed grammars, speech/pocketsphinx/N, a thread and a process each
+//! ├ speech/whisper        dynamic: any speech, threads and one process for all; or speech/remote
 //! ├ speech/manager        how many there are, and their rebuilding
 //! ├ speech/book           reads the phone book and the operator's words, and listens for them
 //! ├ speech/transcriptions dynamic, temporary: files that become words, speech/transcription/N
@@ -21,6 +21,8 @@ use kit::{Address, AddressError, ChildSpec, Node, Secret, Strategy, SupervisorSp
 use parking_lot::Mutex;
 
 use crate::{
+    apart,
+    apart::Process,
     clerk::{Clerk, records::Records, state},
     http,
     http::{
@@ -60,6 +62,8 @@ pub struct Settings {
     pub book_every: Duration,
     /// Pieces of speech that are kept.
     pub records: usize,
+    /// Engines live in processes of their own.
+    pub apart: bool,
     /// Where models and records are.
     pub data: PathBuf,
     /// What strangers show at doors that are not on loopback.
@@ -101,25 +105,67 @@ impl Speech {
     }
 
     /// How an engine for any speech is made.
-    fn make(&self) -> Option<Make> {
+    fn make(&self, apart: bool) -> Option<Make> {
         match self.engine.clone() {
             OpenSpeech::Nobody => None,
             OpenSpeech::Remote(remote, rate) => Some(Arc::new(move || {
                 Ok(Box::new(RemoteEngine::new(remote.clone(), rate)?) as Box<dyn Engine>)
             })),
-            OpenSpeech::Whisper(weights) => {
-                // The weights are read once; each thread has a state of its own.
-                let first: Mutex<Option<Whisper>> = Mutex::default();
+            OpenSpeech::Whisper(weights) if apart => {
+                // One process for all threads: the weights are large.
+                let shared: Mutex<Option<Arc<Process>>> = Mutex::default();
                 Some(Arc::new(move || {
-                    let mut first = first.lock();
-                    if first.is_none() {
-                        *first = Some(Whisper::new(&weights)?);
+                    let mut shared = shared.lock();
+                    if shared.as_ref().is_none_or(|p| p.has_ended()) {
+                        *shared = Some(Arc::new(process(Kept::Whisper, &weights)?));
                     }
-                    let known = first.as_ref().ok_or(RecogniserError::Stopped)?;
-                    Ok(Box::new(known.another()?) as Box<dyn Engine>)
+                    shared.as_ref().ok_or(RecogniserError::Stopped)?.engine("whisper")
                 }))
             }
+            OpenSpeech::Whisper(weights) => Some(Arc::new(whisper(weights))),
         }
+    }
+}
+
+/// Engines that a process of their own may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum Kept {
+    Pocketsphinx,
+    Whisper,
+}
+
+/// Makes Whispers: the weights are read once, and each thread has a state of its own.
+fn whisper(weights: PathBuf) -> impl Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync {
+    let first: Mutex<Option<Whisper>> = Mutex::default();
+    move || {
+        let mut first = first.lock();
+        if first.is_none() {
+            *first = Some(Whisper::new(&weights)?);
+        }
+        let known = first.as_ref().ok_or(RecogniserError::Stopped)?;
+        Ok(Box::new(known.another()?) as Box<dyn Engine>)
+    }
+}
+
+/// This program again, as [`keep`] of an engine.
+fn process(engine: Kept, model: &std::path::Path) -> Result<Process, RecogniserError> {
+    // As it runs now, also after an upgrade has replaced its file.
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg("recogniser").arg(<&'static str>::from(engine)).arg(model);
+    Process::start(command).map_err(|e| RecogniserError::Model(format!("no process for it: {e}")))
+}
+
+/// Serves an engine to the node that started this process, over standard input and output, until that ends.
+pub fn keep(engine: Kept, model: PathBuf) -> std::io::Result<()> {
+    // Where memory is short, this process goes before the node does.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    let (from, to) = (std::io::stdin(), std::io::stdout());
+    match engine {
+        Kept::Pocketsphinx => {
+            apart::serve(from, to, move || Ok(Box::new(Sphinx::new(&model)?) as Box<dyn Engine>))
+        }
+        Kept::Whisper => apart::serve(from, to, whisper(model)),
     }
 }
 
@@ -178,9 +224,14 @@ pub fn child(
     let guard = |door: &Door| Guard { open: door.listen.ip().is_loopback(), token: settings.token.clone() };
     let mut family = SupervisorSpec::new(Address::new("speech")?, Strategy::OneForOne)
         .child(state::child(journal, speech.clerk.taught.clone())?);
-    let closed: Make = Arc::new(move || Ok(Box::new(Sphinx::new(&model)?) as Box<dyn Engine>));
+    let closed: Make = match settings.apart {
+        // A process for each thread: one that ends takes its own listeners with it alone.
+        true => Arc::new(move || Arc::new(process(Kept::Pocketsphinx, &model)?).engine("pocketsphinx")),
+        false => Arc::new(move || Ok(Box::new(Sphinx::new(&model)?) as Box<dyn Engine>)),
+    };
     let mut kinds = vec![Kind { pool: speech.closed.clone(), make: closed }];
-    kinds.extend(speech.open.clone().zip(speech.make()).map(|(pool, make)| Kind { pool, make }));
+    kinds
+        .extend(speech.open.clone().zip(speech.make(settings.apart)).map(|(pool, make)| Kind { pool, make }));
     for kind in &kinds {
         let instances = SupervisorSpec::new(kind.pool.supervisor()?, Strategy::Dynamic);
         family = family.child(instances.intensity(10, Duration::from_secs(10)).into_child());
