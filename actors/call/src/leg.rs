@@ -156,6 +156,8 @@ pub enum LegEvent {
     PictureWanted,
     /// Other contacts to try (3xx).
     Redirected { to: Vec<String> },
+    /// The leg was not tried: its trunk could not take a call a moment ago. The others come first.
+    Avoided,
     /// The leg has ended.
     Released { cause: Cause, status: Option<u16> },
 }

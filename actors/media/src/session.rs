@@ -538,8 +538,14 @@ impl Session {
         let host = |ip: IpAddr| ip.to_canonical();
         let hosts = [Some(agreed.rtcp.ip()), Some(agreed.remote.ip()), party.latch.at().map(|a| a.ip())];
         let known = hosts.into_iter().flatten().any(|ip| host(ip) == host(from.ip()));
-        let first = compound(data).next().is_some_and(|p| matches!(p[1], 200 | 201));
-        if agreed.sealing.is_none() && !(known && first) {
+        let sender = compound(data).next().filter(|p| matches!(p[1], 200 | 201)).and_then(|p| p.get(4..8));
+        if agreed.sealing.is_none() && !(known && sender.is_some()) {
+            return;
+        }
+        // From elsewhere than agreed, a report counts where it names the stream that is heard.
+        let names = |ssrc: u32| sender == Some(&ssrc.to_be_bytes()[..]);
+        let agreed_on = from == agreed.rtcp || party.remote_ssrc.is_none_or(names);
+        if agreed.sealing.is_none() && !agreed_on {
             return;
         }
         party.latched_rtcp = Some(from);

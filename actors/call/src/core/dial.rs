@@ -270,8 +270,25 @@ impl Call {
             self.out.push(Effect::Leg(id, LegCommand::Call(Box::new(outgoing))));
             if !dial.others.is_empty() {
                 self.out.push(Effect::After(LIFELESS, Timer::Lifeless(id)));
+                self.out.push(Effect::After(IDLE, Timer::Idle(id)));
             }
         }
+    }
+
+    /// A trunk that is no first choice now comes behind the others, and is tried then whatever is known of it.
+    pub(super) fn avoided(&mut self, id: LegId, world: &mut World<'_>) {
+        let Some(dial) = self.dial.as_mut().filter(|d| d.legs.contains(&id)) else { return };
+        dial.legs.retain(|l| *l != id);
+        let Some(leg) = self.forget(id, world) else { return };
+        let Some(mut dial) = self.dial.take() else { return };
+        let target = Target::Trunk { domain: leg.domain.clone(), trunk: leg.iface.clone(), last: true };
+        dial.others.push_back((blank(&leg.domain, &leg.iface, leg.party), target));
+        if dial.legs.is_empty()
+            && let Some(next) = dial.others.pop_front()
+        {
+            self.call_targets(&mut dial, vec![next], world);
+        }
+        self.dial = Some(dial);
     }
 
     /// Whether another target of the dial is tried after this failure: where this one could not take the call, not where the

@@ -46,6 +46,8 @@ use crate::{
 const NO_ANSWER: Duration = Duration::from_secs(120);
 /// How long a target may be without any answer where there is another to try: two copies of the INVITE are lost by then.
 const LIFELESS: Duration = Duration::from_millis(1600);
+/// How long it may only be trying (100), where there is another: setting up takes a network seconds.
+const IDLE: Duration = Duration::from_secs(15);
 /// How long it may ring before cfnr forwards, where nothing was said.
 const FORWARD_AFTER: Duration = Duration::from_secs(20);
 /// How long setting up may take in all.
@@ -95,6 +97,8 @@ pub enum Timer {
     NoAnswer(u32),
     /// This leg, for which there are others, has had its time to show any sign of life.
     Lifeless(LegId),
+    /// It has had its time to come further than trying.
+    Idle(LegId),
     Setup,
     /// What this leg heard for its information is over.
     Heard(LegId),
@@ -435,10 +439,12 @@ impl Call {
                 self.release_dialled(&mut dial, Cause::NO_ANSWER, world);
                 self.failed(dial, Cause::NO_ANSWER, None, world);
             }
-            Timer::Lifeless(leg) => {
+            Timer::Lifeless(leg) | Timer::Idle(leg) => {
+                let lives =
+                    matches!(timer, Timer::Lifeless(_)) && self.legs.get(&leg).is_some_and(|l| l.lives);
                 let dialled =
                     self.dial.as_ref().is_some_and(|d| d.legs.contains(&leg) && !d.others.is_empty());
-                if dialled && self.legs.get(&leg).is_some_and(|l| l.state == State::Trying && !l.lives) {
+                if dialled && !lives && self.legs.get(&leg).is_some_and(|l| l.state == State::Trying) {
                     self.release(leg, Cause::TIMER, Some(408), world);
                     self.one_failed(leg, Cause::TIMER, Some(408), world);
                 }

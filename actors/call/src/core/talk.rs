@@ -50,6 +50,7 @@ impl Call {
             LegEvent::Key { key, millis } => self.key(id, key, millis, false, world),
             LegEvent::PictureWanted => self.picture_wanted(id, world),
             LegEvent::Redirected { to } => self.redirected(id, &to, world),
+            LegEvent::Avoided => self.avoided(id, world),
             LegEvent::Released { cause, status } => self.released(id, cause, status, world),
         }
     }

@@ -369,8 +369,8 @@ fn a_number_that_is_withheld_stays_so_where_a_phone_redirects_the_call() {
     assert_eq!(shown, [("101".to_owned(), nobody.clone()), ("102".to_owned(), nobody)]);
 }
 
-#[test]
-fn a_neighbour_that_redirects_is_passed_by() {
+/// All numbers lead to a direction of two trunks, t1 and t2.
+fn direction() -> Picture {
     let mut picture = two();
     let mut state = (*picture.domains["d"]).clone();
     let out = "<context name=\"c\"><rule name=\"r\"><conditions><cdpn digits=\"%\"/></conditions>\
@@ -389,7 +389,55 @@ fn a_neighbour_that_redirects_is_passed_by() {
         state.apply(&DomainEvent::TrunkDeclared { trunk });
     }
     picture.domains.insert("d".into(), Arc::new(state));
-    let mut p = Play::new(picture, "9001");
+    picture
+}
+
+/// Trunks called so far.
+fn tried(p: &Play) -> Vec<String> {
+    let trunk = |e: &Effect| match e {
+        Effect::Leg(_, LegCommand::Call(out)) => match &out.target {
+            Target::Trunk { trunk, last, .. } => Some(format!("{trunk}{}", if *last { "!" } else { "" })),
+            _ => None,
+        },
+        _ => None,
+    };
+    p.effects.iter().filter_map(trunk).collect()
+}
+
+#[test]
+fn a_trunk_that_is_no_first_choice_comes_last_and_is_not_forgotten() {
+    let mut p = Play::new(direction(), "9001");
+    let (first, _) = p.called()[0].clone();
+    p.leg(first, LegEvent::Avoided);
+    assert_eq!(tried(&p), ["t1", "t2!"]);
+    let (second, _) = p.called()[1].clone();
+    p.leg(second, LegEvent::Released { cause: Cause::CONGESTION, status: Some(503) });
+    assert_eq!(tried(&p), ["t1", "t2!", "t1!"]);
+    let (third, _) = p.called()[2].clone();
+    p.answers(third);
+    assert!(p.told(A).contains(&"Answer".to_owned()), "{:?}", p.told(A));
+}
+
+#[test]
+fn a_trunk_that_only_tries_is_given_up_for_the_next_in_time() {
+    let mut p = Play::new(direction(), "9001");
+    let (first, _) = p.called()[0].clone();
+    p.leg(first, LegEvent::Progress { status: 100, sdp: None });
+    p.step(|c, w| c.handle(Event::Timer(Timer::Lifeless(first)), w));
+    assert_eq!(tried(&p), ["t1"], "it lives");
+    p.step(|c, w| c.handle(Event::Timer(Timer::Idle(first)), w));
+    assert_eq!(tried(&p), ["t1", "t2!"]);
+    // One that rings is left alone.
+    let mut p = Play::new(direction(), "9001");
+    let (first, _) = p.called()[0].clone();
+    p.leg(first, LegEvent::Progress { status: 180, sdp: None });
+    p.step(|c, w| c.handle(Event::Timer(Timer::Idle(first)), w));
+    assert_eq!(tried(&p), ["t1"]);
+}
+
+#[test]
+fn a_neighbour_that_redirects_is_passed_by() {
+    let mut p = Play::new(direction(), "9001");
     for at in 0..2 {
         let (leg, number) = p.called()[at].clone();
         assert_eq!(number, "9001", "the number that was dialled, never one of the neighbour's choice");

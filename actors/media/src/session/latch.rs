@@ -8,9 +8,11 @@ use std::{
 
 /// Packets in a row from a new source before it is believed.
 const IN_A_ROW: u8 = 3;
-/// And where another source has been believed before, which must have been silent for [`SILENT`].
+/// And where another source has been believed before, which must have been silent: a moment where the same stream goes on from
+/// a new port (a NAT has forgotten the old one), longer than a pause of a phone that sends no silence where it is another stream.
 const TO_MOVE: u8 = 5;
 const SILENT: Duration = Duration::from_millis(80);
+const SILENT_LONG: Duration = Duration::from_secs(5);
 
 /// Which sources may be the peer at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -40,6 +42,10 @@ pub struct Expected {
 pub struct Latch {
     at: Option<SocketAddr>,
     last: Option<Instant>,
+    /// The name of the stream that was believed last.
+    stream: Option<u32>,
+    /// It came from the agreed place, or has gone on from there.
+    proven: bool,
     /// One that may be next: its packets' name, the number of its last one, how many came in a row.
     candidate: Option<(SocketAddr, u32, u16, u8)>,
 }
@@ -59,7 +65,7 @@ impl Latch {
         now: Instant,
     ) -> bool {
         if self.at == Some(from) {
-            self.last = Some(now);
+            (self.last, self.stream) = (Some(now), Some(ssrc));
             return true;
         }
         let host = |ip: IpAddr| ip.to_canonical();
@@ -76,8 +82,8 @@ impl Latch {
         }
         // The very place that was agreed on needs no further proof.
         let exact = described && from.port() == expected.described.port();
-        if exact && self.at.is_none_or(|at| host(at.ip()) != host(from.ip()) || self.silent(now)) {
-            return self.move_to(from, now);
+        if exact && self.at.is_none_or(|at| host(at.ip()) != host(from.ip()) || self.silent(now, SILENT)) {
+            return self.move_to(from, ssrc, true, now);
         }
         let in_a_row = match self.candidate {
             Some((place, source, last, count))
@@ -88,11 +94,15 @@ impl Latch {
             _ => 1,
         };
         self.candidate = Some((from, ssrc, number, in_a_row));
+        let goes_on = self.stream == Some(ssrc);
         let enough = match self.at {
             None => in_a_row >= IN_A_ROW,
-            Some(_) => in_a_row >= TO_MOVE && self.silent(now),
+            // It takes its stream back from a source that only spoke in its pauses.
+            Some(_) if exact && !self.proven => in_a_row >= IN_A_ROW,
+            Some(_) if goes_on => in_a_row >= TO_MOVE && self.silent(now, SILENT),
+            Some(_) => in_a_row >= TO_MOVE && self.silent(now, SILENT_LONG),
         };
-        enough && self.move_to(from, now)
+        enough && self.move_to(from, ssrc, exact || self.proven && goes_on, now)
     }
 
     /// For messages without a number: the one behind the last.
@@ -100,12 +110,13 @@ impl Latch {
         self.candidate.map_or(0, |(_, _, last, _)| last.wrapping_add(1))
     }
 
-    fn silent(&self, now: Instant) -> bool {
-        self.last.is_none_or(|last| now.saturating_duration_since(last) >= SILENT)
+    fn silent(&self, now: Instant, enough: Duration) -> bool {
+        self.last.is_none_or(|last| now.saturating_duration_since(last) >= enough)
     }
 
-    fn move_to(&mut self, from: SocketAddr, now: Instant) -> bool {
+    fn move_to(&mut self, from: SocketAddr, ssrc: u32, proven: bool, now: Instant) -> bool {
         (self.at, self.last, self.candidate) = (Some(from), Some(now), None);
+        (self.stream, self.proven) = (Some(ssrc), proven);
         true
     }
 }
@@ -166,5 +177,28 @@ mod tests {
             })
             .count();
         assert_eq!(heard, 6);
+    }
+
+    #[test]
+    fn a_pause_of_the_phone_gives_its_stream_to_nobody_and_a_longer_silence_only_until_it_speaks() {
+        let expected = Expected { signalled: None, ..nat(Latching::Signalling) };
+        let (phone, other) = ("10.0.0.5:4000", "10.0.0.5:5555");
+        let mut latch = Latch::default();
+        let start = Instant::now();
+        let mut hears = |from: &str, ssrc: u32, from_ms: u64, count: u16| -> usize {
+            let packet = |n: u16| {
+                let now = start + Duration::from_millis(from_ms + 20 * u64::from(n));
+                latch.believes(at(from), ssrc, n, &expected, now)
+            };
+            (0..count).map(packet).filter(|b| *b).count()
+        };
+        assert_eq!(hears(phone, 7, 0, 10), 10);
+        // It sends no silence (RFC 3389) for four seconds; another port of its host has sent all the time.
+        assert_eq!(hears(other, 9, 200, 200), 0);
+        assert_eq!(hears(phone, 7, 4_200, 10), 10);
+        // Silent for longer, it may have been started anew elsewhere; it has its stream back as soon as it speaks.
+        assert_eq!(hears(other, 9, 4_400, 350), 350 - 249);
+        assert_eq!(hears(phone, 7, 11_400, 10), 8, "beside the other one");
+        assert_eq!(hears(other, 9, 11_600, 50), 0);
     }
 }

@@ -224,6 +224,11 @@ impl Agent {
     }
 
     /// There is no way to where a call wants to go.
+    /// A leg is not tried now: its trunk could not take a call a moment ago, and there are others.
+    pub fn avoided(&mut self, id: LegId, call: &Address) {
+        self.out.push(Output::Event { leg: id, call: call.clone(), event: call::LegEvent::Avoided });
+    }
+
     pub fn unreachable(&mut self, id: LegId, call: &Address) {
         let event = call::LegEvent::Released { cause: Cause::OUT_OF_ORDER, status: Some(502) };
         self.out.push(Output::Event { leg: id, call: call.clone(), event });

@@ -6,7 +6,6 @@ use std::{
 };
 
 use call::{Incoming, LegId, Origin, Outgoing, Party, Target};
-use chrono::{DateTime, Utc};
 use domain::{
     Picture, Registration,
     state::{DomainState, Trunk, TrunkKind},
@@ -353,7 +352,6 @@ pub(super) fn way(
     picture: &Picture,
     vault: &dyn Vault,
     out: &Outgoing,
-    now: DateTime<Utc>,
 ) -> Option<Way> {
     match &out.target {
         Target::Contact { domain, iface, contact } => {
@@ -362,7 +360,6 @@ pub(super) fn way(
             let offers = Offers { timers: !off("session_timers"), reliable: !off("reliable_provisional") };
             Some(Way { offers, ..way })
         }
-        Target::Trunk { domain, trunk, last } if health.avoids(domain, trunk, *last, now) => None,
         Target::Trunk { domain, trunk, .. } => {
             let way = trunks.way(picture, vault, domain, trunk, &out.to)?;
             Some(Way { doubtful: health.is_down(domain, trunk), ..way })

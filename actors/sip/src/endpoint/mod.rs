@@ -522,7 +522,12 @@ impl Shared {
                 let picture = self.registrar.estate.picture();
                 let ladder = self.calls.board.ladder(call).unwrap_or_default();
                 let vault = &*self.registrar.vault;
-                match invite::way(&self.trunks, &self.health, &picture, vault, &out, now.wall) {
+                if let call::Target::Trunk { domain, trunk, last } = &out.target
+                    && self.health.avoids(domain, trunk, *last, now.wall)
+                {
+                    return self.agent.avoided(leg, call);
+                }
+                match invite::way(&self.trunks, &self.health, &picture, vault, &out) {
                     Some(way) => {
                         if let call::Target::Trunk { domain, trunk, .. } = &out.target {
                             self.tried.insert(leg, (domain.clone(), trunk.clone()));
