@@ -235,7 +235,7 @@ impl Transactions {
     /// Takes a request that has been validated; an ACK that fits nothing here belongs to a dialog.
     pub fn receive(&mut self, now: Instant, request: &Message, flow: Flow) -> Option<Arrival> {
         let method = request.method()?;
-        let key = server_key(request, if *method == Method::Ack { &Method::Invite } else { method })?;
+        let key = server_key(request, if *method == Method::Ack { &Method::Invite } else { method }, flow)?;
         let Some(&id) = self.keys.get(key.as_str()) else {
             if *method == Method::Ack {
                 return None;
@@ -276,9 +276,7 @@ impl Transactions {
 
     /// The INVITE that a CANCEL is about (RFC 3261, 9.2); it must come from where the INVITE did.
     pub fn cancelled(&self, cancel: &Message, flow: Flow) -> Option<Id> {
-        let id = *self.keys.get(server_key(cancel, &Method::Invite)?.as_str())?;
-        self.server.get(&id).filter(|s| s.flow.same_source(flow))?;
-        Some(id)
+        self.keys.get(server_key(cancel, &Method::Invite, flow)?.as_str()).copied()
     }
 
     /// Answers a request. A second final answer is not sent.
@@ -571,16 +569,17 @@ impl Transactions {
 }
 
 /// What makes a request the same again (RFC 3261, 17.2.3).
-fn server_key(request: &Message, method: &Method) -> Option<String> {
-    let via = request.via()?;
+/// The host that a request comes from is a part: a stranger that has seen a branch neither begins nor ends its transactions.
+fn server_key(request: &Message, method: &Method, flow: Flow) -> Option<String> {
+    let (via, source) = (request.via()?, flow.peer.ip().to_canonical());
     if let Some(branch) = via.branch().filter(|b| b.len() > COOKIE.len() && b.starts_with(COOKIE)) {
-        return Some(format!("{branch} {} {method}", via.sent_by));
+        return Some(format!("{branch} {} {method} {source}", via.sent_by));
     }
     // RFC 2543: the tag in To is the answer's, so it is no part.
     let (number, _) = request.cseq()?;
     let from = request.tag(&Name::From).unwrap_or_default();
     let via = request.header(&Name::Via)?;
-    Some(format!("{} {number} {from} {} {via} {method}", request.call_id(), request.uri()))
+    Some(format!("{} {number} {from} {} {via} {method} {source}", request.call_id(), request.uri()))
 }
 
 /// CANCEL, and the ACK to a failure: like the INVITE, with its topmost `Via` alone.

@@ -56,6 +56,8 @@ impl Default for Offers {
 }
 
 const SDP: &str = "application/sdp";
+/// Provisional answers that wait for a PRACK.
+const QUEUED: usize = 8;
 
 /// Asks for a whole picture (RFC 5168, 7.1).
 const PICTURE: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><media_control><vc_primitive><to_encoder>\
@@ -223,26 +225,31 @@ impl Agent {
         true
     }
 
-    /// There is no way to where a call wants to go.
     /// A leg is not tried now: its trunk could not take a call a moment ago, and there are others.
     pub fn avoided(&mut self, id: LegId, call: &Address) {
         self.out.push(Output::Event { leg: id, call: call.clone(), event: call::LegEvent::Avoided });
     }
 
+    /// There is no way to where a call wants to go.
     pub fn unreachable(&mut self, id: LegId, call: &Address) {
         let event = call::LegEvent::Released { cause: Cause::OUT_OF_ORDER, status: Some(502) };
         self.out.push(Output::Event { leg: id, call: call.clone(), event });
     }
 
-    fn progress(&mut self, now: Now, id: LegId, status: u16, sdp: Option<Bytes>) {
+    pub(super) fn progress(&mut self, now: Now, id: LegId, status: u16, sdp: Option<Bytes>) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let (State::Incoming, Some(transaction)) = (leg.state, leg.server) else { return };
         let Some(request) = &leg.request else { return };
+        if leg.wants_reliable && leg.reliable.is_some() {
+            if leg.queued.len() < QUEUED {
+                leg.queued.push_back((status, sdp));
+            }
+            return;
+        }
         let mut response = reply(request, status, Some(&leg.local_tag));
         leg.ladder.add(now.wall, id, leg.flow, format_args!("{status} {}", reason(status)));
         let flow = leg.flow;
-        // One reliable answer at a time; the next waits for nothing, since the final one says all.
-        let reliable = leg.wants_reliable && leg.reliable.is_none();
+        let reliable = leg.wants_reliable;
         if reliable {
             leg.rseq += 1;
             response.push(Name::Require, "100rel");
@@ -279,6 +286,8 @@ impl Agent {
         let (Some(transaction), Some(request)) = (leg.server.take(), leg.request.take()) else { return };
         leg.state = State::Confirmed;
         leg.reliable = None;
+        // The final answer says all that they would.
+        leg.queued.clear();
         leg.sdp = Some(sdp.clone());
         leg.refreshed = now.at;
         self.final_2xx(now, id, transaction, &request, sdp);
@@ -290,6 +299,8 @@ impl Agent {
         let flow = leg.flow;
         let mut response = reply(request, 200, Some(&leg.local_tag));
         leg.unacknowledged = Some(transaction);
+        leg.unacknowledged_cseq = request.cseq().map(|(n, _)| n);
+        leg.offered_late = super::dialog::body(request).is_none();
         leg.ladder.add(now.wall, id, leg.flow, "200 OK");
         let session = leg.session;
         leg.session_headers(&mut response);

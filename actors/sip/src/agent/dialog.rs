@@ -34,7 +34,12 @@ impl Agent {
         let Some(id) = message.tag(&Name::To).and_then(|t| self.leg_of(t)) else { return };
         let leg = self.legs.get_mut(&id).filter(|l| l.same_dialog(message) && l.is_peer(flow));
         let Some(leg) = leg else { return };
+        // The ACK has the number of its INVITE (RFC 3261, 13.2.2.4); another one's is a copy.
+        if message.cseq().map(|(n, _)| n) != leg.unacknowledged_cseq {
+            return;
+        }
         let Some(transaction) = leg.unacknowledged.take() else { return };
+        leg.offered_late = false;
         leg.ladder.add(now.wall, leg.flow, id, "ACK");
         self.answered.remove(&transaction);
         self.transactions.acknowledged(transaction);
@@ -48,7 +53,13 @@ impl Agent {
         let code = if invite.is_some() { 200 } else { 481 };
         // The tag is that of the answer to the INVITE (RFC 3261, 9.2).
         let tag = leg.map_or_else(|| "h0".to_owned(), |l| self.tag(l));
-        self.transactions.respond(now.at, id, &reply(message, code, Some(&tag)));
+        let response = reply(message, code, Some(&tag));
+        if invite.is_none() {
+            // Without a transaction: its INVITE may come later, and its copies then cancel it.
+            self.out.push(Output::Send(flow, response.to_bytes()));
+            return self.transactions.abandon(id);
+        }
+        self.transactions.respond(now.at, id, &response);
         let Some(leg) = leg else {
             // It came in one batch with its INVITE, which waits to be adopted: it never is.
             let waits = |o: &Output| matches!(o, Output::Request(id, ..) if Some(*id) == invite);
@@ -83,6 +94,13 @@ impl Agent {
             return self.respond(now, transaction, &reply(&message, 500, None));
         }
         leg.remote_cseq = Some(number);
+        if let Some(unknown) = super::leg::unsupported(&message) {
+            // RFC 3261, 8.2.2.3; a BYE ends its dialog whatever it wants beside that.
+            if method != Method::Bye {
+                let response = reply(&message, 420, None).with(Name::Unsupported, unknown);
+                return self.respond(now, transaction, &response);
+            }
+        }
         // The peer may have moved to another port or connection.
         if !leg.follows {
             leg.flow = flow;
@@ -153,13 +171,21 @@ impl Agent {
         if session_too_short(&message) {
             return self.refuse_session(now, transaction, &message);
         }
+        let Ok(sdp) = crate::wire::body::session(&message) else {
+            return self.refuse_body(now, transaction, &message);
+        };
         leg.retarget(&message);
         leg.take_session(&message);
         leg.refreshed = now.at;
         leg.server = Some(transaction);
-        let sdp = body(&message);
         leg.request = Some(Box::new(message));
         self.event(id, LegEvent::Offer { sdp });
+    }
+
+    /// 415 for a body that is no description of a session.
+    fn refuse_body(&mut self, now: Now, transaction: Id, message: &Message) {
+        let response = reply(message, 415, None).with(Name::Accept, crate::wire::body::ACCEPT);
+        self.respond(now, transaction, &response);
     }
 
     /// 422 with the shortest session that may be asked for (RFC 4028, 9).
@@ -173,10 +199,13 @@ impl Agent {
         if session_too_short(&message) {
             return self.refuse_session(now, transaction, &message);
         }
-        let sdp = body(&message);
+        let Ok(sdp) = crate::wire::body::session(&message) else {
+            return self.refuse_body(now, transaction, &message);
+        };
         // Offers that cross, or meet one that waits for its answer (RFC 3311, 5.2).
         let early = leg.state != State::Confirmed;
-        if sdp.is_some() && leg.offering.is_some() {
+        let ours = leg.offering.is_some() || leg.offered_late || leg.state == State::Calling && !leg.settled;
+        if sdp.is_some() && ours {
             return self.respond(now, transaction, &reply(&message, 491, None));
         }
         let waits = if early { leg.state == State::Incoming && !leg.settled } else { leg.server.is_some() };
@@ -205,7 +234,14 @@ impl Agent {
 
     fn prack(&mut self, now: Now, id: LegId, transaction: Id, message: &Message) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let rseq = message.header(&Name::RAck).and_then(|r| r.split_whitespace().next()?.parse::<u32>().ok());
+        // RFC 3262, 7.2: its number, and the INVITE's.
+        let told = message.header(&Name::RAck).and_then(|r| {
+            let mut parts = r.split_whitespace();
+            let (rseq, cseq) = (parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?);
+            Some((rseq, cseq, parts.next()?.eq_ignore_ascii_case("INVITE")))
+        });
+        let rseq =
+            told.filter(|(_, cseq, invite)| *invite && Some(*cseq) == leg.invite_cseq).map(|(n, ..)| n);
         let known = rseq.is_some_and(|n| n > 0 && n <= leg.rseq);
         let code = match &leg.reliable {
             Some(reliable) if rseq == Some(reliable.rseq) => {
@@ -220,7 +256,11 @@ impl Agent {
         let answer = leg.waiting_answer.take_if(|_| leg.reliable.is_none());
         self.respond(now, transaction, &reply(message, code, None));
         if let Some(sdp) = answer {
-            self.answer(now, id, sdp);
+            return self.answer(now, id, sdp);
+        }
+        let next = self.legs.get_mut(&id).filter(|l| l.reliable.is_none()).and_then(|l| l.queued.pop_front());
+        if let Some((status, sdp)) = next {
+            self.progress(now, id, status, sdp);
         }
     }
 
@@ -258,7 +298,9 @@ impl Agent {
     }
 
     fn refer(&mut self, now: Now, id: LegId, transaction: Id, message: Message) {
-        let Some(to) = message.address(&Name::ReferTo) else {
+        let once =
+            message.all(&Name::ReferTo).flat_map(|v| address::list(v).unwrap_or_default()).count() == 1;
+        let Some(to) = message.address(&Name::ReferTo).filter(|_| once) else {
             return self.respond(now, transaction, &reply(&message, 400, None));
         };
         let busy = self.legs.get(&id).is_none_or(|l| l.refer.is_some() || l.referring);
@@ -268,6 +310,10 @@ impl Agent {
         let Ok(target) = Uri::parse(&to.uri) else {
             return self.respond(now, transaction, &reply(&message, 400, None));
         };
+        if target.parameter("method").is_some_and(|m| !m.eq_ignore_ascii_case("INVITE")) {
+            // Only calls are transferred here.
+            return self.respond(now, transaction, &reply(&message, 501, None));
+        }
         let replaces = target.headers.into_iter().flat_map(|h| h.split('&')).find_map(|h| {
             let (name, value) = h.split_once('=')?;
             name.eq_ignore_ascii_case("replaces").then(|| uri::unescape(value))
@@ -341,6 +387,10 @@ impl Agent {
         {
             *seconds = least.max(*seconds);
         }
+        if matches!(code, 405 | 501) && leg.peer_updates {
+            // It said that it takes UPDATE, and does not.
+            leg.peer_updates = false;
+        }
         leg.refused_refreshes = leg.refused_refreshes.saturating_add(1);
         let spread = self.identifiers.derive(Kind::ClientNonce, id.0, leg.refused_refreshes) % 1900;
         let again = now.at + REFRESH_AGAIN * leg.refused_refreshes.min(8) + Duration::from_millis(spread);
@@ -375,6 +425,11 @@ impl Agent {
                     return self.event(id, LegEvent::Progress { status: 100, sdp: None });
                 }
                 if message.lists(&Name::Require, "100rel") {
+                    // Copies, and those that come before an earlier one, are not looked at (RFC 3262, 4).
+                    if !leg.next_reliable(message) {
+                        return;
+                    }
+                    leg.settled |= body(message).is_some();
                     self.send_prack(now, id, message);
                 }
                 self.event(id, LegEvent::Progress { status: code, sdp: body(message) });

@@ -1,6 +1,6 @@
 //! One leg as SIP sees it: a dialog (RFC 3261, 12) and what is under way in it.
 
-use std::{net::IpAddr, time::Instant};
+use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -88,6 +88,9 @@ pub(super) struct Leg {
     pub request: Option<Box<Message>>,
     /// An INVITE whose 2xx waits for its ACK.
     pub unacknowledged: Option<Id>,
+    /// The INVITE's number, and whether its 2xx has our offer.
+    pub unacknowledged_cseq: Option<u32>,
+    pub offered_late: bool,
     pub client: Option<Id>,
     /// Our INVITE until it is answered.
     pub repeat: Option<Box<Repeat>>,
@@ -110,6 +113,12 @@ pub(super) struct Leg {
     pub rseq: u32,
     pub reliable: Option<Reliable>,
     pub wants_reliable: bool,
+    /// Provisional answers that wait for the PRACK of the one before (RFC 3262, 3).
+    pub queued: VecDeque<(u16, Option<Bytes>)>,
+    /// The number of the INVITE that began it, where it was the peer's.
+    pub invite_cseq: Option<u32>,
+    /// The peer's last reliable provisional answer, by its tag: behind a fork each phone counts for itself.
+    pub heard_rseq: Vec<(String, u32)>,
     /// A REFER that waits for its answer; afterwards its subscription.
     pub refer: Option<(Id, Box<Message>)>,
     pub referring: bool,
@@ -186,6 +195,8 @@ impl Leg {
             server: None,
             request: None,
             unacknowledged: None,
+            unacknowledged_cseq: None,
+            offered_late: false,
             client: None,
             repeat: None,
             declined: Vec::new(),
@@ -199,6 +210,9 @@ impl Leg {
             rseq: 0,
             reliable: None,
             wants_reliable: false,
+            queued: VecDeque::new(),
+            invite_cseq: None,
+            heard_rseq: Vec::new(),
             refer: None,
             referring: false,
             untold: false,
@@ -250,6 +264,27 @@ impl Leg {
             let next = first.map_or_else(|| self.target.to_string(), |a| a.uri.to_string());
             self.flow.peer = Uri::parse(&next).ok().and_then(|u| u.socket()).unwrap_or(self.flow.peer);
         }
+    }
+
+    /// Whether a reliable provisional answer is the next of its phone.
+    pub fn next_reliable(&mut self, response: &Message) -> bool {
+        let Some(rseq) = response.header(&Name::RSeq).and_then(|r| r.trim().parse::<u32>().ok()) else {
+            return false;
+        };
+        let tag = response.tag(&Name::To).unwrap_or_default();
+        let Some(at) = self.heard_rseq.iter().position(|(t, _)| t == tag) else {
+            let room = self.heard_rseq.len() < FORKS;
+            if room {
+                self.heard_rseq.push((tag.to_owned(), rseq));
+            }
+            return room;
+        };
+        let last = &mut self.heard_rseq[at].1;
+        let next = last.checked_add(1) == Some(rseq);
+        if next {
+            *last = rseq;
+        }
+        next
     }
 
     /// Learns the dialog from an answer of the peer.
@@ -313,6 +348,18 @@ impl Leg {
         request.call_id() == &*self.call_id
             && self.remote_tag.as_deref().is_none_or(|tag| request.tag(&Name::From) == Some(tag))
     }
+}
+
+/// Phones behind one fork whose reliable provisional answers are followed.
+const FORKS: usize = 16;
+
+/// Extensions that a request insists on and that are not known here, as `Unsupported` names them (RFC 3261, 8.2.2.3).
+pub fn unsupported(request: &Message) -> Option<String> {
+    let required = request.joined(&Name::Require).unwrap_or_default();
+    let known = |tag: &str| SUPPORTED.split(", ").any(|k| k.eq_ignore_ascii_case(tag));
+    let unknown: Vec<&str> =
+        required.split(',').map(str::trim).filter(|tag| !tag.is_empty() && !known(tag)).collect();
+    (!unknown.is_empty()).then(|| unknown.join(", "))
 }
 
 /// All routes of a header, one value each.

@@ -23,9 +23,9 @@ use kit::Address;
 
 pub use command::{Offers, Way};
 pub use leg::reply;
-pub(crate) use leg::routes;
 pub(crate) use leg::{ALLOW, MIN_SE, SUPPORTED};
 use leg::{Beginning, Leg, State};
+pub(crate) use leg::{routes, unsupported};
 
 use crate::{
     identifiers::{Identifiers, Kind},
@@ -418,6 +418,7 @@ impl Agent {
         new.remote_tag = message.tag(&Name::From).map(str::to_owned);
         new.remote_cseq = message.cseq().map(|(n, _)| n);
         new.server = Some(id);
+        new.invite_cseq = new.remote_cseq;
         new.wants_reliable = message.lists(&Name::Require, "100rel");
         new.peer_updates = message.lists(&Name::Allow, "UPDATE");
         new.take_session(&message);

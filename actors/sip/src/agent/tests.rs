@@ -598,6 +598,126 @@ fn a_whole_picture_is_asked_for_and_not_too_often() {
 }
 
 #[test]
+fn provisional_answers_come_one_after_the_other_and_each_waits_for_its_prack() {
+    let mut bench = Bench::new();
+    bench.called("Require: 100rel\n");
+    bench.tell(LegCommand::Progress { status: 180, sdp: None });
+    bench.tell(LegCommand::Progress { status: 183, sdp: Some(sdp()) });
+    let tag = bench.last().tag(&Name::To).expect("a tag").to_owned();
+    assert_eq!(bench.lines(), ["100", "180"], "the next one waits");
+    let mut cseq = 1;
+    for wrong in ["RAck: 1 2 INVITE\n", "RAck: 1 1 UPDATE\n", "RAck: 1\n", "RAck: 2 1 INVITE\n", ""] {
+        let branch = format!("z9hG4bKw{}{}", wrong.len(), wrong.contains("UPDATE"));
+        cseq += 1;
+        bench.get(&incoming("PRACK", &branch, cseq, Some(&tag), wrong), PEER);
+        assert_eq!(bench.lines(), ["481"], "{wrong:?} acknowledges nothing");
+    }
+    bench.get(&incoming("PRACK", "z9hG4bKp", 20, Some(&tag), "RAck: 1 1 INVITE\n"), PEER);
+    let rseq = bench.last().header(&Name::RSeq).cloned();
+    assert_eq!((bench.lines(), rseq.as_deref()), (vec!["200".to_owned(), "183".to_owned()], Some("2")));
+}
+
+#[test]
+fn a_reliable_answer_is_acknowledged_once_and_in_its_order() {
+    let mut bench = Bench::new();
+    let invite = bench.calls();
+    bench.lines();
+    let mut rings = |rseq: &str, tag: &str| {
+        bench.answer(&invite, 180, tag, &[(Name::Require, "100rel"), (Name::RSeq, rseq)], PEER);
+        bench.lines()
+    };
+    assert_eq!(rings("9", "one"), ["PRACK"]);
+    assert_eq!(rings("9", "one"), [""; 0], "a copy");
+    assert_eq!(rings("11", "one"), [""; 0], "one is missing");
+    assert_eq!(rings("40", "two"), ["PRACK"], "another phone behind a fork");
+    assert_eq!(rings("10", "one"), ["PRACK"]);
+    assert_eq!(rings("8", "one"), [""; 0]);
+    assert_eq!(rings("", "one"), [""; 0]);
+}
+
+#[test]
+fn extensions_that_a_request_insists_on_are_refused_in_a_dialog_too() {
+    for method in ["INVITE", "UPDATE", "OPTIONS", "INFO", "REFER", "MESSAGE", "NOTIFY", "BYE"] {
+        let mut bench = Bench::new();
+        let tag = bench.talks("");
+        let more = "Require: timer, foo-bar\nRequire: explicitsub\nRefer-To: <sip:900@d>\n";
+        bench.get(&incoming(method, "z9hG4bKr", 2, Some(&tag), more), PEER);
+        if method == "BYE" {
+            assert!(matches!(bench.events.last(), Some(LegEvent::Released { .. })));
+            continue;
+        }
+        let named = bench.last().header(&Name::Unsupported).cloned();
+        assert_eq!((bench.lines(), named.as_deref()), (vec!["420".to_owned()], Some("foo-bar, explicitsub")));
+    }
+}
+
+#[test]
+fn a_stranger_that_has_seen_a_branch_takes_nothing_back_and_spoils_nothing() {
+    let mut bench = Bench::new();
+    let cancel = incoming("CANCEL", "z9hG4bKi", 1, None, "");
+    // Before the INVITE: from a stranger, and from the caller itself.
+    bench.get(&cancel, "127.0.0.9:5061");
+    bench.get(&cancel, PEER);
+    bench.called("");
+    bench.get(&cancel, "127.0.0.9:5061");
+    assert_eq!(bench.lines(), ["481", "481", "100", "481"]);
+    bench.get(&cancel, PEER);
+    assert_eq!(bench.lines(), ["200", "487"]);
+}
+
+#[test]
+fn only_the_acknowledgement_of_this_answer_ends_its_copies() {
+    let mut bench = Bench::new();
+    bench.called("");
+    bench.tell(LegCommand::Answer { sdp: sdp() });
+    let tag = bench.last().tag(&Name::To).expect("a tag").to_owned();
+    bench.lines();
+    bench.get(&incoming("ACK", "z9hG4bKa", 2, Some(&tag), ""), PEER);
+    assert!(bench.events.is_empty());
+    bench.get(&incoming("ACK", "z9hG4bKb", 1, Some(&tag), ""), PEER);
+    assert!(matches!(bench.events[..], [LegEvent::Confirmed { .. }]));
+}
+
+#[test]
+fn offers_that_meet_ours_and_bodies_of_other_types_are_refused() {
+    let with = |text: String, kind: &str| {
+        let body = "v=0\n";
+        let head = format!("Content-Type: {kind}\nContent-Length: {}\n\n{body}", body.len());
+        text.replace("Content-Length: 0\n\n", &head)
+    };
+    for method in ["UPDATE", "INVITE"] {
+        let mut bench = Bench::new();
+        let tag = bench.talks("");
+        bench.get(&with(incoming(method, "z9hG4bKt", 2, Some(&tag), ""), "text/plain"), PEER);
+        assert_eq!(bench.lines(), ["415"], "{method}");
+    }
+    // A re-INVITE without an offer has ours in its 200, which waits for its answer.
+    let mut bench = Bench::new();
+    let tag = bench.talks("");
+    bench.get(&incoming("INVITE", "z9hG4bKu", 2, Some(&tag), ""), PEER);
+    bench.tell(LegCommand::OfferAnswer(Ok(sdp())));
+    assert_eq!(bench.lines(), ["200"]);
+    bench.get(&with(incoming("UPDATE", "z9hG4bKv", 3, Some(&tag), ""), "application/sdp"), PEER);
+    assert_eq!(bench.lines(), ["491"]);
+}
+
+#[test]
+fn a_transfer_has_one_target_which_is_called() {
+    for (more, code) in [
+        ("Refer-To: <sip:900@d>\nRefer-To: <sip:901@d>\n", "400"),
+        ("Refer-To: <sip:900@d>, <sip:901@d>\n", "400"),
+        ("Refer-To: <sip:900@d;method=BYE>\n", "501"),
+        ("Refer-To: <sip:900@d;method=SUBSCRIBE>\n", "501"),
+    ] {
+        let mut bench = Bench::new();
+        let tag = bench.talks("");
+        bench.get(&incoming("REFER", "z9hG4bKr", 2, Some(&tag), more), PEER);
+        assert_eq!(bench.lines(), [code], "{more}");
+        assert!(!bench.events.iter().any(|e| matches!(e, LegEvent::Refer(_))));
+    }
+}
+
+#[test]
 fn sessions_are_refreshed_by_the_side_that_can() {
     // (headers of the caller, what our 2xx says)
     let cases = [

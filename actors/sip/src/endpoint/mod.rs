@@ -467,6 +467,10 @@ impl Shared {
         }
         let replaces = match message.header(&Name::Replaces) {
             None => None,
+            // RFC 3891, 3.
+            Some(_) if message.all(&Name::Replaces).count() > 1 => {
+                return self.respond(id, &message, warned(400, "more than one Replaces"));
+            }
             Some(value) => match self.agent.replaced(value) {
                 Ok(replaced) => Some(replaced.leg),
                 Err(e) => {

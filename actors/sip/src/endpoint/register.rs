@@ -324,13 +324,9 @@ impl Registrar {
 
 /// Extensions the phone insists on (RFC 3261, 8.2.2.3).
 pub(super) fn extensions(request: &Message) -> Result<(), Answer> {
-    let required = request.joined(&Name::Require).unwrap_or_default();
-    let known = |tag: &str| crate::agent::SUPPORTED.split(", ").any(|k| k.eq_ignore_ascii_case(tag));
-    let unknown: Vec<&str> =
-        required.split(',').map(str::trim).filter(|tag| !tag.is_empty() && !known(tag)).collect();
-    match unknown.is_empty() {
-        true => Ok(()),
-        false => Err((420, vec![(Name::Unsupported, unknown.join(", "))])),
+    match crate::agent::unsupported(request) {
+        None => Ok(()),
+        Some(unknown) => Err((420, vec![(Name::Unsupported, unknown)])),
     }
 }
 
