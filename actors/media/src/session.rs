@@ -72,6 +72,11 @@ pub struct VideoAgreed {
     pub payloads: Vec<u8>,
 }
 
+/// Keys that wait to be sent to one leg.
+const PRESSINGS: usize = 64;
+/// How long a key is passed on in a conference, where it has only begun, milliseconds.
+const PRESSED: u32 = 100;
+
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub enum Out {
@@ -226,8 +231,10 @@ impl Session {
     pub fn press(&mut self, leg: LegId, key: char, millis: u32) {
         let Some(party) = self.parties.get_mut(&leg) else { return };
         let event = TelephoneEvent { key, end: false, duration: 0 };
-        let timestamp = party.sender.timestamp.wrapping_add(party.ticks());
-        party.pressing.push_back(Pressing { event, left: millis.clamp(40, 5000) / 20, ends: 3, timestamp });
+        if party.pressing.len() < PRESSINGS {
+            let left = millis.clamp(40, 5000) / 20;
+            party.pressing.push_back(Pressing { event, left, ends: 3, timestamp: 0 });
+        }
     }
 
     /// Whether [`Session::tick`] has anything to make.
@@ -384,6 +391,7 @@ impl Session {
         if party.remote_ssrc.replace(packet.ssrc).is_some_and(|before| before != packet.ssrc) {
             party.reception.restart();
             party.playout.restart();
+            party.last_event = None;
         }
         let micros = now.duration_since(self.started).as_micros() as u64;
         let number = party.reception.count(&packet, micros, clock);
@@ -449,7 +457,9 @@ impl Session {
         }
         let Some(party) = self.parties.get_mut(&leg) else { return };
         let Some(event) = TelephoneEvent::parse(packet.payload) else { return };
-        if event.end && party.last_event != Some(packet.timestamp) {
+        // Known by its beginning: its ends may all be lost (RFC 4733, 2.5.1.4). An older one comes late.
+        let newer = |last: u32| packet.timestamp != last && packet.timestamp.wrapping_sub(last) < 1 << 31;
+        if party.last_event.is_none_or(newer) {
             party.last_event = Some(packet.timestamp);
             self.out.push(Out::Event(leg, MediaEvent::Key(event.key)));
             let muted = party.muted;
@@ -457,7 +467,7 @@ impl Session {
                 self.parties.iter().filter(|(id, p)| **id != leg && p.source == Source::Mix && !muted);
             let mixed: Vec<LegId> = mixed.map(|(id, _)| *id).collect();
             for other in mixed {
-                self.press(other, event.key, u32::from(event.duration) / 8);
+                self.press(other, event.key, (u32::from(event.duration) / 8).max(PRESSED));
             }
         }
     }

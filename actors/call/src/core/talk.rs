@@ -14,11 +14,13 @@ impl Call {
             LegEvent::Answered { sdp } => self.answered(id, sdp, world),
             LegEvent::Confirmed { sdp } => {
                 let late = self.legs.get_mut(&id).is_some_and(|l| std::mem::take(&mut l.offers_late));
-                if let Some(sdp) = sdp {
-                    let change = world.media.remote_answer(id, &sdp);
+                let answered = sdp.map(|sdp| world.media.remote_answer(id, &sdp));
+                // Our offer was in the answer: without one of its own that fits, the leg would be mute (RFC 3261, 13.2.1).
+                if late && !matches!(answered, Some(Ok(_))) {
+                    let cause = if answered.is_some() { Cause::INCOMPATIBLE } else { Cause::PROTOCOL };
+                    self.leave(id, cause, world);
+                } else if let Some(change) = answered {
                     self.changed(id, change, world);
-                } else if late {
-                    self.leave(id, Cause::PROTOCOL, world);
                 }
             }
             LegEvent::Offer { sdp: None } => {

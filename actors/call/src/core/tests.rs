@@ -57,8 +57,8 @@ impl MediaSession for FakeMedia {
     fn answer(&mut self, _: LegId) -> Result<Bytes, crate::MediaError> {
         Ok(Bytes::from_static(SDP))
     }
-    fn remote_answer(&mut self, _: LegId, _: &Bytes) -> Result<Change, crate::MediaError> {
-        Ok(Change::default())
+    fn remote_answer(&mut self, _: LegId, sdp: &Bytes) -> Result<Change, crate::MediaError> {
+        if &sdp[..] == b"unfit" { Err(crate::MediaError::Incompatible) } else { Ok(Change::default()) }
     }
     fn hear(&mut self, leg: LegId, source: Source) {
         if let Some(heard) = self.0.get_mut(&leg) {
@@ -158,6 +158,10 @@ const A: LegId = LegId(1);
 impl Play {
     /// 100 calls this number.
     fn new(picture: Picture, dialled: &str) -> Self {
+        Self::offering(picture, dialled, Some(Bytes::from_static(SDP)))
+    }
+
+    fn offering(picture: Picture, dialled: &str, sdp: Option<Bytes>) -> Self {
         let board = Board::default();
         assert_eq!(board.next_leg(), A);
         let incoming = Incoming {
@@ -168,7 +172,7 @@ impl Play {
             origin: Origin::Subscriber { iface: "100@d".into() },
             from: Party { number: "666".into(), name: "Alice".into(), ..Party::default() },
             dialled: dialled.into(),
-            sdp: Some(Bytes::from_static(SDP)),
+            sdp,
             max_forwards: 70,
             history: vec![],
             uui: None,
@@ -433,6 +437,18 @@ fn a_trunk_that_only_tries_is_given_up_for_the_next_in_time() {
     p.leg(first, LegEvent::Progress { status: 180, sdp: None });
     p.step(|c, w| c.handle(Event::Timer(Timer::Idle(first)), w));
     assert_eq!(tried(&p), ["t1"]);
+}
+
+#[test]
+fn a_late_offer_that_gets_no_fitting_answer_is_no_call() {
+    for (answer, ends) in [(None, true), (Some("unfit"), true), (Some("v=0"), false)] {
+        let mut p = Play::offering(two(), "101", None);
+        let (b, _) = p.called()[0].clone();
+        p.answers(b);
+        p.leg(A, LegEvent::Confirmed { sdp: answer.map(|a| Bytes::from_static(a.as_bytes())) });
+        assert_eq!(p.told(b).iter().any(|t| t.starts_with("release")), ends, "{answer:?}");
+        assert_eq!(p.told(A).iter().any(|t| t.starts_with("release")), ends, "{answer:?}");
+    }
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub(super) struct Party {
     pub(super) gate: Gate,
     pub(super) muted: bool,
     pub(super) pressing: VecDeque<Pressing>,
+    /// Until when the last key that was sent lasts, in its timestamps.
+    pub(super) pressed_until: Option<u32>,
     pub(super) heard: Instant,
     pub(super) peer_lost: Option<u8>,
     pub(super) round_trip: Option<u32>,
@@ -112,6 +114,7 @@ impl Party {
             gate: Gate::default(),
             muted: false,
             pressing: VecDeque::new(),
+            pressed_until: None,
             heard: now,
             peer_lost: None,
             round_trip: None,
@@ -270,8 +273,17 @@ impl Party {
 /// The next packet of a key that is being sent.
 pub(super) fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
     let payload_type = party.agreed.as_ref()?.events?;
+    let now = party.sender.timestamp.wrapping_add(party.ticks());
+    let after = party.pressed_until;
     let pressing = party.pressing.front_mut()?;
     let first = pressing.event.duration == 0;
+    if first {
+        // A key begins when the one before it is over: two of the same would be one to the peer.
+        pressing.timestamp = match after {
+            Some(after) if after.wrapping_sub(now) < 1 << 31 => after,
+            _ => now,
+        };
+    }
     if pressing.left > 0 {
         pressing.left -= 1;
         pressing.event.duration = pressing.event.duration.saturating_add(FRAME as u16);
@@ -282,6 +294,8 @@ pub(super) fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
     let (event, timestamp, over) = (pressing.event, pressing.timestamp, pressing.ends == 0);
     if over {
         party.pressing.pop_front();
+        party.pressed_until =
+            Some(timestamp.wrapping_add(u32::from(event.duration)).wrapping_add(FRAME as u32));
     }
     let to = party.to()?;
     let payload = event.write()?;

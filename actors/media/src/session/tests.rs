@@ -221,6 +221,49 @@ fn keys_pass_and_are_told_once() {
 }
 
 #[test]
+fn a_key_is_known_whichever_of_its_packets_are_lost() {
+    let event = |n: u16, timestamp: u32, key: char, end: bool| {
+        let payload = TelephoneEvent { key, end, duration: 160 }.write().expect("a key");
+        Packet { marker: false, payload_type: 101, sequence: n, timestamp, ssrc: 7, payload: &payload }
+            .write()
+    };
+    // Of one key only the beginning came, of the next only an end, of a third all, and a copy of the second late.
+    let came = [
+        event(1, 800, '5', false),
+        event(9, 8_000, '6', true),
+        event(11, 16_000, '6', false),
+        event(12, 16_000, '6', true),
+        event(10, 8_000, '6', true),
+        event(13, 16_000, '6', true),
+    ];
+    for mixed in [false, true] {
+        let (mut s, now) = session(&[0, 0]);
+        s.hear(LegId(2), if mixed { Source::Mix } else { Source::Leg(LegId(1)) });
+        came.iter().for_each(|p| s.packet(now, LegId(1), at(4000), p));
+        let mut told = Vec::new();
+        let mut heard = std::collections::BTreeSet::new();
+        for _ in 0..60 {
+            for out in s.outputs().collect::<Vec<_>>() {
+                match out {
+                    Out::Event(LegId(1), MediaEvent::Key(key)) => told.push(key),
+                    Out::Rtp(LegId(2), _, bytes) => {
+                        let packet = Packet::parse(&bytes).expect("RTP");
+                        let key =
+                            TelephoneEvent::parse(packet.payload).filter(|_| packet.payload_type == 101);
+                        heard.extend(key.map(|k| (packet.timestamp, k.key)));
+                    }
+                    _ => {}
+                }
+            }
+            s.tick(Instant::now());
+        }
+        assert_eq!(told, ['5', '6', '6'], "mixed {mixed}");
+        let keys: Vec<char> = heard.into_iter().map(|(_, key)| key).collect();
+        assert_eq!(keys.len(), 3, "mixed {mixed}: {keys:?}");
+    }
+}
+
+#[test]
 fn reports_tell_what_was_lost() {
     let (mut s, now) = session(&[0, 0]);
     for n in [1, 2, 4] {
