@@ -96,6 +96,8 @@ pub struct Assembly {
     visits: access::Visits,
     drain: Drain,
     optional: Vec<kit::ChildSpec>,
+    /// No call ends with them, and the node wants them from its first call on.
+    duties: Vec<kit::ChildSpec>,
     root: SupervisorSpec,
 }
 
@@ -220,6 +222,7 @@ impl Assembly {
             visits,
             drain,
             optional: Vec::new(),
+            duties: Vec::new(),
             root,
         };
         Ok(assembly.child(access::child(Address::new("accounts")?, journal, accounts)))
@@ -261,13 +264,15 @@ impl Assembly {
             keep_records,
         };
         let child = sip::child(&settings)?;
-        Ok(self.child(child))
+        let mut me = self.child(child);
+        me.duties.extend(sip::duties(&settings)?);
+        Ok(me)
     }
 
     /// Interception, behind the calls it looks at; replays have no door for mediators.
     pub fn with_sorm(mut self, front: Option<&sorm::Front>) -> Result<Self, BootError> {
-        let child = sorm::child(&self.sorm, self.sorm_journal.take(), front)?;
-        Ok(self.child(child))
+        self.duties.push(sorm::child(&self.sorm, self.sorm_journal.take(), front)?);
+        Ok(self)
     }
 
     /// Scripts, and (not in replays) what hears and is heard in them.
@@ -276,9 +281,16 @@ impl Assembly {
         let scripts = ivr::child(&self.ivr, journal.clone())?;
         let heard = settings.map(|s| speech::child(&self.node, &self.estate, journal, &self.speech, s));
         let heard = heard.transpose()?;
-        let mut me = self.child(scripts);
+        let mut me = self;
+        me.duties.push(scripts);
         me.optional.extend(heard);
         Ok(me)
+    }
+
+    /// Puts what no call ends with behind all that calls need.
+    pub fn with_duties(mut self) -> Result<Self, BootError> {
+        let children = kit::optional::duties("duties", std::mem::take(&mut self.duties))?;
+        Ok(children.into_iter().fold(self, Self::child))
     }
 
     /// Masks of alarms, their webhook, and the watch over clock and disk.

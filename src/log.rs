@@ -50,10 +50,10 @@ pub fn start(config: &LogConfig) -> Result<Arc<LogRing>, LogError> {
         (LogTarget::Stderr, LogFormat::Json) => lines.json().with_writer(std::io::stderr).boxed(),
     };
     // The WebSocket library traces whole frames, with credentials and numbers in them; no level lets that in. The SSH library
-    // repeats texts of peers that have not logged in.
+    // repeats texts of peers that have not logged in, and the HTTP library has a line for each request of theirs that it cannot read.
     let discreet = filter_fn(|meta| {
         let of = |library| meta.target().starts_with(library);
-        !of("tungstenite") && !of("russh")
+        !of("tungstenite") && !of("russh") && !of("actix_http")
     });
     tracing_subscriber::registry().with(filter).with(discreet).with(out).with(RingLayer(ring.clone())).init();
     Ok(ring)

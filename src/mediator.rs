@@ -33,6 +33,7 @@ pub fn house(config: &Config, data: &Path, node: &Node) -> Result<House, Box<dyn
     let accounts: Arc<arc_swap::ArcSwap<Accounts>> = Arc::default();
     let vault = interceptions_key(config, data, JOURNAL)?;
     let own = SqliteJournal::open_quiet(&data.join(JOURNAL))?;
+    own.prove(&*vault)?;
     let services = Services {
         node: node.clone(),
         journal: Arc::new(SealedJournal::new(Arc::new(own.clone()), vault.clone())),

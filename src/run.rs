@@ -134,10 +134,12 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
     let journal = SqliteJournal::open(&data.join("journal.db"))?;
     let imports = given(&config.routing.imports).unwrap_or_else(|| data.join("imports"));
     std::fs::create_dir_all(&imports)?;
+    let vault = KeyFile::open(&data.join("secret.key"))?;
+    journal.prove(&vault)?;
     let parts = Parts {
         node: node.clone(),
         journal: Arc::new(journal.clone()),
-        vault: Arc::new(KeyFile::open(&data.join("secret.key"))?),
+        vault: Arc::new(vault),
         imports,
         host: config.node.host.clone(),
         vendor_key: Some(config.licence.vendor_key.clone()),
@@ -159,6 +161,7 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
         }))?
         .with_phone_book(phone_book(config, data)?)?
         .with_speech(Some(&speech))?
+        .with_duties()?
         .with_alarms(config.alarms.target()?, data.to_owned())?;
     Ok(assembly.into_house())
 }
@@ -334,6 +337,7 @@ fn interception(config: &Config, data: &Path, node: &Node) -> Result<Interceptio
     const JOURNAL: &str = "sorm.db";
     let vault = interceptions_key(config, data, JOURNAL)?;
     let (config, journal) = (&config.sorm, SqliteJournal::open_quiet(&data.join(JOURNAL))?);
+    journal.prove(&*vault)?;
     Ok(Interception {
         watcher: Some(store::child(Address::new("sorm/journal")?, journal.clone())),
         journal: Arc::new(journal),

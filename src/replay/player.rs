@@ -80,7 +80,8 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         .with_domains()?
         .with_sip(Some(listen), sip::Offer::default(), None)?
         .with_sorm(None)?
-        .with_speech(None)?;
+        .with_speech(None)?
+        .with_duties()?;
     // Each phone is a host of its own.
     let hosts = std::cell::Cell::new(0u8);
     let open = move |at: Option<SocketAddr>| {

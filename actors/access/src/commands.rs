@@ -14,6 +14,8 @@ use crate::{
 
 /// Shortest password, characters.
 const SHORTEST: usize = 8;
+/// The command by which operators change their own password.
+pub const OWN_PASSWORD: &str = "cocon/password";
 
 /// Adds the family's commands.
 pub fn register(
@@ -158,7 +160,7 @@ fn own(
     let (listed, ended) = (visits.clone(), visits.clone());
     tree.add([
         Command::change(
-            "cocon/password",
+            OWN_PASSWORD,
             "changes your own password",
             "сменить свой пароль",
             move |call| {

@@ -11,6 +11,6 @@ pub mod ssh;
 mod visits;
 
 pub use accounts::{Account, AccountCommand, AccountError, Accounts, AccountsBook, child};
-pub use commands::register;
+pub use commands::{OWN_PASSWORD, register};
 pub use door::{Door, DoorError, hash, hash_apart, random_password};
 pub use visits::{Entry, Visit, Visits};

@@ -166,6 +166,7 @@ impl CallActor {
         let picture = self.services.estate.picture();
         let media = self.media.get_or_insert_with(|| self.services.media.session(cx.mailbox()));
         let mut world = World {
+            steady: cx.node().clock().steady(),
             now: cx.node().clock().now(),
             at: tokio::time::Instant::now().into_std(),
             picture: &picture,

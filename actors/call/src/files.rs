@@ -254,14 +254,15 @@ fn groups<'r>(picture: &'r Picture, cdr: &'r Cdr) -> Vec<(Group<'r>, &'r Side)> 
     found
 }
 
-/// A text of a peer as a cell: without control characters, which would be line ends to readers by line, and marked where a
-/// spreadsheet would take it for a formula. A plus or minus before digits is a number.
+/// A text of a peer as a cell: without characters that act, some of which are line ends to readers by line, and marked where a
+/// spreadsheet would take it for a formula, also behind spaces and in wide signs. A plus or minus before digits is a number.
 fn cell(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let text: String = text.chars().filter(|c| !kit::text::acts(*c)).collect();
     let number = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
-    match text.as_bytes().first() {
-        Some(b'=' | b'@') => format!("'{text}"),
-        Some(b'+' | b'-') if !number(&text[1..]) => format!("'{text}"),
+    let begins = text.trim_start();
+    match begins.chars().next() {
+        Some('=' | '@' | '＝' | '＠' | '﹦' | '﹫' | '＋' | '－' | '﹢' | '﹣') => format!("'{text}"),
+        Some('+' | '-') if !(number(&text[1..]) && begins.len() == text.len()) => format!("'{text}"),
         _ => text,
     }
 }
@@ -456,6 +457,11 @@ mod tests {
             ("\r\n=1+1", "'=1+1"),
             ("a\u{1b}[2Jb", "a[2Jb"),
             ("100", "100"),
+            ("\u{a0}=1+1", "'\u{a0}=1+1"),
+            ("＝1+1", "'＝1+1"),
+            (" +7383", "' +7383"),
+            ("a\u{2028}b\u{202e}c\u{85}", "abc"),
+            ("Пётр", "Пётр"),
         ] {
             assert_eq!(cell(said), kept);
         }

@@ -28,6 +28,10 @@ const FORGET_AGAIN: std::time::Duration = std::time::Duration::from_secs(3600);
 /// Events between two snapshots.
 const SNAPSHOT: u64 = 5_000;
 
+/// Events that are held in memory while the journal takes none: calls go on, and their records are written when there is room
+/// again. Beyond them an answer is refused, so that no call is without a record.
+const HELD: usize = 20_000;
+
 /// Class of the alarm of records that cannot be kept.
 const UNWRITTEN: &str = "call::records::unwritten";
 
@@ -67,6 +71,8 @@ pub(crate) struct Records {
     writing: bool,
     /// A commit is under way, not the pause behind it.
     committing: bool,
+    /// The journal has refused the last commit.
+    holding: bool,
     /// Ends that are being written.
     ending: Vec<String>,
     /// How long records are kept; none: for ever.
@@ -104,6 +110,7 @@ impl Records {
             waiting,
             writing: false,
             committing: false,
+            holding: false,
             ending: Vec::new(),
             keep,
             stopping: false,
@@ -145,20 +152,29 @@ impl Records {
                 }
                 me.version = version;
             });
+            let lost = matches!(outcome, Err(JournalError::Conflict { .. } | JournalError::Stopped));
+            let held = outcome.is_err() && !lost && !me.stopping && events.len() + me.waiting.len() <= HELD;
             for reply in replies.into_iter().flatten() {
-                reply.send(outcome.clone());
+                reply.send(if held { Ok(()) } else { outcome.clone() });
             }
+            me.holding = held;
             match outcome {
                 Err(e @ (JournalError::Conflict { .. } | JournalError::Stopped)) => {
                     return Err(ExitReason::error(e));
                 }
                 Err(e) => {
-                    // What ended is tried again with the next; what was to be answered has been refused.
-                    cx.node().alarms().raise(Condition::new(UNWRITTEN, Severity::Critical, NAME).cause(&e));
-                    let ended = events
-                        .into_iter()
-                        .filter(|e| matches!(e, RecordEvent::Ended { .. } | RecordEvent::Traced { .. }));
-                    me.waiting.splice(..0, ended.map(|e| (e, None)));
+                    // What ended is tried again with the next; so is what was answered, unless that has been refused.
+                    let count = me.waiting.len() + events.len();
+                    let cause = format!("{e}; {count} events are held in memory, {HELD} at most");
+                    cx.node()
+                        .alarms()
+                        .raise(Condition::new(UNWRITTEN, Severity::Critical, NAME).cause(cause));
+                    let again = |e: &RecordEvent| match e {
+                        RecordEvent::Alive { .. } => false,
+                        RecordEvent::Answered { .. } => held,
+                        _ => true,
+                    };
+                    me.waiting.splice(..0, events.into_iter().filter(again).map(|e| (e, None)));
                     cx.after(std::time::Duration::from_secs(1), RecordsMsg::Rested);
                     return Ok(());
                 }
@@ -257,7 +273,18 @@ impl Actor for Records {
                     self.waiting.push((RecordEvent::Alive { at: now }, None));
                 }
             }
-            RecordsMsg::Keep { event, reply } => self.waiting.push((event, reply)),
+            RecordsMsg::Keep { event, reply } => {
+                let room = self.holding && self.waiting.len() < HELD;
+                let reply = match reply {
+                    // It is not waited for the next try.
+                    Some(reply) if room => {
+                        reply.send(Ok(()));
+                        None
+                    }
+                    reply => reply,
+                };
+                self.waiting.push((event, reply));
+            }
             RecordsMsg::Lost { call } => {
                 let now = cx.node().clock().now();
                 let under_way = |cdr: &Cdr| {

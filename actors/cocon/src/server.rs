@@ -237,6 +237,19 @@ impl Handler for Peer {
         session.channel_failure(channel)
     }
 
+    /// There are no files here; a client that asks for some (sftp, scp) is told so instead of waiting.
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        session.extended_data(id, 1, format!("{NO_FILES}\n"))?;
+        session.channel_failure(id)?;
+        session.close(id)?;
+        Ok(())
+    }
+
     async fn exec_request(
         &mut self,
         id: ChannelId,
@@ -255,6 +268,10 @@ impl Handler for Peer {
     }
 }
 
+/// What a client is told that wants to copy files.
+const NO_FILES: &str = "hypha: no files are copied over this shell; commands that read or write one take it on standard input and give it \
+                        on standard output (help)";
+
 /// `ssh … 'domain/list'`: one line, its text, its status.
 async fn run_command(
     mut session: Session,
@@ -263,6 +280,13 @@ async fn run_command(
     whole: bool,
     terminal: bool,
 ) -> Result<(), russh::Error> {
+    let program = line.split_whitespace().next().unwrap_or_default();
+    if matches!(program, "scp" | "rsync" | "sftp-server") {
+        // `scp -O` and others run their own program at the far end.
+        channel.extended_data(1, format!("{NO_FILES}\n").as_bytes()).await?;
+        channel.exit_status(2).await?;
+        return channel.close().await;
+    }
     // A terminal wants carriage returns (RFC 4254, 6.2: it is in raw mode).
     let shown = |text: String| if terminal { text.replace('\n', "\r\n") } else { text };
     let wants_input = line.split_whitespace().any(|w| w == "-");

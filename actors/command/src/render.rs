@@ -74,9 +74,9 @@ fn line(cells: &[Vec<String>], widths: &[usize], out: &mut String) {
     }
 }
 
-/// Control characters would let stored text move an operator's cursor.
+/// Characters that act would let stored text move an operator's cursor, or show another text than there is.
 fn clean(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    line.chars().map(|c| if kit::text::acts(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// `[exec at: 22.12.2019 13:20:18, exec time: 16ms, nodes: ds1@ecss1]` after a blank line, as the manual prints it.

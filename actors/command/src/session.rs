@@ -133,6 +133,14 @@ impl Session {
         self.run_whole(line, input, confirmed).await.1
     }
 
+    /// The path of the command that a line would run.
+    pub fn command_of(&mut self, line: &str) -> Option<String> {
+        match self.parse(line, None) {
+            Ok(Parsed::Run(run)) => Some(run.0.path.to_owned()),
+            _ => None,
+        }
+    }
+
     /// Runs a line and gives its data beside its text; for callers that ask their person themselves.
     pub async fn run_whole(
         &mut self,

@@ -1,5 +1,7 @@
 //! Time as an input: the wall clock, or a replay's virtual one.
 
+use std::sync::OnceLock;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
@@ -23,6 +25,19 @@ impl Clock {
             Self::Virtual { epoch, start } => {
                 *epoch + TimeDelta::from_std(start.elapsed()).unwrap_or(TimeDelta::MAX)
             }
+        }
+    }
+
+    /// Time that goes on evenly, from the wall clock's at its first reading in this process: for what shall last so many seconds
+    /// however the wall clock is set meanwhile.
+    pub fn steady(&self) -> DateTime<Utc> {
+        static FIRST: OnceLock<(DateTime<Utc>, std::time::Instant)> = OnceLock::new();
+        match self {
+            Self::System => {
+                let (wall, then) = *FIRST.get_or_init(|| (Utc::now(), std::time::Instant::now()));
+                wall + TimeDelta::from_std(then.elapsed()).unwrap_or(TimeDelta::MAX)
+            }
+            Self::Virtual { .. } => self.now(),
         }
     }
 

@@ -25,6 +25,7 @@ mod secret;
 mod seldom;
 mod spec;
 pub mod supervisor;
+pub mod text;
 pub mod throttle;
 pub mod token;
 pub mod trace;

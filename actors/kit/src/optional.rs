@@ -28,18 +28,35 @@ const DOWN: &str = "node::service::down";
 /// # Errors
 /// `name` is no address.
 pub fn children(name: &str, services: Vec<ChildSpec>) -> Result<[ChildSpec; 2], AddressError> {
+    of(name, services, false)
+}
+
+/// The same for services that the node should have from its first call on: their keeper has started each once, in order, when it
+/// has started itself, and starts one that has ended for the first time at once.
+///
+/// # Errors
+/// `name` is no address.
+pub fn duties(name: &str, services: Vec<ChildSpec>) -> Result<[ChildSpec; 2], AddressError> {
+    of(name, services, true)
+}
+
+fn of(name: &str, services: Vec<ChildSpec>, first: bool) -> Result<[ChildSpec; 2], AddressError> {
     let supervisor = Address::new(name)?;
     // It never gives up: its children are temporary, and their ends are the keeper's business.
     let spec = SupervisorSpec::new(supervisor.clone(), Strategy::Dynamic)
         .intensity(u32::MAX, Duration::from_secs(1))
         .into_child();
-    let keeper = ChildSpec::worker(supervisor.child("keeper")?, move |_| {
-        let keeper = Keeper {
-            supervisor: supervisor.clone(),
-            services: services.iter().map(|s| (s.address().clone(), s.clone())).collect(),
-            ends: HashMap::new(),
-        };
-        async move { Ok(keeper) }
+    let keeper = ChildSpec::worker(supervisor.child("keeper")?, move |start| {
+        let (supervisor, services) = (supervisor.clone(), services.clone());
+        async move {
+            let mut begun = Vec::new();
+            for spec in services.iter().filter(|_| first) {
+                let started = SupervisorHandle::start_temporary(&start.node, &supervisor, spec.clone()).await;
+                begun.push((spec.address().clone(), started));
+            }
+            let services = services.into_iter().map(|s| (s.address().clone(), s)).collect();
+            Ok(Keeper { supervisor, services, ends: HashMap::new(), first, begun })
+        }
     });
     Ok([spec, keeper])
 }
@@ -64,6 +81,9 @@ struct Keeper {
     supervisor: Address,
     services: HashMap<Address, ChildSpec>,
     ends: HashMap<Address, Ends>,
+    /// They are wanted from the beginning, and at once after a first end.
+    first: bool,
+    begun: Vec<(Address, Result<(), SupervisorError>)>,
 }
 
 impl Keeper {
@@ -78,7 +98,10 @@ impl Keeper {
         if ends.running && now.duration_since(ends.since) >= SETTLED {
             ends.count = 0;
         }
-        let pause = FIRST.saturating_mul(1 << ends.count.min(16)).min(LONGEST);
+        let pause = match ends.count {
+            0 if self.first => Duration::ZERO,
+            count => FIRST.saturating_mul(1 << count.min(16)).min(LONGEST),
+        };
         *ends = Ends { count: ends.count.saturating_add(1), since: now, last: why, running: false };
         metrics::counter!("hypha_service_ends_total").increment(1);
         let cause = format!("{}; it is started again in {} s", ends.last, pause.as_secs());
@@ -91,7 +114,10 @@ impl Actor for Keeper {
     type Msg = KeeperMsg;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        for name in self.services.keys() {
+        for (name, started) in std::mem::take(&mut self.begun) {
+            let _ = cx.mailbox().tell(KeeperMsg::Started(name, started));
+        }
+        for name in self.services.keys().filter(|_| !self.first) {
             let _ = cx.mailbox().tell(KeeperMsg::Start(name.clone()));
         }
         Ok(())
@@ -109,7 +135,10 @@ impl Actor for Keeper {
                     Ok(())
                 });
             }
-            KeeperMsg::Started(name, Ok(())) => {
+            // After its keeper has ended, a service may have gone on.
+            KeeperMsg::Started(name, started)
+                if started.is_ok() || cx.node().registry().find(&name).is_some() =>
+            {
                 let watched = name.clone();
                 cx.monitor(&name, move |down| KeeperMsg::Down(watched, down.reason));
                 if let Some(ends) = self.ends.get_mut(&name) {
@@ -117,7 +146,10 @@ impl Actor for Keeper {
                     cx.node().alarms().clear(DOWN, None, name.as_str());
                 }
             }
-            KeeperMsg::Started(name, Err(e)) => self.again(name, e.to_string(), cx),
+            KeeperMsg::Started(name, started) => {
+                let why = started.err().map(|e| e.to_string()).unwrap_or_default();
+                self.again(name, why, cx);
+            }
             KeeperMsg::Down(name, reason) => self.again(name, reason.to_string(), cx),
         }
         Ok(())

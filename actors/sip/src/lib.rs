@@ -28,4 +28,4 @@ pub use endpoint::{
     stream::{Cut, cut},
 };
 pub use health::TrunksHealth;
-pub use tree::{Settings, child};
+pub use tree::{Settings, child, duties};

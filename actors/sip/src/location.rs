@@ -137,7 +137,7 @@ impl Actor for Expiry {
     fn handle(&mut self, ExpiryMsg::Look: ExpiryMsg, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         let ledger = kit::Address::new("sip/registrations").map_err(ExitReason::error)?;
         let ledger = cx.lookup::<LedgerMsg<RegistrationsBook>>(&ledger).map_err(ExitReason::error)?;
-        let command = RegistrationCommand::Expire(cx.node().clock().now());
+        let command = RegistrationCommand::Expire(cx.node().clock().steady());
         let changed = async move { ledger::change(&ledger, command, Origin::system()).await };
         cx.wait(changed, |_, changed, cx| {
             if let Err(e) = changed {

@@ -4,11 +4,11 @@
 //! sip                  rest_for_one
 //! ├ call/records       keeps call records
 //! ├ sip/registrations  where every subscriber can be reached
-//! ├ sip/expiry         ends registrations in time
 //! ├ sip/endpoint       sockets, transactions, legs
-//! ├ call               dynamic: one actor a call; they end with their signalling
-//! └ call/cdr-files     writes call records into files
+//! └ call               dynamic: one actor a call; they end with their signalling
 //! ```
+//!
+//! Beside it, since no call ends with them: `sip/expiry` ends registrations in time, `call/cdr-files` writes call records into files.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +48,16 @@ pub struct Settings {
     pub keep_records: Option<Duration>,
 }
 
+/// What stands beside the family: no call needs it.
+pub fn duties(settings: &Settings) -> Result<Vec<ChildSpec>, AddressError> {
+    let mut all = vec![ChildSpec::worker(Address::new("sip/expiry")?, move |_| async move { Ok(Expiry) })];
+    // Replays keep no files.
+    if let (Some(dir), Some(_)) = (settings.calls.files.clone(), &settings.listen) {
+        all.push(call::files(settings.journal.clone(), settings.estate.clone(), dir.join("cdr"))?);
+    }
+    Ok(all)
+}
+
 /// The family under the node's root.
 pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     let s = settings.clone();
@@ -58,8 +68,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
             let s = s.clone();
             let book = RegistrationsBook { estate: s.estate };
             async move { Ledger::restore_named(book, s.journal, &start).await }
-        }))
-        .child(ChildSpec::worker(Address::new("sip/expiry")?, move |_| async move { Ok(Expiry) }));
+        }));
     let Some(listen) = settings.listen.clone() else { return Ok(spec.into_child()) };
     let s = settings.clone();
     // Nonces and counts of failures outlive a restart of the sockets.
@@ -81,10 +90,5 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
         let (calls, health, listen) = (s.calls.clone(), s.health.clone(), listen.clone());
         async move { EndpointActor::bind(registrar, calls, health, listen).await }
     });
-    let mut spec = spec.child(endpoint).child(call::calls()?);
-    if let Some(dir) = settings.calls.files.clone() {
-        // Last: nothing ends with it.
-        spec = spec.child(call::files(settings.journal.clone(), settings.estate.clone(), dir.join("cdr"))?);
-    }
-    Ok(spec.into_child())
+    Ok(spec.child(endpoint).child(call::calls()?).into_child())
 }

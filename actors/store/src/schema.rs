@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OpenFlags};
+use kit::{SealError, Sealed, Secret, Vault};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::mark::{Mark, keep_log};
 
@@ -36,6 +37,9 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('commits', 0);
 ",
+    "
+    CREATE TABLE seals (name TEXT PRIMARY KEY, sealed TEXT NOT NULL) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Why a journal could not be opened.
@@ -59,8 +63,37 @@ pub enum OpenError {
          {kept}Put the newest backup back, or go on without them: hypha run --accept-loss"
     )]
     Lost { path: PathBuf, lost: u64, all: u64, kept: String },
+    #[error(
+        "{0} was sealed with another key: the key beside it is damaged, or of another node. Put the key back that belongs to it \
+         (a backup holds both)"
+    )]
+    Key(PathBuf),
     #[error("cannot open {0}: {1}")]
     Other(PathBuf, String),
+}
+
+/// Purpose, and content, of what shows whether a key is the one that a journal's secrets were sealed with.
+const KEY: &str = "journal/key";
+
+/// Whether `vault` holds the key that the secrets of the journal at `path` are sealed with; a journal that was never asked takes it
+/// for its own.
+pub(crate) fn prove(path: &Path, vault: &dyn Vault) -> Result<(), OpenError> {
+    let sqlite = |e: rusqlite::Error| OpenError::from_sqlite(path, &e);
+    let other = |e: SealError| OpenError::Other(path.to_owned(), e.to_string());
+    let db = Connection::open(path).map_err(sqlite)?;
+    db.busy_timeout(std::time::Duration::from_secs(5)).map_err(sqlite)?;
+    let known = db.query_row("SELECT sealed FROM seals WHERE name = ?1", [KEY], |r| r.get::<_, String>(0));
+    match known.optional().map_err(sqlite)? {
+        Some(sealed) => match vault.open(KEY, &Sealed(sealed)) {
+            Ok(opened) if opened.expose() == KEY => Ok(()),
+            _ => Err(OpenError::Key(path.to_owned())),
+        },
+        None => {
+            let sealed = vault.seal(KEY, &Secret::new(KEY.to_owned())).map_err(other)?;
+            db.execute("INSERT INTO seals VALUES (?1, ?2)", [KEY, &sealed.0]).map_err(sqlite)?;
+            Ok(())
+        }
+    }
 }
 
 impl OpenError {

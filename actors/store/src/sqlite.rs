@@ -102,6 +102,14 @@ impl SqliteJournal {
         Ok(())
     }
 
+    /// Whether this vault holds the key that its secrets are sealed with: a wrong one is found at the start, not at each secret.
+    ///
+    /// # Errors
+    /// [`OpenError::Key`] where it is another key.
+    pub fn prove(&self, vault: &dyn kit::Vault) -> Result<(), OpenError> {
+        crate::schema::prove(&self.path, vault)
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

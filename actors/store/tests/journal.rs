@@ -6,7 +6,7 @@ use kit::journal::{
     Batch, Filter, Fold, Journal, JournalError, MemoryJournal, NewEvent, Origin, Snapshot, restore,
 };
 use serde::{Deserialize, Serialize};
-use store::{OpenError, SqliteJournal};
+use store::{KeyFile, OpenError, SqliteJournal};
 
 fn batch(stream: &str, expected: u64, numbers: &[u64]) -> Batch {
     Batch {
@@ -234,6 +234,25 @@ async fn a_journal_that_was_moved_away_takes_nothing_more() {
     std::fs::rename(&away, &file).expect("back");
     assert!(journal.in_place());
     journal.append(batch("s", 1, &[2])).await.expect("written");
+}
+
+#[tokio::test]
+async fn another_key_than_the_one_it_was_sealed_with_is_found_at_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, key) = (dir.path().join("journal.db"), dir.path().join("secret.key"));
+    let journal = SqliteJournal::open(&file).expect("it opens");
+    journal.prove(&KeyFile::open(&key).expect("made")).expect("its first key");
+    journal.append(batch("s", 0, &[1])).await.expect("written");
+    drop(journal);
+    let whole = std::fs::read(&key).expect("read");
+    let mut damaged = whole.clone();
+    damaged[7] ^= 1;
+    std::fs::write(&key, damaged).expect("written");
+    let journal = SqliteJournal::open(&file).expect("it opens");
+    let wrong = journal.prove(&KeyFile::open(&key).expect("32 bytes"));
+    assert!(matches!(wrong, Err(OpenError::Key(_))), "{wrong:?}");
+    std::fs::write(&key, whole).expect("written");
+    journal.prove(&KeyFile::open(&key).expect("32 bytes")).expect("its own");
 }
 
 /// Commits behind damage in the write-ahead log are missed, and nothing is taken for the whole until an operator says so.

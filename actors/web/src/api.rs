@@ -77,11 +77,23 @@ fn peer(request: &HttpRequest, shared: &Shared) -> IpAddr {
         return neighbour;
     }
     let all = request.headers().get_all("x-forwarded-for").filter_map(|v| v.to_str().ok());
-    let all: Vec<IpAddr> =
-        all.flat_map(|v| v.split(',')).map_while(|a| a.trim().parse::<IpAddr>().ok()).collect();
-    let foreign =
-        all.iter().rev().map(IpAddr::to_canonical).find(|a| !shared.front.proxies.trusted.contains(a));
-    foreign.unwrap_or(neighbour)
+    let all: Vec<&str> = all.flat_map(|v| v.split(',')).collect();
+    forwarded(neighbour, &all, &shared.front.proxies.trusted)
+}
+
+/// Of the addresses that proxies noted, each behind the one before, the last that is no proxy's. What stands before it, the
+/// browser may have made up; where a proxy noted no address, its own is all that is known.
+fn forwarded(neighbour: IpAddr, noted: &[&str], trusted: &[IpAddr]) -> IpAddr {
+    let mut known = neighbour;
+    for text in noted.iter().rev().map(|t| t.trim()) {
+        let with_port = || text.parse::<std::net::SocketAddr>().ok().map(|a| a.ip());
+        let Some(address) = text.parse::<IpAddr>().ok().or_else(with_port) else { break };
+        known = address.to_canonical();
+        if !trusted.contains(&known) {
+            break;
+        }
+    }
+    known
 }
 
 /// Whether the browser speaks TLS, to the proxy before us.
@@ -107,10 +119,19 @@ pub(crate) async fn health() -> HttpResponse {
     HttpResponse::Ok().content_type(httpd::TEXT).body("ok\n")
 }
 
-/// Whether it does its work: 503 while what calls, or a mediator, need is not there.
+/// Conditions under which calls are better sent elsewhere.
+const UNREADY: [(&str, &str); 2] =
+    [("node::draining", "draining"), ("call::records::unwritten", "call records cannot be written")];
+
+/// Whether it does its work: 503 while what calls, or a mediator, need is not there, and while it drains.
 pub(crate) async fn ready(shared: Data<Shared>) -> HttpResponse {
     let registry = shared.front.node.registry();
     let lives = |name: &str| kit::Address::new(name).is_ok_and(|n| registry.find(&n).is_some());
+    let alarms = shared.front.node.alarms().active();
+    let unready = UNREADY.iter().find(|(class, _)| alarms.iter().any(|a| a.class == *class));
+    if let Some((_, why)) = unready {
+        return HttpResponse::ServiceUnavailable().content_type(httpd::TEXT).body(format!("{why}\n"));
+    }
     match lives("accounts") && (lives("sip/endpoint") || lives("mediator/desk")) {
         true => HttpResponse::Ok().content_type(httpd::TEXT).body("ready\n"),
         false => HttpResponse::ServiceUnavailable().content_type(httpd::TEXT).body("not ready\n"),
@@ -255,8 +276,13 @@ pub(crate) async fn run(request: HttpRequest, shared: Data<Shared>, run: Json<Ru
         Err(refusal) => return refusal.response(),
     };
     let mut session = shell(&shared, caller, &run.cwd).await;
+    let changes_own = session.command_of(&run.line).is_some_and(|path| path == access::OWN_PASSWORD);
     let (answer, outcome) = session.run_whole(&run.line, None, run.confirmed).await;
-    if let Some(cookie) = request.cookie(&cookie_name(&request)).filter(|_| run.line.contains("password")) {
+    // Only the session whose operator has just shown the old password goes on with the new one.
+    if changes_own
+        && matches!(outcome, Outcome::Said { status: 0, .. })
+        && let Some(cookie) = request.cookie(&cookie_name(&request))
+    {
         shared.sessions.renew(cookie.value());
     }
     let (text, status, question) = match outcome {

@@ -152,7 +152,7 @@ impl Call {
         if from.restricted || has(Service::Clip).is_none() {
             from = Party { restricted: true, ..Party::default() };
         }
-        let now = world.now;
+        let now = world.steady;
         let known = world.picture.registrations.get(&domain).and_then(|all| all.get(&iface));
         let mut contacts: Vec<_> =
             known.iter().flat_map(|c| c.iter()).filter(|c| c.expires > now).cloned().collect();

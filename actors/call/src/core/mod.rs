@@ -72,6 +72,8 @@ const RECORDING: u64 = 1;
 
 /// Surroundings of one step.
 pub struct World<'w> {
+    /// As registrations count: the wall clock without its steps.
+    pub steady: DateTime<Utc>,
     pub now: DateTime<Utc>,
     /// The same moment by a clock that nobody sets: conversations are measured by it.
     pub at: Instant,

@@ -204,6 +204,7 @@ impl Play {
         let lived = u64::try_from(self.seconds - self.stepped).unwrap_or_default();
         let at = self.start + Duration::from_secs(lived);
         let mut world = World {
+            steady: DateTime::UNIX_EPOCH + TimeDelta::seconds(self.seconds - self.stepped),
             now,
             at,
             picture: &self.picture,

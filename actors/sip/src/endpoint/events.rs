@@ -36,7 +36,7 @@ pub(super) async fn events(weak: Weak<RefCell<Shared>>) {
         if shared.subscriptions.is_empty() {
             continue;
         }
-        let now = shared.now().wall;
+        let now = shared.steady();
         let known = shared.known();
         let told = shared.subscriptions.changes(now, &known);
         told.into_iter().for_each(|n| shared.notify(n));
@@ -96,7 +96,7 @@ impl Shared {
         let watched = Watched { domain: realm.to_owned(), alias };
         let watcher = user.iface.clone();
         let number = message.cseq().map_or(0, |(n, _)| n);
-        let now = self.now().wall;
+        let now = self.steady();
         let expires = now + Duration::from_secs(u64::from(seconds));
         let tag = message.tag(&Name::To).map(str::to_owned);
         let subscription = match tag {
@@ -154,7 +154,9 @@ impl Shared {
             .with(Name::Contact, contact);
         self.agent.respond(now, id, &response);
         let known = self.known_of(&watched);
-        let mut told = known.and_then(|k| self.subscriptions.tell(subscription, now.wall, &k, true));
+        let mut told = known.and_then(|k| {
+            self.subscriptions.tell(subscription, self.registrar.node.clock().steady(), &k, true)
+        });
         if seconds == 0 {
             // Asked once: the state, and that was it (RFC 6665, 4.4.3).
             if let Some(told) = &mut told {
@@ -189,8 +191,7 @@ impl Shared {
             let mut shared = shared.borrow_mut();
             match done {
                 Ok(()) => {
-                    let left =
-                        shared.subscriptions.get(subscription).map(|s| s.of.expires - shared.now().wall);
+                    let left = shared.subscriptions.get(subscription).map(|s| s.of.expires - shared.steady());
                     let seconds = left.map_or(0, |l| l.num_seconds().max(1));
                     shared.subscribed(id, &message, subscription, u32::try_from(seconds).unwrap_or(EXPIRES));
                 }
@@ -257,7 +258,7 @@ impl Shared {
         let Watched { domain, alias } = watched;
         let iface = &picture.domains.get(domain)?.aliases.get(alias)?.iface;
         let contacts = picture.registrations.get(domain).and_then(|all| all.get(iface));
-        let registered = contacts.is_some_and(|c| c.iter().any(|r| r.expires > now));
+        let registered = contacts.is_some_and(|c| c.iter().any(|r| r.expires > self.steady()));
         let dialogs = calls.iter().flat_map(|c| {
             c.legs.iter().filter(|l| l.iface == *iface).map(move |l| {
                 let initiator = l.number == c.a;

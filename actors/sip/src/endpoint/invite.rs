@@ -249,6 +249,9 @@ pub(super) fn incoming(
         return Err(not_taken());
     }
     let dialled = dialled(&uri);
+    if dialled.chars().chain(from_uri.number().chars()).any(kit::text::acts) {
+        return Err(bad("a number holds characters that are none"));
+    }
     if dialled.is_empty() {
         return Err(warned(484, "nobody is called"));
     }

@@ -79,7 +79,7 @@ impl Shared {
             }
             Outcome::Local { domain, iface, .. } => {
                 let all = picture.registrations.get(domain).and_then(|d| d.get(iface));
-                let live = all.iter().flat_map(|c| c.iter()).filter(|c| c.expires > now.wall);
+                let live = all.iter().flat_map(|c| c.iter()).filter(|c| c.expires > self.steady());
                 let contact = live.max_by_key(|c| (c.q, c.expires));
                 match contact.and_then(to_contact) {
                     Some(way) => (domain, way),

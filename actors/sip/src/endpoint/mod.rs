@@ -1,6 +1,7 @@
 //! The actor `sip/endpoint`: sockets and timers around the [`Agent`]. It is the one place of the family with IO; all of it
 //! runs on the actor's thread.
 
+mod budget;
 mod events;
 mod invite;
 mod message;
@@ -22,10 +23,7 @@ use std::{
 use bytes::Bytes;
 use call::{CallMsg, Ladder, LegCommand, LegEvent, LegId, RecordsMsg, SignalMsg, witness::Written};
 use kit::{Actor, Address, Cx, ExitReason};
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, mpsc},
-};
+use tokio::sync::{Notify, mpsc};
 
 use neighbours::neighbours;
 pub(crate) use register::Registrar;
@@ -97,6 +95,7 @@ struct Shared {
     resolver: Rc<Resolver>,
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     streams_of: HashMap<IpAddr, usize>,
+    unfinished: budget::Budget,
     /// A third of the descriptors at most: RTP and the journal need theirs.
     most_streams: usize,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
@@ -115,6 +114,10 @@ struct Shared {
 pub(crate) struct EndpointActor {
     shared: Rc<RefCell<Shared>>,
     doors: Vec<Door>,
+    /// Those that cannot be opened yet, and why.
+    closed: Vec<(Transport, SocketAddr, String)>,
+    /// Certificate and key.
+    files: (std::path::PathBuf, std::path::PathBuf),
     local: SocketAddr,
     locals: HashMap<Transport, SocketAddr>,
     /// It is to end, at this time at the latest.
@@ -146,21 +149,17 @@ impl EndpointActor {
         let wanted = [(Transport::Tls, listen.tls), (Transport::Ws, listen.ws), (Transport::Wss, listen.wss)];
         let tcp = tcp.map(|listener| Door { transport: Transport::Tcp, listener, local, tls: None });
         let mut doors: Vec<Door> = tcp.into_iter().collect();
+        let mut closed = Vec::new();
         for (transport, at) in wanted.into_iter().filter_map(|(t, at)| Some((t, at?))) {
-            let failed = |e: &dyn std::fmt::Display| {
-                ExitReason::Error(format!("cannot listen for SIP over {} on {at}: {e}", transport.upper()))
-            };
-            let tls = match transport {
-                Transport::Tls | Transport::Wss => {
-                    Some(acceptor(&listen.certificate, &listen.key).map_err(|e| failed(&e))?)
-                }
-                _ => None,
-            };
-            let listener = TcpListener::bind(at).await.map_err(|e| failed(&e))?;
-            let local = listener.local_addr().map_err(|e| failed(&e))?;
-            doors.push(Door { transport, listener, local, tls });
+            match socket::open(transport, at, &listen.certificate, &listen.key).await {
+                Ok(door) => doors.push(door),
+                // Telephony goes on without it, and it is tried again.
+                Err(why) => closed.push((transport, at, why)),
+            }
         }
-        let locals: HashMap<Transport, SocketAddr> = doors.iter().map(|d| (d.transport, d.local)).collect();
+        let mut locals: HashMap<Transport, SocketAddr> =
+            doors.iter().map(|d| (d.transport, d.local)).collect();
+        locals.extend(closed.iter().map(|(transport, at, _)| (*transport, *at)));
         let own = locals.clone();
         let identifiers = Identifiers::new(&registrar.node.random_key());
         let advertised = listen.advertised.clone();
@@ -189,6 +188,7 @@ impl EndpointActor {
                 resolver: Rc::new(Resolver::new(listen.dns)),
                 streams: HashMap::new(),
                 streams_of: HashMap::new(),
+                unfinished: budget::Budget::default(),
                 most_streams: STREAMS.min(descriptors() / 3),
                 by_peer: HashMap::new(),
                 registered_on: HashMap::new(),
@@ -200,7 +200,8 @@ impl EndpointActor {
                 myself: myself.clone(),
             })
         });
-        Ok(Self { shared, doors, local, locals, leaves: None })
+        let files = (listen.certificate, listen.key);
+        Ok(Self { shared, doors, closed, files, local, locals, leaves: None })
     }
 }
 
@@ -218,6 +219,11 @@ fn descriptors() -> usize {
 impl Shared {
     fn now(&self) -> Now {
         Now { at: tokio::time::Instant::now().into_std(), wall: self.registrar.node.clock().now() }
+    }
+
+    /// For times of registrations and subscriptions, which a step of the wall clock neither ends nor prolongs.
+    fn steady(&self) -> chrono::DateTime<chrono::Utc> {
+        self.registrar.node.clock().steady()
     }
 
     fn receive(&mut self, bytes: &Bytes, flow: Flow) {
@@ -580,6 +586,9 @@ impl Shared {
 
 /// A message of a stream.
 fn got(weak: &Weak<RefCell<Shared>>, bytes: &Bytes, flow: Flow) {
+    if bytes.is_empty() {
+        return;
+    }
     if let Some(shared) = weak.upgrade() {
         shared.borrow_mut().receive(bytes, flow);
     }
@@ -654,6 +663,14 @@ impl Actor for EndpointActor {
         cx.spawn(datagrams(udp, weak.clone()), move |_, e, _| failed(e));
         for door in self.doors.drain(..) {
             cx.spawn(accept(door, weak.clone()), move |_, e, _| failed(e));
+        }
+        for (transport, at, why) in self.closed.drain(..) {
+            let (files, alarms, weak) = (self.files.clone(), cx.node().alarms().clone(), weak.clone());
+            let later = async move {
+                let door = socket::open_later(transport, at, why, &files, &alarms).await;
+                accept(door, weak).await
+            };
+            cx.spawn(later, move |_, e, _| failed(e));
         }
         // Calls end with their signalling; those that were open when it ended last have ended.
         let records = Address::new(call::RECORDS).map_err(ExitReason::error)?;

@@ -61,7 +61,7 @@ impl Shared {
     /// name, and those whose profile says `nat_traversal`.
     fn keep_ways(&mut self, turn: u64) {
         let shares = (KEEP / health::DOWN.as_secs()).max(1);
-        let (picture, now) = (self.registrar.estate.picture(), self.now().wall);
+        let (picture, now) = (self.registrar.estate.picture(), self.steady());
         for (domain, all) in &picture.registrations {
             for (iface, contacts) in all.iter() {
                 for contact in contacts.iter().filter(|c| c.expires > now) {

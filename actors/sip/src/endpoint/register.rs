@@ -63,11 +63,13 @@ impl Registrar {
 
     async fn try_register(&self, request: &Message, flow: Flow, local: String) -> Result<Answer, Answer> {
         let bad = |text: &str| warned(400, text);
-        let now = self.node.clock().now();
+        let now = self.node.clock().steady();
         let picture = self.estate.picture();
         let uri = Uri::parse(request.uri()).map_err(|e| bad(&format!("Request-URI: {e}")))?;
-        let (realm, domain) =
-            picture.domain_named(uri.host).ok_or_else(|| warned(404, "there is no such domain here"))?;
+        let Some((realm, domain)) = picture.domain_named(uri.host) else {
+            self.refused(uri.host, flow.peer.ip(), "no such domain");
+            return Err(warned(404, "there is no such domain here"));
+        };
         let (realm, domain) = (realm.clone(), domain.clone());
         let to = request.address(&Name::To).ok_or_else(|| bad("To is no address"))?;
         let to = Uri::parse(&to.uri).map_err(|_| bad("To is no URI"))?;
@@ -90,7 +92,7 @@ impl Registrar {
             local,
             user_agent: user_agent(request),
             at: now,
-            elph_limit: elph_limit(&picture, &realm, now),
+            elph_limit: elph_limit(&picture, &realm, self.node.clock().now()),
         };
         let origin = Origin { who: iface.clone(), from: format!("sip {flow}") };
         self.change(RegistrationCommand::Register(Box::new(register)), origin).await?;
@@ -106,8 +108,10 @@ impl Registrar {
         from: &Uri<'_>,
         strangers: &str,
     ) -> Result<(&'p str, &'p DomainState, &'p SipUser), Answer> {
-        let known = picture.domain_named(from.host);
-        let (realm, domain) = known.ok_or_else(|| warned(403, strangers))?;
+        let Some((realm, domain)) = picture.domain_named(from.host) else {
+            self.refused(&format!("{}@{}", from.number(), from.host), flow.peer.ip(), "no such domain");
+            return Err(warned(403, strangers));
+        };
         let iface = iface(from, realm);
         let user = domain.users.get(&iface);
         self.authenticate(request, realm, &iface, user, flow.peer.ip())?;
@@ -317,7 +321,9 @@ impl Registrar {
             })
             .collect();
         headers.extend(path(request).into_iter().map(|p| (Name::Path, p)));
-        headers.push((Name::Date, now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+        // Phones set their clocks by it.
+        let wall = self.node.clock().now();
+        headers.push((Name::Date, wall.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
         (200, headers)
     }
 }

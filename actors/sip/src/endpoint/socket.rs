@@ -9,10 +9,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use kit::alarm::{Alarms, Condition, Severity};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{Shared, closed, got, stream};
+use super::{Shared, budget::Counted, closed, got, stream};
 use crate::{
     net::Port,
     transaction::{Flow, Transport},
@@ -30,6 +31,47 @@ pub(super) struct Door {
     pub listener: TcpListener,
     pub local: SocketAddr,
     pub tls: Option<TlsAcceptor>,
+}
+
+/// Between two tries to open a door.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// A door for connections, sealed where its transport is; an error says what stands in the way.
+pub(super) async fn open(
+    transport: Transport,
+    at: SocketAddr,
+    certificate: &std::path::Path,
+    key: &std::path::Path,
+) -> Result<Door, String> {
+    let tls = match transport {
+        Transport::Tls | Transport::Wss => Some(acceptor(certificate, key)?),
+        _ => None,
+    };
+    let listener = TcpListener::bind(at).await.map_err(|e| e.to_string())?;
+    let local = listener.local_addr().map_err(|e| e.to_string())?;
+    Ok(Door { transport, listener, local, tls })
+}
+
+/// Tries until it opens; meanwhile it is an alarm.
+pub(super) async fn open_later(
+    transport: Transport,
+    at: SocketAddr,
+    mut why: String,
+    (certificate, key): &(std::path::PathBuf, std::path::PathBuf),
+    alarms: &Alarms,
+) -> Door {
+    let name = format!("SIP over {} on {at}", transport.upper());
+    loop {
+        alarms.raise(Condition::new("node::door::closed", Severity::Major, &name).cause(&why));
+        tokio::time::sleep(AGAIN).await;
+        match open(transport, at, certificate, key).await {
+            Ok(door) => {
+                alarms.clear("node::door::closed", None, &name);
+                return door;
+            }
+            Err(e) => why = e,
+        }
+    }
 }
 
 /// UDP and TCP on one port. Where any port will do, one is sought that is free for both.
@@ -153,11 +195,19 @@ pub(super) async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::
         let _ = stream.set_nodelay(true);
         let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
         let Some((id, out)) = shared.borrow_mut().open(transport, peer) else { continue };
+        let share = shared.borrow().unfinished.share(kit::throttle::network(peer.ip()));
         drop(shared);
         let (weak, tls) = (weak.clone(), tls.clone());
         actix::spawn(async move {
             let flow = Flow { transport, peer, connection: id };
-            let take = |bytes: Bytes| got(&weak, &bytes, flow);
+            let stream = Counted { stream, share: share.clone() };
+            let take = |bytes: Bytes| {
+                share.clear();
+                // A keep-alive is an empty message.
+                if !bytes.is_empty() {
+                    got(&weak, &bytes, flow);
+                }
+            };
             match (tls, transport) {
                 (None, Transport::Ws) => stream::serve_web(stream, out, take).await,
                 (None, _) => stream::serve(stream, out, take).await,

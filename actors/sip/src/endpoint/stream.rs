@@ -25,7 +25,7 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a slow reader.
 pub(super) const WAITING: usize = 1000;
 
-/// Reads a plain stream until it ends, and writes what is sent to it.
+/// Reads a plain stream until it ends, and writes what is sent to it. A keep-alive is told of as a message without bytes.
 pub(super) async fn serve<S>(stream: S, mut out: mpsc::Receiver<Bytes>, mut got: impl FnMut(Bytes))
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -50,6 +50,7 @@ where
                         }
                         Cut::Ping => {
                             cuts += 1;
+                            got(Bytes::new());
                             // RFC 5626, 4.4.1.
                             if !written(&mut writer, b"\r\n").await {
                                 return;
@@ -144,8 +145,12 @@ where
         *refusal.status_mut() = tungstenite::http::StatusCode::BAD_REQUEST;
         Err(refusal)
     };
-    let config =
-        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    // Connections are many, and say little: the library's own buffers are 128 KB each.
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+        .read_buffer_size(4096)
+        .write_buffer_size(4096);
     let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config));
     let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, accepted).await else { return };
     let (mut writer, mut reader) = socket.split();
@@ -161,7 +166,7 @@ where
                     patience = IDLE;
                     got(bytes);
                 }
-                Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)))) => {}
+                Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)))) => got(Bytes::new()),
                 _ => return,
             },
             bytes = out.recv() => {

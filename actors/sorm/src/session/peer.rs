@@ -165,6 +165,16 @@ impl Handler for Peer {
         self.open(id, None, session)
     }
 
+    /// None is offered; a client that asks for one must not wait for ever.
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
     /// One line, its answers, the end.
     async fn exec_request(
         &mut self,
