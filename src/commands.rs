@@ -334,5 +334,8 @@ async fn events(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comma
             &e.origin.from,
         ]);
     }
-    Ok(Output::table(table).with_data(json!(found)))
+    // The answer is bounded in bytes too.
+    let older = found.last().filter(|e| e.seq > 1).map(|e| format!("older events: --before {}", e.seq));
+    let output = Output::table(table).with_data(json!(found));
+    Ok(older.into_iter().fold(output, Output::and_text))
 }

@@ -111,6 +111,19 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>, program: Progra
 /// A journal and the key that opens it belong together: where only one is left, the other has been lost, and making it anew in
 /// silence would lose what it held for good.
 fn together(data: &Path, journal: &str, key: &Path, what: &str) -> Result<(), Error> {
+    // The node's journal is made before interception's: where only that one is left, the other has been lost, with its key.
+    let other = data.join("sorm.db");
+    if journal == "journal.db" && other.exists() && !data.join(journal).exists() && !key.exists() {
+        return Err(format!(
+            "{} is missing, but {} is there: put it and {} back from the backup, or move the whole of {} away for a node that begins \
+             anew",
+            data.join(journal).display(),
+            other.display(),
+            key.display(),
+            data.display()
+        )
+        .into());
+    }
     let kept = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
     let journal = data.join(journal);
     let lost = match (kept(&journal), kept(key)) {

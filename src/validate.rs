@@ -79,6 +79,9 @@ fn node(config: &Config, found: &mut Found) {
         "node.data",
         "a directory is wanted, such as \"/var/lib/hypha\"",
     );
+    let data = &config.node.data;
+    let fits = !data.exists() || data.is_dir();
+    found.unless(fits, "node.data", format!("{} is a file, and a directory is wanted", data.display()));
     found.within("node.threads", config.node.threads, 0, 256);
     found.within("cocon.connections", config.cocon.connections, 1, 10_000);
     found.within("cocon.idle_seconds", config.cocon.idle_seconds, 10, 7 * 86_400);
@@ -110,6 +113,16 @@ fn sip(config: &Config, found: &mut Found) {
     let wanted = "an address or a host name without a port is wanted, such as \"203.0.113.9\"";
     found.unless(host(&sip.advertised), "sip.advertised", wanted);
     found.there("sip.authorities", &sip.authorities, false);
+    if sip.authorities.is_file() {
+        found.result("sip.authorities", sip::authorities(&sip.authorities));
+    }
+    let ports = config.media.first_port..=config.media.last_port;
+    for (key, at) in
+        [("sip.listen", Some(sip.listen)), ("sip.tls", sip.tls), ("sip.ws", sip.ws), ("sip.wss", sip.wss)]
+    {
+        let within = at.is_some_and(|at| ports.contains(&at.port()));
+        found.unless(!within, key, "its port is among those of media (media.first_port to media.last_port)");
+    }
 }
 
 fn media(config: &Config, found: &mut Found) {
@@ -121,7 +134,14 @@ fn media(config: &Config, found: &mut Found) {
     found.unless(room, "media.last_port", wanted);
     found.within("media.threads", media.threads, 1, 64);
     found.within("media.silence_threshold", media.silence_threshold, -127, 0);
+    let nowhere = media.address.is_unspecified() || media.address.is_multicast();
+    let wanted = "an address that phones can send to is wanted, not one that stands for all";
+    found.unless(!nowhere, "media.address", wanted);
     found.there("media.music", &media.music, false);
+    if media.music.is_file() {
+        let read = ::media::sound::wav(&media.music);
+        found.result("media.music", read.map_err(|e| format!("a WAV file is wanted: {e}")));
+    }
     found.there("media.announcements", &media.announcements, true);
 }
 
@@ -175,6 +195,23 @@ fn services(config: &Config, found: &mut Found) {
     let module = !config.token.module.as_os_str().is_empty();
     let wanted = "it wants the token's module ([token] module)";
     found.unless(config.sorm.key_token.is_empty() || module, "sorm.key_token", wanted);
+    found.there("sorm.key_file", &config.sorm.key_file, false);
+    if config.sorm.key_file.is_file() {
+        found.result("sorm.key_file", store::KeyFile::open(&config.sorm.key_file));
+    }
+    let wanted = "MultiSORM has the port behind it, which must be one";
+    found.unless(config.sorm.listen.port() < u16::MAX, "sorm.listen", wanted);
+    for (key, file) in
+        [("speech.token_file", &config.speech.token_file), ("metrics.token_file", &config.metrics.token_file)]
+    {
+        if file.as_os_str().is_empty() {
+            continue;
+        }
+        let directory = file.parent().is_none_or(|d| d.as_os_str().is_empty() || d.is_dir());
+        found.unless(directory, key, format!("there is no directory for {}", file.display()));
+        let empty = std::fs::read_to_string(file).is_ok_and(|text| text.trim().is_empty());
+        found.unless(!empty, key, format!("{} is empty; remove it for a new token", file.display()));
+    }
     for proxy in &config.web.trusted_proxies {
         let wanted = "an unspecified address is no proxy: everybody would be believed";
         found.unless(!proxy.is_unspecified(), "web.trusted_proxies", wanted);
@@ -183,7 +220,10 @@ fn services(config: &Config, found: &mut Found) {
 
 /// No two doors may have one address.
 fn doors(config: &Config, found: &mut Found) {
+    let multi = SocketAddr::new(config.sorm.listen.ip(), config.sorm.listen.port().saturating_add(1));
     let always = [
+        // MultiSORM, which is not set by itself.
+        ("sorm.listen", Some(multi).filter(|_| config.sorm.listen.port() != 0)),
         ("cocon.listen", Some(config.cocon.listen)),
         ("sip.listen", Some(config.sip.listen)),
         ("sip.tls", config.sip.tls),
@@ -231,6 +271,24 @@ mod tests {
             ("[cocon]\nconnections = 0", "cocon.connections", "1 to"),
             ("[media]\nfirst_port = 20000\nlast_port = 10000", "media.last_port", "above media.first_port"),
             ("[media]\nthreads = 0", "media.threads", "1 to 64"),
+            ("[media]\naddress = \"::\"", "media.address", "phones can send to"),
+            ("[media]\naddress = \"0.0.0.0\"", "media.address", "phones can send to"),
+            ("[media]\nmusic = \"/etc/hostname\"", "media.music", "WAV"),
+            ("[node]\ndata = \"/etc/hostname\"", "node.data", "a directory is wanted"),
+            ("[sip]\nauthorities = \"/etc/hostname\"", "sip.authorities", "no certificate"),
+            (
+                "[sip]\nlisten = \"0.0.0.0:20000\"\n[media]\nfirst_port = 19000\nlast_port = 21000",
+                "sip.listen",
+                "media",
+            ),
+            ("[sorm]\nkey_file = \"/nowhere.key\"", "sorm.key_file", "no file /nowhere.key"),
+            ("[sorm]\nlisten = \"127.0.0.1:65535\"", "sorm.listen", "MultiSORM"),
+            (
+                "[sorm]\nlisten = \"127.0.0.1:7777\"\n[web]\nlisten = \"127.0.0.1:7778\"",
+                "web.listen",
+                "sorm.listen",
+            ),
+            ("[speech]\ntoken_file = \"/nowhere/token\"", "speech.token_file", "no directory"),
             ("[media]\nmusic = \"/nowhere.wav\"", "media.music", "no file /nowhere.wav"),
             ("[sip]\ntls = \"127.0.0.1:5061\"", "sip.tls", "sip.certificate"),
             (

@@ -722,7 +722,10 @@ fn a_node_that_is_drained_lets_its_calls_end_takes_no_others_and_stops() {
     };
     let refused = asks();
     assert!(refused.starts_with("SIP/2.0 503") && refused.contains("Retry-After: 10"), "{refused}");
+    let ready = |node: &Node| node.http("GET /readyz HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n");
+    assert!(ready(&node).starts_with("HTTP/1.1 503") && ready(&node).contains("draining"));
     node.ok("node/undrain");
+    assert!(ready(&node).starts_with("HTTP/1.1 200"));
     assert!(!asks().starts_with("SIP/2.0 503"));
     let left = node.ssh("node/drain --wait 1 --force", b"");
     assert!(left.status == 1 && left.stderr.contains("1 calls are still under way"), "{left:?}");

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Node, calls::until};
+use support::{
+    Node,
+    calls::{calls, estate, until},
+    phones::{self, SoftPhone},
+};
 
 /// Connections that say nothing, or only so much.
 fn silent(at: SocketAddr, count: usize, says: &[u8]) -> Vec<TcpStream> {
@@ -131,6 +135,31 @@ fn a_script_on_standard_input_is_played_without_a_terminal() {
 }
 
 #[test]
+fn clients_that_copy_files_are_told_that_there_are_none() {
+    let node = Node::start();
+    for arguments in [["-s", "sftp"], ["scp", "-t"]] {
+        let mut ssh = node.client_at(node.address, "admin", Some(&node.password));
+        let mut child = match arguments {
+            ["-s", subsystem] => {
+                // The option stands before the host, as sftp gives it.
+                let mut all: Vec<_> = ssh.get_args().map(std::ffi::OsStr::to_owned).collect();
+                all.insert(0, "-s".into());
+                let mut again = std::process::Command::new("ssh");
+                again.args(all).arg(subsystem);
+                again.envs(ssh.get_envs().filter_map(|(name, value)| Some((name, value?))));
+                again.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+                again.spawn().expect("ssh runs")
+            }
+            all => ssh.args(all).stdin(Stdio::null()).spawn().expect("ssh runs"),
+        };
+        until(&format!("{arguments:?} ends"), || child.try_wait().expect("a child").is_some());
+        let out = child.wait_with_output().expect("ended");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains("no files are copied"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn a_tenant_cannot_declare_a_neighbour_of_another() {
     let node = Node::start();
     let context = b"<context name=\"in\"><rule name=\"all\"><conditions><cdpn digits=\"%\"/></conditions><result><local/></result></rule></context>";
@@ -151,17 +180,37 @@ fn a_tenant_cannot_declare_a_neighbour_of_another() {
 
 #[test]
 fn however_often_a_service_ends_calls_and_signalling_go_on() {
-    let node = Node::start();
+    let node = estate();
     // A port of the system's choice: another one would be another endpoint.
     let before = node.sip();
-    for service in ["web", "metrics", "phonebook", "speech"] {
-        for _ in 0..8 {
-            // It may be down at this moment.
-            let _ = node.ssh(&format!("node/actor/kill {service} --force"), b"");
-        }
+    let talking = |node: &Node| calls(node).iter().any(|c| c["state"] == "talking");
+    let dir = tempfile::tempdir().expect("a directory");
+    let tone = dir.path().join("tone.wav");
+    phones::tone(&tone, 440.0, 60);
+    let mut phone = SoftPhone::baresip(before, "100", "udp", "Geheim77", "", Some(&tone));
+    let other = SoftPhone::baresip(before, "101", "udp", "Geheim77", ";answermode=auto", Some(&tone));
+    phone.says("200 OK");
+    other.says("200 OK");
+    phone.types("/dial sip:101@voip.test");
+    until("they talk", || talking(&node));
+    for service in [
+        "web",
+        "metrics",
+        "phonebook",
+        "speech",
+        "ivr",
+        "ivr/mail",
+        "ivr/queues",
+        "sorm",
+        "call/cdr-files",
+        "sip/expiry",
+    ] {
+        // It may be down at this moment.
+        node.ssh("", format!("node/actor/kill {service} --force\n").repeat(8).as_bytes());
     }
     assert_eq!(node.ok("pwd").lines().next(), Some("/"), "the node lives, and its shell");
     assert_eq!(node.sip(), before, "signalling was not restarted");
+    assert!(talking(&node), "the call goes on");
     let down = node.rows("alarms/list --cleared --masked -c node::service::down");
     assert!(!down.is_empty(), "each end is an alarm");
 }
@@ -176,10 +225,25 @@ fn a_port_that_somebody_else_has_is_tried_before_it_is_kept_and_ends_nothing() {
     assert_eq!(node.ok("pwd").lines().next(), Some("/"));
     // One that is taken at the start is tried again, and the node does its work meanwhile.
     let at = held.local_addr().expect("bound");
-    let mut node = Node::start_with(&format!("[phone_book]\nlisten = \"{at}\"\n"), &[]);
+    let also = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let ws = also.local_addr().expect("bound");
+    let doors = format!("[phone_book]\nlisten = \"{at}\"\n[sip]\nlisten = \"127.0.0.1:0\"\nws = \"{ws}\"\n");
+    let mut node = Node::start_with(&doors, &[]);
     assert_eq!(node.ok("pwd").lines().next(), Some("/"));
-    assert!(node.ok("alarms/list -c node::door::closed").contains("phonebook"));
-    drop(held);
-    until("the port is open", || TcpStream::connect(at).is_ok());
+    until("both are alarms", || {
+        let closed = node.ok("alarms/list -c node::door::closed");
+        closed.contains("phonebook") && closed.contains("SIP over WS")
+    });
+    drop((held, also));
+    until("the ports are open", || TcpStream::connect(at).is_ok() && TcpStream::connect(ws).is_ok());
+    until("and no alarm is left", || node.rows("alarms/list -c node::door::closed").is_empty());
+    // A port that is given up is closed at once.
+    let [first, second] = [phones::free_tcp_port(), phones::free_tcp_port() + 2];
+    node.ok(&format!("sorm/set ssh_port {first}"));
+    until("it is open", || TcpStream::connect(("127.0.0.1", first)).is_ok());
+    node.ok(&format!("sorm/set ssh_port {second}"));
+    until("the next one is, and not the first", || {
+        TcpStream::connect(("127.0.0.1", second)).is_ok() && TcpStream::connect(("127.0.0.1", first)).is_err()
+    });
     assert!(node.terminate().success());
 }

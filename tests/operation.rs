@@ -235,6 +235,23 @@ fn a_key_or_journal_that_has_vanished_is_said_and_never_made_anew() {
         let _ = std::fs::remove_file(&from);
         std::fs::rename(&aside, &from).expect("moved back");
     }
+    // Both at once: what interception keeps says that there was a node.
+    let gone = ["journal.db", "secret.key"].map(|name| node.data().join(name));
+    gone.iter().for_each(|f| std::fs::rename(f, f.with_extension("aside")).expect("moved"));
+    let refused = node.second();
+    assert!(refused.status == 2 && refused.stderr.contains("sorm.db"), "{refused:?}");
+    gone.iter().for_each(|f| std::fs::rename(f.with_extension("aside"), f).expect("moved back"));
+    // A key that is damaged is not used for as long as the next secret is sealed with it.
+    for name in ["secret.key", "sorm.key"] {
+        let path = node.data().join(name);
+        let whole = std::fs::read(&path).expect("read");
+        let mut damaged = whole.clone();
+        damaged[11] ^= 0x20;
+        std::fs::write(&path, damaged).expect("written");
+        let refused = node.second();
+        assert!(refused.status == 2 && refused.stderr.contains("another key"), "{name}: {refused:?}");
+        std::fs::write(&path, whole).expect("written");
+    }
     node.restart();
     assert!(node.ok("domain/list").contains("d.test"));
 }

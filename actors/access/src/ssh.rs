@@ -93,6 +93,7 @@ where
                 config,
                 socket: None,
                 turn: 0,
+                given_up: Arc::default(),
                 trouble: None,
                 places,
                 strangers: Arc::default(),
@@ -168,6 +169,8 @@ struct Listener<F> {
     socket: Option<Arc<TcpListener>>,
     /// Which socket it is; what an earlier one still brings counts no more.
     turn: u64,
+    /// Told when the port of this turn is no longer ours.
+    given_up: Arc<tokio::sync::Notify>,
     /// Why there is none.
     trouble: Option<String>,
     /// One for each connection that may be open.
@@ -237,6 +240,8 @@ where
                 self.listen.bound.send_replace(Some(local));
                 (self.socket, self.trouble) = (Some(Arc::new(socket)), None);
                 self.turn += 1;
+                // The port before is closed now, not after one more connection.
+                std::mem::take(&mut self.given_up).notify_one();
                 self.accept(self.turn, cx);
             }
             Err(e) => {
@@ -253,7 +258,15 @@ where
 
     fn accept(&mut self, turn: u64, cx: &mut Cx<'_, Self>) {
         let Some(socket) = self.socket.clone().filter(|_| turn == self.turn) else { return };
-        cx.spawn(async move { socket.accept().await }, move |me, accepted, cx| {
+        let given_up = self.given_up.clone();
+        let accepted = async move {
+            tokio::select! {
+                accepted = socket.accept() => Some(accepted),
+                () = given_up.notified() => None,
+            }
+        };
+        cx.spawn(accepted, move |me, accepted, cx| {
+            let Some(accepted) = accepted else { return Ok(()) };
             match accepted {
                 Ok((stream, peer)) => me.take(stream, peer, cx),
                 // Out of file descriptors, most likely: a pause is kinder than a busy loop.

@@ -39,6 +39,7 @@ pub struct CallView {
 #[derive(Debug, Clone, Serialize)]
 pub struct LegView {
     pub leg: LegId,
+    pub domain: String,
     /// Interface or trunk.
     pub iface: String,
     pub number: String,

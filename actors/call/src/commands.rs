@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::{
     Board, CallMsg, Ladder, LegId, Line,
     actor::Services,
+    board::CallView,
     record::{Cdr, RecordEvent},
     service::{self, Service},
     switch::{self, Switch},
@@ -232,9 +233,32 @@ fn id(call: &str) -> &str {
     call.rsplit('/').next().unwrap_or(call)
 }
 
+/// What stands for a domain that the caller may not see.
+const HIDDEN: &str = "…";
+
+/// A call over a bridge, as the people of one domain see it: of the others they know that they are there.
+fn own_side(view: &mut CallView, call: &Call) {
+    let sees = |domain: &str| call.caller.grants.sees_domain(domain);
+    if view.domains.iter().all(|d| sees(d)) {
+        return;
+    }
+    for domain in view.domains.iter_mut().filter(|d| !sees(d)) {
+        HIDDEN.clone_into(domain);
+    }
+    view.bridges.iter_mut().for_each(|b| HIDDEN.clone_into(b));
+    view.recording = None;
+    for leg in view.legs.iter_mut().filter(|l| !sees(&l.domain)) {
+        for text in [&mut leg.iface, &mut leg.number, &mut leg.domain] {
+            HIDDEN.clone_into(text);
+        }
+        leg.quality = None;
+    }
+}
+
 fn list(board: &Board, call: &Call) -> Output {
     let mut table = Table::new(["Call", "A", "B", "State", "Since", "Domains", "Bridges", "Legs"]);
-    let all = board.of_domain(call.var("domain"));
+    let mut all = board.of_domain(call.var("domain"));
+    all.iter_mut().for_each(|v| own_side(v, call));
     for v in &all {
         let legs: Vec<String> = v.legs.iter().map(|l| format!("{} {}", l.iface, l.state)).collect();
         let since = v.since.format("%H:%M:%S").to_string();
@@ -302,7 +326,11 @@ fn member(s: &Services, call: &Call, what: impl Fn(LegId) -> CallMsg) -> Result<
 }
 
 async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
-    let lines = match in_progress(&s.board, call).and_then(|c| s.board.ladder(&c)) {
+    let found = in_progress(&s.board, call);
+    let domains =
+        s.board.of_domain(call.var("domain")).into_iter().filter(|v| id(&v.call) == call.get("call"));
+    only_own(domains.flat_map(|v| v.domains), call)?;
+    let lines = match found.and_then(|c| s.board.ladder(&c)) {
         Some(ladder) => ladder.lines(),
         None => past(&s.board, journal, call).await?,
     };
@@ -313,15 +341,28 @@ async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result
     Ok(Output::table(table).with_data(json!(lines)))
 }
 
+/// What phones and gateways of other domains said is not for people of one.
+fn only_own(domains: impl IntoIterator<Item = String>, call: &Call) -> Result<(), CommandError> {
+    match domains.into_iter().all(|d| call.caller.grants.sees_domain(&d)) {
+        true => Ok(()),
+        false => {
+            let text = "the call passes another domain: its messages are the system administrator's to see";
+            Err(CommandError::Denied(text.into()))
+        }
+    }
+}
+
 async fn past(board: &Board, journal: &Arc<dyn Journal>, call: &Call) -> Result<Vec<Line>, CommandError> {
     let wanted = call.get("call");
     let entries = browse(journal, "CallEnded", Some(wanted.to_owned()), 50).await?;
     let found = entries.into_iter().filter_map(ended).filter(|(cdr, _)| {
         id(&cdr.call) == wanted && cdr.sides.iter().any(|s| s.domain == call.var("domain"))
     });
-    let (name, lines) = found.map(|(cdr, lines)| (cdr.call, lines)).next().ok_or_else(|| {
-        CommandError::Failed(format!("there is no call {wanted}; call/list and cdr/list show them"))
-    })?;
+    let none =
+        || CommandError::Failed(format!("there is no call {wanted}; call/list and cdr/list show them"));
+    let (cdr, lines) = { found }.next().ok_or_else(none)?;
+    only_own(cdr.sides.iter().map(|s| s.domain.clone()), call)?;
+    let name = cdr.call;
     if !lines.is_empty() {
         return Ok(lines);
     }
@@ -358,6 +399,16 @@ fn ended(entry: Entry) -> Option<(Cdr, Vec<Line>)> {
     }
 }
 
+/// A record as the people of one domain see it.
+fn record_of_own_side(mut cdr: Cdr, call: &Call) -> Cdr {
+    let sees = |domain: &str| call.caller.grants.sees_domain(domain);
+    if cdr.sides.first().is_some_and(|caller| !sees(&caller.domain)) {
+        cdr.user_agent.clear();
+    }
+    cdr.sides.retain(|s| sees(&s.domain));
+    cdr
+}
+
 async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
     let limit = call.number("--limit").unwrap_or(50) as usize;
     let number = call.opt("--number");
@@ -386,7 +437,10 @@ async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comm
             &cdr.released_by,
             &cdr.service,
         ]);
-        data.push(json!({ "cdr": cdr, "side": side, "seconds": cdr.seconds() }));
+        let side = side.clone();
+        let seconds = cdr.seconds();
+        let cdr = record_of_own_side(cdr, call);
+        data.push(json!({ "cdr": cdr, "side": side, "seconds": seconds }));
         if data.len() == limit {
             break;
         }

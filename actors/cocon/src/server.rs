@@ -244,8 +244,10 @@ impl Handler for Peer {
         _name: &str,
         session: &mut russh::server::Session,
     ) -> Result<(), Self::Error> {
+        // A refusal would be said in the client's own words.
+        session.channel_success(id)?;
         session.extended_data(id, 1, format!("{NO_FILES}\n"))?;
-        session.channel_failure(id)?;
+        session.exit_status_request(id, 2)?;
         session.close(id)?;
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use awc::http::{Uri, header::HOST};
+use awc::http::{Method, Uri, header::HOST};
 use ipnet::IpNet;
 
 /// Where scripts may reach.
@@ -52,21 +52,36 @@ fn is_outside(ip: IpAddr) -> bool {
     }
 }
 
+/// What a script asks of the attendant, which all tenants share: to understand a piece of speech, and to note whether it was right.
+/// Its names, words and records are operators'.
+fn asked_of_attendant(method: &Method, path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match (method, &parts[..]) {
+        (&Method::PUT | &Method::POST, [piece]) => !piece.is_empty(),
+        (&Method::GET | &Method::HEAD, ["api", "v1", "records", _, "positive" | "negative"]) => true,
+        _ => false,
+    }
+}
+
 impl Reach {
     fn allows(&self, at: SocketAddr) -> bool {
         let ip = at.ip().to_canonical();
-        is_outside(ip)
-            || self.networks.iter().any(|n| n.contains(&ip))
-            || self.attendant.is_some_and(|own| own.ip().to_canonical() == ip && own.port() == at.port())
+        is_outside(ip) || self.networks.iter().any(|n| n.contains(&ip))
+    }
+
+    fn is_attendant(&self, at: SocketAddr) -> bool {
+        self.attendant
+            .is_some_and(|own| own.ip().to_canonical() == at.ip().to_canonical() && own.port() == at.port())
     }
 
     /// The first address of a host that may be reached. What is connected to is what was looked at: a name cannot change between.
-    async fn find(&self, host: &str, port: u16) -> Result<SocketAddr, FetchError> {
+    async fn find(&self, host: &str, port: u16, of_attendant: bool) -> Result<SocketAddr, FetchError> {
         let unknown = || FetchError::Unknown(host.to_owned());
         let all = tokio::net::lookup_host((host, port)).await.map_err(|_| unknown())?;
         let all: Vec<SocketAddr> = all.collect();
         let first = *all.first().ok_or_else(unknown)?;
-        all.iter().copied().find(|at| self.allows(*at)).ok_or(FetchError::Inside(first.ip()))
+        let allowed = |at: &SocketAddr| self.allows(*at) || of_attendant && self.is_attendant(*at);
+        all.iter().copied().find(allowed).ok_or(FetchError::Inside(first.ip()))
     }
 
     /// A request to a place that may be reached; it follows nobody elsewhere.
@@ -75,7 +90,7 @@ impl Reach {
     /// The place is none, cannot be found, or is inside.
     pub async fn request(
         &self,
-        method: awc::http::Method,
+        method: Method,
         url: &str,
         timeout: Duration,
     ) -> Result<awc::ClientRequest, FetchError> {
@@ -86,7 +101,9 @@ impl Reach {
             return Err(wrong());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let at = tokio::time::timeout(timeout, self.find(host, authority.port_u16().unwrap_or(80)));
+        let scripts_may = asked_of_attendant(&method, uri.path());
+        let at =
+            tokio::time::timeout(timeout, self.find(host, authority.port_u16().unwrap_or(80), scripts_may));
         let at = at.await.map_err(|_| FetchError::Unknown(host.to_owned()))??;
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
         let client = awc::Client::builder().timeout(timeout).disable_redirects().finish();
@@ -139,7 +156,16 @@ mod tests {
         let allowed = get(reach(&["127.0.0.0/8"]), format!("http://localhost:{}/x?y", at.port())).await;
         assert_eq!(allowed.as_deref(), Ok("named"), "the service sees the name that was asked for");
         let own = Reach { attendant: Some(at), ..Reach::default() };
-        assert!(get(own.clone(), format!("http://127.0.0.1:{}/", at.port())).await.is_ok());
+        let verdict = format!("http://127.0.0.1:{}/api/v1/records/7/positive?n=1", at.port());
+        assert!(get(own.clone(), verdict).await.is_ok());
+        // What all tenants share is not a script's to read or change.
+        for path in ["", "api/v1/aliases", "api/v1/records", "api/v1/records/7/sound"] {
+            let url = format!("http://127.0.0.1:{}/{path}", at.port());
+            assert!(matches!(get(own.clone(), url).await, Err(FetchError::Inside(_))), "{path}");
+        }
+        let piece = |method| asked_of_attendant(&method, "/piece.wav");
+        assert!(piece(Method::PUT) && piece(Method::POST) && !piece(Method::GET) && !piece(Method::DELETE));
+        assert!(!asked_of_attendant(&Method::DELETE, "/api/v1/aliases/1"));
         assert!(matches!(get(own, "http://127.0.0.1:1/".into()).await, Err(FetchError::Inside(_))));
         for wrong in ["https://a.test/", "file:///etc/passwd", "http://", "http://u:p@a.test/", "gopher://x"]
         {

@@ -269,6 +269,9 @@ impl Remote {
 
     /// As [`Remote::parse`], of a peer whose signalling comes from a host.
     pub fn parse_from(sdp: &[u8], signalled: Option<IpAddr>) -> Result<Self, MediaError> {
+        // Names and texts may be in another code page than RFC 8866 wants; nothing depends on them.
+        let text = String::from_utf8_lossy(sdp);
+        let sdp = text.as_bytes();
         let session = sdp_types::Session::parse(sdp)
             .or_else(|e| with_origin(sdp).map_or(Err(e), |mended| sdp_types::Session::parse(&mended)));
         let session = session.map_err(|e| MediaError::Malformed(e.to_string()))?;

@@ -22,9 +22,8 @@ pub mod wire;
 
 pub use commands::register;
 pub use digest::Offer;
-pub use endpoint::certificate;
 pub use endpoint::{
-    Listen,
+    Listen, authorities, certificate,
     stream::{Cut, cut},
 };
 pub use health::TrunksHealth;

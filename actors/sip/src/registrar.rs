@@ -201,9 +201,23 @@ pub fn decide(state: &Locations, request: &Request) -> Result<Vec<RegistrationEv
         let (domain, iface) = (request.domain.clone(), request.iface.clone());
         events.push(RegistrationEvent::Registered { domain, iface, registration });
     }
-    let live = |r: &&Registration| r.expires > request.at && !gone.contains(&r.key);
-    if known.iter().filter(live).count() + fresh.len() > MAX_CONTACTS {
-        return Err(Refused::TooMany);
+    let live: Vec<&Registration> =
+        known.iter().filter(|r| r.expires > request.at && !gone.contains(&r.key)).collect();
+    let over = (live.len() + fresh.len()).saturating_sub(MAX_CONTACTS);
+    if over > 0 {
+        // A phone that comes back on one new port after the other leaves contacts behind: the oldest of its kind at its host go.
+        let host = |received: &str| received.rsplit_once(':').map(|(host, _)| host.to_owned());
+        let kind = |r: &&&Registration| {
+            host(&r.received) == host(&request.received)
+                && r.user_agent == request.user_agent
+                && !these.iter().any(|c| c.key == r.key)
+        };
+        let mut left: Vec<&&Registration> = live.iter().filter(kind).collect();
+        left.sort_by_key(|r| r.expires);
+        if left.len() < over {
+            return Err(Refused::TooMany);
+        }
+        gone.extend(left.into_iter().take(over).map(|r| r.key.clone()));
     }
     // A refresh is never refused for the licence.
     if domain::is_elph(&request.user_agent) && !fresh.is_empty() {
@@ -224,6 +238,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn contacts_that_a_phone_has_left_behind_make_room_for_it() {
+        let mut s = Locations::default();
+        let from = |n: u32, host: &str, agent: &str| Request {
+            received: format!("udp {host}:{}", 5000 + n),
+            user_agent: agent.into(),
+            call_id: n.to_string(),
+            at: DateTime::UNIX_EPOCH + TimeDelta::seconds(i64::from(n)),
+            ..request(Contacts::These(vec![contact(&n.to_string(), None)]), 1)
+        };
+        for n in 0..MAX_CONTACTS as u32 {
+            assert!(play(&mut s, &from(n, "192.0.2.1", "phone")).is_ok());
+        }
+        assert_eq!(play(&mut s, &from(50, "192.0.2.9", "phone")), Err(Refused::TooMany), "another host");
+        assert_eq!(play(&mut s, &from(51, "192.0.2.1", "other")), Err(Refused::TooMany), "another phone");
+        assert!(play(&mut s, &from(52, "192.0.2.1", "phone")).is_ok());
+        let keys: Vec<&str> = s.contacts("d", "100@d").iter().map(|r| r.key.as_str()).collect();
+        assert!(keys.len() == MAX_CONTACTS && !keys.contains(&"0") && keys.contains(&"52"), "{keys:?}");
+    }
 
     fn contact(key: &str, expires: Option<u32>) -> ContactRequest {
         ContactRequest { key: key.into(), uri: format!("sip:{key}"), q: 1000, ice: false, expires }

@@ -425,6 +425,7 @@ fn read_loop(db: &Connection, reads: &Receiver<Read>) {
                      WHERE stream = ?1 AND version > ?2 ORDER BY version",
                     params![stream, after as i64],
                     |_| None,
+                    usize::MAX,
                 );
                 let _ = answer.send(found);
             }
@@ -449,6 +450,7 @@ fn read_loop(db: &Connection, reads: &Receiver<Read>) {
                     ],
                     // One damaged event hides no other. Its text may hold a secret that can no longer be told from the rest.
                     |e| Some(serde_json::json!({ "damaged": e.to_string() })),
+                    BROWSED,
                 );
                 let _ = answer.send(found);
             }
@@ -456,18 +458,25 @@ fn read_loop(db: &Connection, reads: &Receiver<Read>) {
     }
 }
 
-/// `damaged` says what stands for a body that is not JSON, if its reader can do without.
+/// Bytes of events' bodies in one answer of [`Journal::browse`]; older events are asked for again.
+const BROWSED: usize = 2 << 20;
+
+/// `damaged` says what stands for a body that is not JSON, if its reader can do without. No more rows are read once their bodies
+/// have `most` bytes.
 fn entries(
     db: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
     damaged: impl Fn(&serde_json::Error) -> Option<serde_json::Value>,
+    most: usize,
 ) -> Result<Vec<Entry>, JournalError> {
     let sqlite = |e: rusqlite::Error| journal_error(&e);
     let mut statement = db.prepare_cached(sql).map_err(sqlite)?;
     let mut rows = statement.query(params).map_err(sqlite)?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next().map_err(sqlite)? {
+    let (mut out, mut bytes) = (Vec::new(), 0);
+    while bytes < most
+        && let Some(row) = rows.next().map_err(sqlite)?
+    {
         let (seq, stream, version, at, who, from, kind, body): (
             i64,
             String,
@@ -481,6 +490,7 @@ fn entries(
         let version = version as u64;
         let corrupt = |why: String| JournalError::Corrupt { stream: stream.clone(), version, why };
         let at = at.parse().map_err(|e: chrono::ParseError| corrupt(e.to_string()))?;
+        bytes += body.len();
         let read = serde_json::from_str(&body);
         let body = read.or_else(|e| damaged(&e).ok_or_else(|| corrupt(e.to_string())))?;
         out.push(Entry { seq: seq as u64, stream, version, at, origin: Origin { who, from }, kind, body });

@@ -638,6 +638,7 @@ impl Call {
         };
         let leg = |(id, l): (&LegId, &Leg)| LegView {
             leg: *id,
+            domain: l.domain.clone(),
             iface: l.iface.clone(),
             number: l.party.number.clone(),
             state: state(l.state),

@@ -257,7 +257,7 @@ impl Leg {
     /// Where the peer wants further requests.
     pub fn retarget(&mut self, message: &Message) {
         if let Some(contact) = message.address(&Name::Contact) {
-            self.target = contact.uri.into();
+            self.target = contact.uri.split('?').next().unwrap_or_default().into();
         }
         if self.follows && self.flow.transport == Transport::Udp {
             let first = self.routes.first().and_then(|r| address::list(r).ok()?.into_iter().next());

@@ -375,7 +375,8 @@ pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
     let flow = contact.received.parse().ok()?;
     Some(Way {
         flow,
-        uri: contact.contact.clone(),
+        // A Request-URI holds no headers (RFC 3261, 19.1.1).
+        uri: contact.contact.split('?').next().unwrap_or_default().to_owned(),
         routes: contact.path.clone(),
         trusted: false,
         follows: false,

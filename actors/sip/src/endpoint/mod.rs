@@ -210,6 +210,20 @@ pub fn certificate(certificate: &std::path::Path, key: &std::path::Path) -> Resu
     acceptor(certificate, key).map(drop)
 }
 
+/// Whether a file holds certificates of authorities.
+pub fn authorities(file: &std::path::Path) -> Result<(), String> {
+    use tokio_rustls::rustls::{
+        RootCertStore,
+        pki_types::{CertificateDer, pem::PemObject},
+    };
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read = read.map_err(|e| format!("{}: {e}", file.display()))?;
+    match RootCertStore::empty().add_parsable_certificates(read).0 {
+        0 => Err(format!("no certificate of an authority is in {}", file.display())),
+        _ => Ok(()),
+    }
+}
+
 /// Descriptors that the process may have.
 fn descriptors() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);

@@ -501,15 +501,19 @@ fn quoted_only(name: &Name, value: &str) -> bool {
     if matches!(name, Name::UserAgent | Name::Server | Name::Subject) {
         return true;
     }
-    let (mut quoted, mut escaped) = (false, false);
+    // Old phones write a name before its address without quotes.
+    let of_address =
+        matches!(name, Name::From | Name::To | Name::Contact | Name::AssertedIdentity | Name::ReferTo);
+    let (mut quoted, mut escaped, mut named) = (false, false, of_address && value.contains('<'));
     value.chars().all(|c| {
         match c {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
+            '<' if !quoted => named = false,
             _ => {}
         }
-        c.is_ascii() || quoted
+        c.is_ascii() || quoted || named
     })
 }
 
@@ -760,7 +764,8 @@ mod tests {
             |from: &[u8]| with(from).expect("a message").address(&Name::From).expect("an address").name;
         assert_eq!(name(b"\"\xcf\xb8\xf2\xf0 \xc8\xe2\xe0\xed\xee\xe2\" <sip:a@h>"), "Пётр Иванов");
         assert_eq!(name(b"\"Andr\xe9\" <sip:a@h>"), "André");
-        for bad in [&b"\xcf\xe5\xf2\xf0 <sip:a@h>"[..], b"<sip:\xcf@h>", b"<sip:a@h>;tag=\xcf"] {
+        assert_eq!(name(b"\xcf\xe5\xf2\xf0 <sip:a@h>"), "Петр", "without quotes, as old phones write it");
+        for bad in [&b"\xcf <sip:\xcf@h>"[..], b"<sip:\xcf@h>", b"<sip:a@h>;tag=\xcf", b"sip:\xcf@h"] {
             assert!(matches!(with(bad), Err(ParseError::Malformed(_, "the header is not UTF-8"))), "{bad:?}");
         }
         let header = b"X SIP/2.0\r\nFrom: \"\xcf\"\r\nContent-Length:\r\n 5\r\n\r\n";
