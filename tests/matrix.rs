@@ -21,7 +21,7 @@ use support::{
 
 const CODINGS: [&str; 4] = ["PCMA", "PCMU", "G722", "opus"];
 
-/// What a script plays.
+/// The tone that a script plays.
 const TONE: f32 = 2_900.0;
 
 /// As a description of a session has it.

@@ -233,7 +233,7 @@ fn id(call: &str) -> &str {
     call.rsplit('/').next().unwrap_or(call)
 }
 
-/// What stands for a domain that the caller may not see.
+/// The sign in place of a domain that the caller may not see.
 const HIDDEN: &str = "…";
 
 /// A call over a bridge, as the people of one domain see it: of the others they know that they are there.
@@ -341,7 +341,7 @@ async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result
     Ok(Output::table(table).with_data(json!(lines)))
 }
 
-/// What phones and gateways of other domains said is not for people of one.
+/// Messages of other domains' phones and gateways are not for people of one.
 fn only_own(domains: impl IntoIterator<Item = String>, call: &Call) -> Result<(), CommandError> {
     match domains.into_iter().all(|d| call.caller.grants.sees_domain(&d)) {
         true => Ok(()),

@@ -163,7 +163,7 @@ impl Records {
                     return Err(ExitReason::error(e));
                 }
                 Err(e) => {
-                    // What ended is tried again with the next; so is what was answered, unless that has been refused.
+                    // Ends are tried again with the next; so are answers, unless they have been refused.
                     let count = me.waiting.len() + events.len();
                     let cause = format!("{e}; {count} events are held in memory, {HELD} at most");
                     cx.node()

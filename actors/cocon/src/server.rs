@@ -270,7 +270,7 @@ impl Handler for Peer {
     }
 }
 
-/// What a client is told that wants to copy files.
+/// The answer to a client that wants to copy files.
 const NO_FILES: &str = "hypha: no files are copied over this shell; commands that read or write one take it on standard input and give it \
                         on standard output (help)";
 

@@ -52,7 +52,7 @@ fn is_outside(ip: IpAddr) -> bool {
     }
 }
 
-/// What a script asks of the attendant, which all tenants share: to understand a piece of speech, and to note whether it was right.
+/// Requests of scripts to the attendant, which all tenants share: to understand a piece of speech, and to note whether it was right.
 /// Its names, words and records are operators'.
 fn asked_of_attendant(method: &Method, path: &str) -> bool {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -158,7 +158,7 @@ mod tests {
         let own = Reach { attendant: Some(at), ..Reach::default() };
         let verdict = format!("http://127.0.0.1:{}/api/v1/records/7/positive?n=1", at.port());
         assert!(get(own.clone(), verdict).await.is_ok());
-        // What all tenants share is not a script's to read or change.
+        // Names and records that all tenants share are not a script's to read or change.
         for path in ["", "api/v1/aliases", "api/v1/records", "api/v1/records/7/sound"] {
             let url = format!("http://127.0.0.1:{}/{path}", at.port());
             assert!(matches!(get(own.clone(), url).await, Err(FetchError::Inside(_))), "{path}");

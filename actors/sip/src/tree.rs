@@ -48,7 +48,7 @@ pub struct Settings {
     pub keep_records: Option<Duration>,
 }
 
-/// What stands beside the family: no call needs it.
+/// The actors beside the family, which no call needs.
 pub fn duties(settings: &Settings) -> Result<Vec<ChildSpec>, AddressError> {
     let mut all = vec![ChildSpec::worker(Address::new("sip/expiry")?, move |_| async move { Ok(Expiry) })];
     // Replays keep no files.

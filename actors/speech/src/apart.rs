@@ -32,11 +32,11 @@ const SAMPLES: u32 = LONGEST * RATE * 2;
 const REMEMBERED: usize = 64;
 /// A process that does not answer for so long is ended.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Of what a process said last, so much is told when it ends.
+/// Bytes of a process's last words that are told when it ends.
 const LAST_WORDS: usize = 2_000;
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Ask {
+enum Question {
     /// Make an engine.
     Begin,
     Grammar {
@@ -70,7 +70,7 @@ enum Ask {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Said {
+enum Answer {
     Done(Result<(), RecogniserError>),
     Fed(Result<Option<String>, RecogniserError>),
     Heard(Result<Heard, RecogniserError>),
@@ -113,7 +113,7 @@ fn read<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<(Of<T>, Vec<f32
 }
 
 /// Threads of the node that wait for a process, by instance.
-type Waiting = Arc<Mutex<HashMap<u64, Sender<Said>>>>;
+type Waiting = Arc<Mutex<HashMap<u64, Sender<Answer>>>>;
 
 /// The node's end of a process.
 pub struct Process {
@@ -156,7 +156,7 @@ impl Process {
         let (w, e) = (waiting.clone(), ended.clone());
         thread::Builder::new().name("recogniser".into()).spawn(move || {
             let mut from = BufReader::new(from);
-            while let Ok((Of { instance, what }, _)) = read::<Said>(&mut from) {
+            while let Ok((Of { instance, what }, _)) = read::<Answer>(&mut from) {
                 if let Some(to) = w.lock().get(&instance) {
                     let _ = to.try_send(what);
                 }
@@ -191,7 +191,7 @@ impl Process {
             dictionaries: Vec::new(),
             next: 0,
         };
-        line.done(&Ask::Begin)?;
+        line.done(&Question::Begin)?;
         Ok(Box::new(Apart { name, line: Arc::new(Mutex::new(line)) }))
     }
 }
@@ -220,20 +220,20 @@ fn last_words(mut from: impl Read) -> String {
 struct Line {
     process: Arc<Process>,
     instance: u64,
-    said: Receiver<Said>,
-    /// What the process remembers, the oldest first.
+    said: Receiver<Answer>,
+    /// Known to the process, the oldest first.
     grammars: Vec<(u64, Arc<Grammar>)>,
     dictionaries: Vec<(u64, Arc<Dictionary>)>,
     next: u64,
 }
 
 impl Line {
-    fn tell(&self, ask: &Ask, samples: &[f32]) -> Result<(), RecogniserError> {
+    fn tell(&self, ask: &Question, samples: &[f32]) -> Result<(), RecogniserError> {
         let frame = Of { instance: self.instance, what: ask };
         write(&mut *self.process.to.lock(), &frame, samples).map_err(|_| RecogniserError::Stopped)
     }
 
-    fn ask(&self, ask: &Ask, samples: &[f32]) -> Result<Said, RecogniserError> {
+    fn ask(&self, ask: &Question, samples: &[f32]) -> Result<Answer, RecogniserError> {
         self.tell(ask, samples)?;
         self.said.recv_timeout(PATIENCE).map_err(|e| {
             if matches!(e, RecvTimeoutError::Timeout)
@@ -245,9 +245,9 @@ impl Line {
         })
     }
 
-    fn done(&self, ask: &Ask) -> Result<(), RecogniserError> {
+    fn done(&self, ask: &Question) -> Result<(), RecogniserError> {
         match self.ask(ask, &[])? {
-            Said::Done(done) => done,
+            Answer::Done(done) => done,
             _ => Err(RecogniserError::Stopped),
         }
     }
@@ -259,29 +259,31 @@ impl Line {
 
     /// The number under which the process knows this grammar; it is told it once.
     fn grammar(&mut self, grammar: &Arc<Grammar>) -> Result<u64, RecogniserError> {
-        if let Some((id, _)) = self.grammars.iter().find(|(_, g)| Arc::ptr_eq(g, grammar)) {
-            return Ok(*id);
-        }
-        let id = self.number();
-        self.tell(&Ask::Grammar { id, grammar: (**grammar).clone() }, &[])?;
-        self.grammars.push((id, grammar.clone()));
-        if self.grammars.len() > REMEMBERED {
-            let (id, _) = self.grammars.remove(0);
-            self.tell(&Ask::Forget { id }, &[])?;
-        }
-        Ok(id)
+        let tell = |id| Question::Grammar { id, grammar: (**grammar).clone() };
+        self.known(|l| &mut l.grammars, grammar, tell)
     }
 
     fn dictionary(&mut self, dictionary: &Arc<Dictionary>) -> Result<u64, RecogniserError> {
-        if let Some((id, _)) = self.dictionaries.iter().find(|(_, d)| Arc::ptr_eq(d, dictionary)) {
+        let tell = |id| Question::Dictionary { id, dictionary: (**dictionary).clone() };
+        self.known(|l| &mut l.dictionaries, dictionary, tell)
+    }
+
+    fn known<T>(
+        &mut self,
+        among: impl Fn(&mut Self) -> &mut Vec<(u64, Arc<T>)>,
+        wanted: &Arc<T>,
+        tell: impl FnOnce(u64) -> Question,
+    ) -> Result<u64, RecogniserError> {
+        if let Some((id, _)) = among(self).iter().find(|(_, known)| Arc::ptr_eq(known, wanted)) {
             return Ok(*id);
         }
         let id = self.number();
-        self.tell(&Ask::Dictionary { id, dictionary: (**dictionary).clone() }, &[])?;
-        self.dictionaries.push((id, dictionary.clone()));
-        if self.dictionaries.len() > REMEMBERED {
-            let (id, _) = self.dictionaries.remove(0);
-            self.tell(&Ask::Forget { id }, &[])?;
+        self.tell(&tell(id), &[])?;
+        let all = among(self);
+        all.push((id, wanted.clone()));
+        if all.len() > REMEMBERED {
+            let (id, _) = all.remove(0);
+            self.tell(&Question::Forget { id }, &[])?;
         }
         Ok(id)
     }
@@ -308,7 +310,7 @@ impl Engine for Apart {
         let (grammar, dictionary) = (line.grammar(&task.grammar)?, line.dictionary(&task.dictionary)?);
         let listener = line.number();
         let Task { partial, sure, others, .. } = *task;
-        line.done(&Ask::Open { listener, grammar, dictionary, partial, sure, others })?;
+        line.done(&Question::Open { listener, grammar, dictionary, partial, sure, others })?;
         Ok(Box::new(Far { line: self.line.clone(), listener }))
     }
 
@@ -325,15 +327,15 @@ struct Far {
 
 impl Recogniser for Far {
     fn feed(&mut self, samples: &[f32]) -> Result<Option<String>, RecogniserError> {
-        match self.line.lock().ask(&Ask::Feed { listener: self.listener }, samples)? {
-            Said::Fed(fed) => fed,
+        match self.line.lock().ask(&Question::Feed { listener: self.listener }, samples)? {
+            Answer::Fed(fed) => fed,
             _ => Err(RecogniserError::Stopped),
         }
     }
 
     fn finish(&mut self) -> Result<Heard, RecogniserError> {
-        match self.line.lock().ask(&Ask::Finish { listener: self.listener }, &[])? {
-            Said::Heard(heard) => heard,
+        match self.line.lock().ask(&Question::Finish { listener: self.listener }, &[])? {
+            Answer::Heard(heard) => heard,
             _ => Err(RecogniserError::Stopped),
         }
     }
@@ -342,7 +344,7 @@ impl Recogniser for Far {
 impl Drop for Far {
     fn drop(&mut self) {
         // A process that has ended has forgotten it.
-        let _ = self.line.lock().tell(&Ask::Close { listener: self.listener }, &[]);
+        let _ = self.line.lock().tell(&Question::Close { listener: self.listener }, &[]);
     }
 }
 
@@ -352,10 +354,10 @@ where
     E: Fn() -> Result<Box<dyn Engine>, RecogniserError> + Send + Sync + 'static,
 {
     let (make, to) = (Arc::new(make), Arc::new(Mutex::new(to)));
-    let mut threads: HashMap<u64, Sender<(Ask, Vec<f32>)>> = HashMap::new();
+    let mut threads: HashMap<u64, Sender<(Question, Vec<f32>)>> = HashMap::new();
     let mut from = BufReader::new(from);
     loop {
-        let (Of { instance, what }, samples) = match read::<Ask>(&mut from) {
+        let (Of { instance, what }, samples) = match read::<Question>(&mut from) {
             Ok(frame) => frame,
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(e) => return Err(e),
@@ -366,7 +368,7 @@ where
                 let (asked, asks) = unbounded();
                 let (make, to) = (make.clone(), to.clone());
                 thread::Builder::new().name(format!("engine-{instance}")).spawn(move || {
-                    let say = |what: Said| write(&mut *to.lock(), &Of { instance, what }, &[]);
+                    let say = |what: Answer| write(&mut *to.lock(), &Of { instance, what }, &[]);
                     // Whatever cannot be said is known to the node by the end of this process.
                     let _ = answer(&*make, &asks, say);
                 })?;
@@ -382,8 +384,8 @@ where
 /// One thread of the process.
 fn answer(
     make: &(impl Fn() -> Result<Box<dyn Engine>, RecogniserError> + ?Sized),
-    asks: &Receiver<(Ask, Vec<f32>)>,
-    mut say: impl FnMut(Said) -> io::Result<()>,
+    asks: &Receiver<(Question, Vec<f32>)>,
+    mut say: impl FnMut(Answer) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut engine: Option<Box<dyn Engine>> = None;
     let (mut grammars, mut dictionaries) =
@@ -391,17 +393,17 @@ fn answer(
     let mut listeners: HashMap<u64, Box<dyn Recogniser>> = HashMap::new();
     while let Ok((ask, samples)) = asks.recv() {
         match ask {
-            Ask::Begin => {
+            Question::Begin => {
                 let made = make().map(|made| engine = Some(made));
-                say(Said::Done(made))?;
+                say(Answer::Done(made))?;
             }
-            Ask::Grammar { id, grammar } => drop(grammars.insert(id, Arc::new(grammar))),
-            Ask::Dictionary { id, dictionary } => drop(dictionaries.insert(id, Arc::new(dictionary))),
-            Ask::Forget { id } => {
+            Question::Grammar { id, grammar } => drop(grammars.insert(id, Arc::new(grammar))),
+            Question::Dictionary { id, dictionary } => drop(dictionaries.insert(id, Arc::new(dictionary))),
+            Question::Forget { id } => {
                 grammars.remove(&id);
                 dictionaries.remove(&id);
             }
-            Ask::Open { listener, grammar, dictionary, partial, sure, others } => {
+            Question::Open { listener, grammar, dictionary, partial, sure, others } => {
                 let known = grammars.get(&grammar).cloned().zip(dictionaries.get(&dictionary).cloned());
                 let opened = known.zip(engine.as_mut()).ok_or(RecogniserError::Stopped).and_then(
                     |((grammar, dictionary), engine)| {
@@ -410,17 +412,17 @@ fn answer(
                         Ok(())
                     },
                 );
-                say(Said::Done(opened))?;
+                say(Answer::Done(opened))?;
             }
-            Ask::Feed { listener } => {
+            Question::Feed { listener } => {
                 let fed = listeners.get_mut(&listener).ok_or(RecogniserError::Stopped);
-                say(Said::Fed(fed.and_then(|l| l.feed(&samples))))?;
+                say(Answer::Fed(fed.and_then(|l| l.feed(&samples))))?;
             }
-            Ask::Finish { listener } => {
+            Question::Finish { listener } => {
                 let heard = listeners.remove(&listener).ok_or(RecogniserError::Stopped);
-                say(Said::Heard(heard.and_then(|mut l| l.finish())))?;
+                say(Answer::Heard(heard.and_then(|mut l| l.finish())))?;
             }
-            Ask::Close { listener } => drop(listeners.remove(&listener)),
+            Question::Close { listener } => drop(listeners.remove(&listener)),
         }
     }
     Ok(())
@@ -519,7 +521,7 @@ mod tests {
         fn garbage_is_no_frame(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = serve(&bytes[..], Vec::new(), || Ok(Box::new(Counter) as Box<dyn Engine>));
             let mut from = &bytes[..];
-            while let Ok((Of { .. }, samples)) = read::<Said>(&mut from) {
+            while let Ok((Of { .. }, samples)) = read::<Answer>(&mut from) {
                 prop_assert!(samples.len() <= SAMPLES as usize);
             }
         }
@@ -527,9 +529,9 @@ mod tests {
         #[test]
         fn a_frame_is_read_as_it_was_written(listener in any::<u64>(), samples in prop::collection::vec(-1f32..1.0, 0..50)) {
             let mut bytes = Vec::new();
-            write(&mut bytes, &Of { instance: 3, what: Ask::Feed { listener } }, &samples).expect("written");
-            let (frame, read) = read::<Ask>(&mut &bytes[..]).expect("read");
-            let same = matches!(frame.what, Ask::Feed { listener: l } if l == listener);
+            write(&mut bytes, &Of { instance: 3, what: Question::Feed { listener } }, &samples).expect("written");
+            let (frame, read) = read::<Question>(&mut &bytes[..]).expect("read");
+            let same = matches!(frame.what, Question::Feed { listener: l } if l == listener);
             prop_assert!(frame.instance == 3 && same);
             prop_assert_eq!(read, samples);
         }

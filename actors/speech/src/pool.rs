@@ -306,7 +306,7 @@ impl Thread {
     }
 }
 
-/// What a thread does; why it ended.
+/// The work of a thread, until it ends; the answer is why.
 fn work(
     engine: &mut dyn Engine,
     todo: &Receiver<Job>,

@@ -20,7 +20,7 @@ const ONE: usize = 4 << 20;
 /// Two long messages: so much a network has, however much others take.
 const FEW: usize = 128 << 10;
 
-/// What is left of the budget. Clones share it.
+/// The bytes taken so far, in all and by network. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Budget {
     all: Rc<Cell<usize>>,
@@ -34,7 +34,7 @@ impl Budget {
     }
 }
 
-/// What one connection holds of it; it is given back with the connection.
+/// The part of one connection; it is given back with it.
 pub(super) struct Share {
     budget: Budget,
     network: IpAddr,

@@ -194,7 +194,7 @@ fn is_control(b: u8) -> bool {
 }
 
 pub(crate) fn has_control(text: &str) -> bool {
-    text.bytes().any(is_control)
+    text.bytes().any(is_control) || !text.is_ascii() && text.chars().any(kit::text::acts)
 }
 
 /// A value without its control characters, and whether they were there against the rules: one would be a line of its own to
@@ -204,7 +204,9 @@ fn without_control(text: &str) -> (String, bool) {
         (String::with_capacity(text.len()), false, false, false);
     for c in text.chars() {
         let control = u8::try_from(c).is_ok_and(is_control);
-        if control {
+        if !c.is_ascii() && kit::text::acts(c) {
+            // Beyond ASCII the grammar allows them; a reader's screen or spreadsheet does not need them.
+        } else if control {
             match quoted && escaped && !matches!(c, '\r' | '\n') {
                 // Its backslash goes with it.
                 true => drop(kept.pop()),
