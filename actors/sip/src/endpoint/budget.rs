@@ -17,8 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const ALL: usize = 16 << 20;
 /// Of one network: a site's phones behind one address.
 const ONE: usize = 4 << 20;
-/// Two long messages: so much a network has, however much others take.
+/// Two long messages: so much a network has, however much others take, until there are more of them than [`MOST`].
 const FEW: usize = 128 << 10;
+const MOST: usize = 48 << 20;
+/// An ordinary message, for which there is always room.
+const ORDINARY: usize = 8 << 10;
 
 /// The bytes taken so far, in all and by network. Clones share it.
 #[derive(Clone, Default)]
@@ -45,12 +48,18 @@ impl Share {
     fn take(&self, bytes: usize) -> bool {
         let mut of = self.budget.of.borrow_mut();
         let mine = of.entry(self.network).or_default();
-        let all = self.budget.all.get();
-        if *mine + bytes > ONE || all + bytes > ALL && *mine + bytes > FEW {
+        let all = self.budget.all.get() + bytes;
+        let room = match *mine + bytes {
+            ..=ORDINARY => true,
+            ..=FEW => all <= MOST,
+            ..=ONE => all <= ALL,
+            _ => false,
+        };
+        if !room {
             return false;
         }
         *mine += bytes;
-        self.budget.all.set(all + bytes);
+        self.budget.all.set(all);
         self.own.set(self.own.get() + bytes);
         true
     }
@@ -133,7 +142,14 @@ mod tests {
         assert!(many.iter().filter(|s| s.take(60_000)).count() * 60_000 <= ALL + 200 * FEW);
         let phone = budget.share(network(250));
         assert!(phone.take(60_000) && phone.take(60_000) && !phone.take(60_000));
-        drop((greedy, many));
+        // Thousands of networks fill the rest; an ordinary message still passes.
+        let thousands: Vec<_> =
+            (0..4_000u32).map(|n| budget.share(IpAddr::from((0x0b00_0000 + n).to_be_bytes()))).collect();
+        let taken = thousands.iter().filter(|s| s.take(60_000)).count();
+        assert!(taken > 0 && budget.all.get() <= MOST, "{taken}");
+        let late = budget.share(network(251));
+        assert!(late.take(2_000) && !late.take(60_000));
+        drop((greedy, many, thousands, late));
         phone.clear();
         assert!(budget.all.get() == 0 && budget.of.borrow().is_empty(), "all is given back");
     }
