@@ -248,9 +248,23 @@ fn a_trunk_calls_in_and_is_called_across_the_bridges_of_the_multisorm_estate() {
     outside.types("/dial sip:73832123456@voip.local");
     outside.says("Call established");
     until("the call leaves by the trunk", || of("central_voip").iter().any(|c| c["state"] == "talking"));
+    // The people of one domain see their side of it.
+    node.ok("cocon/user/add tenant ecss-voip.local-domain-admin Passw0rd-tenant");
+    let tenant =
+        |line: &str| node.ssh_as("tenant", "Passw0rd-tenant", &format!("domain/voip.local/{line}"), b"");
+    let foreign = |text: &str| text.contains("central_voip") || text.contains("73832700000");
+    let seen = tenant("call/list --json");
+    assert!(seen.stdout.contains("200100@voip.local") && !foreign(&seen.stdout), "{seen:?}");
+    let id = calls::id(&of("central_voip")[0]["call"]);
+    let ladder = tenant(&format!("call/ladder {id}"));
+    assert!(ladder.status == 3 && ladder.stderr.contains("another domain"), "{ladder:?}");
     outside.types("/hangup");
     out_call.ends();
     until("its record is there", || record("voip.local")["side"]["to"] == "bridge c2v");
+    let past = tenant("cdr/list --json");
+    assert!(past.stdout.contains("200100@voip.local") && !foreign(&past.stdout), "{past:?}");
+    assert_eq!(tenant(&format!("call/ladder {id}")).status, 3, "nor afterwards");
+    assert!(node.ok(&format!("domain/voip.local/call/ladder {id}")).contains("INVITE"));
     assert_eq!(record("central_voip")["side"]["a"], "73832700000", "the caller's full number");
 }
 

@@ -207,6 +207,39 @@ fn strangers_and_forged_requests_are_refused() {
     assert!(node.http("garbage\r\n\r\n").starts_with("HTTP/1.1 400"));
 }
 
+/// Headers of a session that begins with these words.
+fn log_in(node: &Node, user: &str, password: &str) -> String {
+    let login = serde_json::json!({ "user": user, "password": password }).to_string();
+    let answer = post(node, "/api/login", "", &login);
+    let cookie =
+        answer.lines().find_map(|l| l.strip_prefix("set-cookie: ")).and_then(|c| c.split(';').next());
+    let (_, token) = answer.split_once("\"csrf\":\"").expect("a token");
+    format!("Cookie: {}\r\nX-CSRF: {}\r\n", cookie.expect("a cookie"), &token[..64])
+}
+
+#[test]
+fn a_stolen_session_ends_with_the_password_whatever_it_runs_meanwhile() {
+    let node = Node::start();
+    node.ok("cocon/user/add anna ecss-read-only Passw0rd-anna");
+    let run = |headers: &str, line: &str| {
+        post(&node, "/api/run", headers, &serde_json::json!({ "line": line, "cwd": "/cocon" }).to_string())
+    };
+    let (own, stolen) = (log_in(&node, "anna", "Passw0rd-anna"), log_in(&node, "anna", "Passw0rd-anna"));
+    // Lines with the word in them, and the command itself with a guessed password.
+    let lines = ["user/list --match password", "password guessed-one Passw0rd-mine", "help password"];
+    std::thread::scope(|s| {
+        let busy =
+            s.spawn(|| (0..2_000).find(|n| run(&stolen, lines[n % 3]).starts_with("HTTP/1.1 401")).is_some());
+        support::calls::until("it is busy", || node.ok("cocon/session/list").matches("anna").count() == 2);
+        // Beside the guesses, the log-in of the right one may have to wait.
+        support::calls::until("the password is changed", || {
+            run(&own, "password Passw0rd-anna Passw0rd-other").contains("\"status\":0")
+        });
+        assert!(busy.join().expect("no panic"), "the stolen session has ended");
+    });
+    assert!(run(&own, "pwd").starts_with("HTTP/1.1 200"), "the own one goes on");
+}
+
 #[test]
 fn whatever_comes_over_http_gets_an_answer_that_says_what_is_wrong() {
     let node = Node::start();
