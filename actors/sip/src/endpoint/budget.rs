@@ -49,11 +49,11 @@ impl Share {
         let mut of = self.budget.of.borrow_mut();
         let mine = of.entry(self.network).or_default();
         let all = self.budget.all.get() + bytes;
-        let room = match *mine + bytes {
-            ..=ORDINARY => true,
-            ..=FEW => all <= MOST,
-            ..=ONE => all <= ALL,
-            _ => false,
+        let wanted = *mine + bytes;
+        let room = match () {
+            () if wanted <= ORDINARY => true,
+            () if wanted <= FEW => all <= MOST,
+            () => wanted <= ONE && all <= ALL,
         };
         if !room {
             return false;
