@@ -170,7 +170,7 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
         .with_sip(Some(listen(&config.sip)), config.sip.digest, config.records.keep())?
         .with_sorm(Some(&sorm::Front {
             listen: config.sorm.listen,
-            key: cocon::host_key(&data.join("sorm_host_ed25519_key"))?,
+            keys: cocon::host_keys(data, "sorm_host")?,
         }))?
         .with_phone_book(phone_book(config, data)?)?
         .with_speech(Some(&speech))?
@@ -190,7 +190,7 @@ async fn open(
     let (bound, mut listening) = tokio::sync::watch::channel(None);
     let front = Front {
         listen: config.cocon.listen,
-        key: cocon::host_key(&data.join("ssh_host_ed25519_key"))?,
+        keys: cocon::host_keys(data, "ssh_host")?,
         tree: house.tree.clone(),
         info: house.info.clone(),
         door: house.door()?,

@@ -135,6 +135,17 @@ fn a_script_on_standard_input_is_played_without_a_terminal() {
 }
 
 #[test]
+fn clients_that_know_one_kind_of_host_key_get_in() {
+    let node = Node::start();
+    for kind in ["ssh-ed25519", "ecdsa-sha2-nistp256"] {
+        let mut ssh = node.client_at(node.address, "admin", Some(&node.password));
+        ssh.args(["-o", &format!("HostKeyAlgorithms={kind}"), "pwd"]).stdin(Stdio::null());
+        let out = ssh.output().expect("ssh runs");
+        assert!(out.status.success(), "{kind}: {out:?}");
+    }
+}
+
+#[test]
 fn clients_that_copy_files_are_told_that_there_are_none() {
     let node = Node::start();
     for arguments in [["-s", "sftp"], ["scp", "-t"]] {

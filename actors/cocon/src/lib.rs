@@ -12,6 +12,6 @@ mod shell;
 mod tree;
 
 pub use history::Histories;
-pub use keys::{HostKeyError, host_key};
+pub use keys::{HostKeyError, host_keys};
 pub use server::WHOLE;
 pub use tree::{Front, child};

@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Front {
     pub listen: SocketAddr,
-    pub key: PrivateKey,
+    pub keys: Vec<PrivateKey>,
     pub tree: Arc<Tree>,
     pub info: SessionInfo,
     pub door: Door,
@@ -47,7 +47,7 @@ pub fn child(front: &Front) -> Result<ChildSpec, AddressError> {
         what: "CoCon",
         at: Arc::new(move || at),
         thread: "operators",
-        keys: vec![front.key.clone()],
+        keys: front.keys.clone(),
         limit: front.limit,
         idle: front.idle,
         methods: METHODS,

@@ -48,7 +48,7 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone)]
 pub struct Front {
     pub listen: SocketAddr,
-    pub key: PrivateKey,
+    pub keys: Vec<PrivateKey>,
 }
 
 impl Front {
@@ -73,7 +73,7 @@ impl Front {
             what,
             at: Arc::new(at),
             thread: "mediators",
-            keys: vec![self.key.clone()],
+            keys: self.keys.clone(),
             limit: SESSIONS,
             idle: IDLE,
             methods: &[MethodKind::Password],
