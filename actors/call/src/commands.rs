@@ -270,9 +270,12 @@ fn list(board: &Board, call: &Call) -> Output {
 
 /// The call in progress with this identity in which the domain takes part.
 fn in_progress(board: &Board, call: &Call) -> Option<Address> {
+    Address::new(&view(board, call)?.call).ok()
+}
+
+fn view(board: &Board, call: &Call) -> Option<CallView> {
     let wanted = call.get("call");
-    let found = board.of_domain(call.var("domain")).into_iter().find(|v| id(&v.call) == wanted)?;
-    Address::new(&found.call).ok()
+    board.of_domain(call.var("domain")).into_iter().find(|v| id(&v.call) == wanted)
 }
 
 /// Tells the call in progress something.
@@ -326,11 +329,10 @@ fn member(s: &Services, call: &Call, what: impl Fn(LegId) -> CallMsg) -> Result<
 }
 
 async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, CommandError> {
-    let found = in_progress(&s.board, call);
-    let domains =
-        s.board.of_domain(call.var("domain")).into_iter().filter(|v| id(&v.call) == call.get("call"));
-    only_own(domains.flat_map(|v| v.domains), call)?;
-    let lines = match found.and_then(|c| s.board.ladder(&c)) {
+    let view = view(&s.board, call);
+    only_own(view.iter().flat_map(|v| &v.domains), call)?;
+    let ladder = view.and_then(|v| s.board.ladder(&Address::new(&v.call).ok()?));
+    let lines = match ladder {
         Some(ladder) => ladder.lines(),
         None => past(&s.board, journal, call).await?,
     };
@@ -342,8 +344,8 @@ async fn ladder(s: &Services, journal: &Arc<dyn Journal>, call: &Call) -> Result
 }
 
 /// Messages of other domains' phones and gateways are not for people of one.
-fn only_own(domains: impl IntoIterator<Item = String>, call: &Call) -> Result<(), CommandError> {
-    match domains.into_iter().all(|d| call.caller.grants.sees_domain(&d)) {
+fn only_own<'d>(domains: impl IntoIterator<Item = &'d String>, call: &Call) -> Result<(), CommandError> {
+    match domains.into_iter().all(|d| call.caller.grants.sees_domain(d)) {
         true => Ok(()),
         false => {
             let text = "the call passes another domain: its messages are the system administrator's to see";
@@ -355,13 +357,13 @@ fn only_own(domains: impl IntoIterator<Item = String>, call: &Call) -> Result<()
 async fn past(board: &Board, journal: &Arc<dyn Journal>, call: &Call) -> Result<Vec<Line>, CommandError> {
     let wanted = call.get("call");
     let entries = browse(journal, "CallEnded", Some(wanted.to_owned()), 50).await?;
-    let found = entries.into_iter().filter_map(ended).filter(|(cdr, _)| {
+    let mut found = entries.into_iter().filter_map(ended).filter(|(cdr, _)| {
         id(&cdr.call) == wanted && cdr.sides.iter().any(|s| s.domain == call.var("domain"))
     });
     let none =
         || CommandError::Failed(format!("there is no call {wanted}; call/list and cdr/list show them"));
-    let (cdr, lines) = { found }.next().ok_or_else(none)?;
-    only_own(cdr.sides.iter().map(|s| s.domain.clone()), call)?;
+    let (cdr, lines) = found.next().ok_or_else(none)?;
+    only_own(cdr.sides.iter().map(|s| &s.domain), call)?;
     let name = cdr.call;
     if !lines.is_empty() {
         return Ok(lines);

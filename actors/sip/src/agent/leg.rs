@@ -14,7 +14,7 @@ use crate::{
     wire::{
         address,
         message::{Message, Method, Name},
-        uri::Uri,
+        uri::{Uri, without_headers},
     },
 };
 
@@ -257,7 +257,7 @@ impl Leg {
     /// Where the peer wants further requests.
     pub fn retarget(&mut self, message: &Message) {
         if let Some(contact) = message.address(&Name::Contact) {
-            self.target = contact.uri.split('?').next().unwrap_or_default().into();
+            self.target = without_headers(&contact.uri).into();
         }
         if self.follows && self.flow.transport == Transport::Udp {
             let first = self.routes.first().and_then(|r| address::list(r).ok()?.into_iter().next());
@@ -378,14 +378,9 @@ pub(crate) fn routes(message: &Message, name: &Name) -> Vec<ByteString> {
 pub(crate) fn addressed(target: &ByteString, routes: &[ByteString]) -> (ByteString, Vec<ByteString>) {
     let strict = routes.split_first().and_then(|(first, rest)| {
         let named = address::list(first).ok()?.into_iter().next()?;
-        let uri = Uri::parse(&named.uri).ok().filter(|u| u.parameter("lr").is_none())?;
-        // A Request-URI holds no headers (19.1.1).
-        let bare = match uri.headers {
-            Some(_) => named.uri.split('?').next().unwrap_or_default().to_owned(),
-            None => named.uri.to_string(),
-        };
+        Uri::parse(&named.uri).ok().filter(|u| u.parameter("lr").is_none())?;
         let last = ByteString::from(format!("<{target}>"));
-        Some((bare.into(), rest.iter().cloned().chain([last]).collect()))
+        Some((without_headers(&named.uri).into(), rest.iter().cloned().chain([last]).collect()))
     });
     strict.unwrap_or_else(|| (target.clone(), routes.to_vec()))
 }

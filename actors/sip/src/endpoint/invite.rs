@@ -25,7 +25,7 @@ use crate::{
     wire::{
         address, body,
         message::{Message, Name},
-        uri::{Uri, escape_user, unescape},
+        uri::{Uri, escape_user, unescape, without_headers},
     },
 };
 
@@ -375,8 +375,7 @@ pub(super) fn to_contact(contact: &Registration) -> Option<Way> {
     let flow = contact.received.parse().ok()?;
     Some(Way {
         flow,
-        // A Request-URI holds no headers (RFC 3261, 19.1.1).
-        uri: contact.contact.split('?').next().unwrap_or_default().to_owned(),
+        uri: without_headers(&contact.contact).to_owned(),
         routes: contact.path.clone(),
         trusted: false,
         follows: false,

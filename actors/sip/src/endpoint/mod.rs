@@ -458,7 +458,12 @@ impl Shared {
             if let Some(registered) = &registered {
                 // A NAT has given the phone another port: its calls are reached there too.
                 let after = shared.registrar.contacts_of(registered);
-                for r in after.iter().filter(|r| r.received == flow.to_string()) {
+                let is = flow.to_string();
+                let moved = |r: &&domain::Registration| {
+                    r.received == is && !before.iter().any(|b| b.contact == r.contact && b.received == is)
+                };
+                // A refresh from the same place, as nearly all are, costs its calls nothing.
+                for r in after.iter().filter(moved) {
                     let was =
                         before.iter().find(|b| b.contact == r.contact).and_then(|b| b.received.parse().ok());
                     let Shared { agent, streams, .. } = &mut *shared;

@@ -96,6 +96,11 @@ impl<'u> Uri<'u> {
     }
 }
 
+/// A URI without its headers, as a Request-URI wants it (RFC 3261, 19.1.1).
+pub fn without_headers(uri: &str) -> &str {
+    uri.split('?').next().unwrap_or_default()
+}
+
 /// `%41` is `A`; what is no escape stays.
 pub fn unescape(text: &str) -> String {
     if !text.contains('%') {
