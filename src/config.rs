@@ -53,7 +53,11 @@ digest = "md5"
 address = "127.0.0.1"
 # That address as peers outside know it, where it is translated on the way (NAT); empty: as it is.
 advertised = ""
-# Its ports; each party of a call takes two.
+# The same of the other family, such as an IPv6 address beside an IPv4 one (dual stack): taken for peers that have only that
+# one; empty: one family.
+second_address = ""
+second_advertised = ""
+# Ports of each address; each party of a call takes two.
 first_port = 12000
 last_port = 20047
 # Threads where packets flow; actors never wait for them.
@@ -269,6 +273,10 @@ pub struct MediaConfig {
     pub address: IpAddr,
     #[serde(with = "perhaps")]
     pub advertised: Option<IpAddr>,
+    #[serde(with = "perhaps")]
+    pub second_address: Option<IpAddr>,
+    #[serde(with = "perhaps")]
+    pub second_advertised: Option<IpAddr>,
     pub first_port: u16,
     pub last_port: u16,
     pub threads: usize,
@@ -514,6 +522,8 @@ impl Default for Config {
             media: MediaConfig {
                 address: Ipv4Addr::LOCALHOST.into(),
                 advertised: None,
+                second_address: None,
+                second_advertised: None,
                 first_port: 12_000,
                 last_port: 20_047,
                 threads: 1,

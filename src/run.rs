@@ -371,6 +371,7 @@ fn media(config: &MediaConfig, node: &Node) -> Result<media::Plane, media::Plane
     media::Plane::start(&media::Settings {
         address: config.address,
         advertised: config.advertised,
+        second: config.second_address.map(|at| (at, config.second_advertised)),
         ports: (config.first_port, config.last_port),
         threads: config.threads.min(64),
         music: given(&config.music),

@@ -137,6 +137,20 @@ fn media(config: &Config, found: &mut Found) {
     let nowhere = media.address.is_unspecified() || media.address.is_multicast();
     let wanted = "an address that phones can send to is wanted, not one that stands for all";
     found.unless(!nowhere, "media.address", wanted);
+    if let Some(second) = media.second_address {
+        let nowhere = second.is_unspecified() || second.is_multicast();
+        found.unless(!nowhere, "media.second_address", wanted);
+        let apart = second.is_ipv4() != media.address.is_ipv4();
+        let wanted = "an address of the other family than media.address is wanted: one of IPv4, one of IPv6";
+        found.unless(apart, "media.second_address", wanted);
+    }
+    for (key, told, at) in [
+        ("media.advertised", media.advertised, Some(media.address)),
+        ("media.second_advertised", media.second_advertised, media.second_address),
+    ] {
+        let fits = told.is_none_or(|told| at.is_some_and(|at| at.is_ipv4() == told.is_ipv4()));
+        found.unless(fits, key, "it must be of the family of the address that it stands for");
+    }
     found.there("media.music", &media.music, false);
     if media.music.is_file() {
         let read = ::media::sound::wav(&media.music);

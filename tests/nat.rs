@@ -114,3 +114,79 @@ fn phones_behind_an_address_translation_register_call_and_hear_each_other() {
         assert!(heard, "{frequency} Hz is heard behind the router");
     }
 }
+
+/// A network that has IPv6 alone, and this side of it; gone when it is dropped.
+struct Six(String);
+
+impl Six {
+    fn start() -> Self {
+        let id = std::process::id();
+        let phones = format!("hs{id}");
+        let six = Self(phones.clone());
+        for line in [
+            format!("ip netns add {phones}"),
+            format!("ip link add hyx{id} type veth peer name hyz{id} netns {phones}"),
+            format!("ip -n {phones} addr add {}/64 dev hyz{id} nodad", six.at(2)),
+            format!("ip addr add {}/64 dev hyx{id} nodad", six.at(1)),
+            format!("ip -n {phones} link set hyz{id} up"),
+            format!("ip -n {phones} link set lo up"),
+            format!("ip link set hyx{id} up"),
+        ] {
+            run(&line);
+        }
+        six
+    }
+
+    fn at(&self, host: u8) -> String {
+        format!("fd00:{:x}::{host}", std::process::id() % 0x10000)
+    }
+}
+
+impl Drop for Six {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_phone_that_has_ipv6_alone_and_one_of_ipv4_hear_each_other() {
+    let six = Six::start();
+    let media = support::calls::media_ports();
+    let more = format!("{media}second_address = \"{}\"\n[sip]\nlisten = \"[::]:0\"\n", six.at(1));
+    let node = Node::start_with(&more, &[]);
+    node.ok("domain/declare voip.test");
+    node.route_all("voip.test", "<local/>");
+    node.ok("domain/voip.test/sip/user/declare ctx g 10{0-5}@voip.test alias-as-user qop_authentication login-as-user Geheim77");
+    let port = node.sip().port();
+    let dir = tempfile::tempdir().expect("a directory");
+    let says = |user: &str, frequency: f32| {
+        let file = dir.path().join(format!("{user}.wav"));
+        phones::tone(&file, frequency, 60);
+        file
+    };
+    let four = SocketAddr::from(([127, 0, 0, 1], port));
+    let more = ";answermode=auto;audio_codecs=PCMA";
+    let mut alice = SoftPhone::baresip(four, "100", "udp", "Geheim77", more, Some(&says("100", 500.0)));
+    let own = six.at(2);
+    let at = SocketAddr::new(six.at(1).parse().expect("an address"), port);
+    let mut bob = SoftPhone::within((&six.0, &own), at, "101", "Geheim77", more, &says("101", 800.0));
+    for phone in [&alice, &bob] {
+        phone.says("200 OK");
+    }
+    // Either family's phone is offered an address of its own.
+    for (caller, number) in [(&mut alice, "101"), (&mut bob, "100")] {
+        caller.types(&format!("/dial sip:{number}@voip.test"));
+        until("talking", || calls(&node).iter().any(|c| c["state"] == "talking"));
+        talked(&node, 3);
+        caller.types("/hangup");
+        until("the call has ended", || calls(&node).is_empty());
+    }
+    for (phone, frequency) in [(&alice, 800.0), (&bob, 500.0)] {
+        let recordings = phone.recordings();
+        let times = recordings.iter().filter(|recording| {
+            let heard = phones::heard(&phones::samples(recording), frequency);
+            heard.windows(20).any(|w| w.iter().all(|h| *h))
+        });
+        assert_eq!(times.count(), 2, "{frequency} Hz is heard in both calls");
+    }
+}

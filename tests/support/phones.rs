@@ -140,6 +140,8 @@ impl SoftPhone {
         let Baresip { node, user, transport, password, more, says, modules, contacts, place } = settings;
         let own = place.map_or("127.0.0.1", |(_, address)| address);
         let (dir, free) = (tempfile::tempdir().expect("a directory"), free_pair());
+        let own: std::net::IpAddr = own.parse().expect("an address");
+        let (at, family) = (SocketAddr::new(own, free), if own.is_ipv4() { "-4" } else { "-6" });
         let domain = if user.contains('@') { "" } else { "@voip.test" };
         let account = format!(
             "<sip:{user}{domain};transport={transport}>;auth_pass={password};\
@@ -149,7 +151,7 @@ impl SoftPhone {
         let opus = if more.contains("opus") { "module opus.so\n" } else { "" };
         let source = says.map(|p| format!("audio_source aufile,{}\n", p.display())).unwrap_or_default();
         let config = format!(
-            "sip_listen {own}:{free}\nnet_interface {own}\nmodule_path /usr/lib/baresip/modules\n\
+            "sip_listen {at}\nnet_interface {own}\nmodule_path /usr/lib/baresip/modules\n\
              {source}audio_player aubridge,nothing\nsnd_path {dir}\nstatmode_default off\nmodule srtp.so\n{modules}{opus}\
              module stdio.so\nmodule g711.so\nmodule g722.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
              module_app account.so\nmodule_app menu.so\n",
@@ -166,7 +168,7 @@ impl SoftPhone {
             }
             None => Command::new("baresip"),
         };
-        command.args(["-4", "-s", "-f"]).arg(dir.path());
+        command.args([family, "-s", "-f"]).arg(dir.path());
         Self::run("baresip", command, dir)
     }
 

@@ -2,7 +2,7 @@
 //! they are, from an adapter to the media plane and back.
 
 use bytes::Bytes;
-use domain::Registration;
+use domain::{Picture, Registration, state::TrunkKind};
 use kit::Address;
 use serde::Serialize;
 use strum::IntoStaticStr;
@@ -82,6 +82,19 @@ pub enum Target {
         trunk: String,
         last: bool,
     },
+}
+
+impl Target {
+    /// The host that signals for it, where it is known without asking a name server.
+    pub fn peer(&self, picture: &Picture) -> Option<std::net::IpAddr> {
+        match self {
+            Self::Contact { contact, .. } => contact.peer(),
+            Self::Trunk { domain, trunk, .. } => {
+                let TrunkKind::Static { host, .. } = &picture.domains.get(domain)?.trunks.get(trunk)?.kind;
+                host.trim_matches(['[', ']']).parse().ok()
+            }
+        }
+    }
 }
 
 /// A leg to set up.

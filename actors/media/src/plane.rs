@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,11 +20,10 @@ use call::{
     media::{self, Change, MediaPart, Source, Wish},
 };
 use kit::{Mailbox, alarm::Alarms};
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    ports::{Pair, Ports},
+    ports::{Home, Pair, Ports},
     sdp::{self, Codec, Direction, Local, LocalVideo, Remote, Video},
     sealing::{self, Identity, Key, Ours, Sealing, Suite},
     session::{Agreed, Latching, Policy, VideoAgreed},
@@ -42,6 +41,8 @@ pub struct Settings {
     pub address: IpAddr,
     /// That address as peers outside know it.
     pub advertised: Option<IpAddr>,
+    /// The same of the other family, for peers that have only that one (dual stack).
+    pub second: Option<(IpAddr, Option<IpAddr>)>,
     /// First and last port; pairs of them are used.
     pub ports: (u16, u16),
     pub threads: usize,
@@ -130,14 +131,10 @@ impl Plane {
             })?;
             threads.push(tx);
         }
-        let used = threads.iter().map(|_| Mutex::default()).collect();
-        let ports = Arc::new(Ports {
-            address: settings.address,
-            advertised: settings.advertised,
-            fresh: Mutex::new(free),
-            used,
-            alarms: settings.alarms.clone(),
-        });
+        let first = (settings.address, settings.advertised);
+        let homes = std::iter::once(first).chain(settings.second);
+        let homes = homes.map(|(at, told)| Home::new(at, told, free.clone(), threads.len())).collect();
+        let ports = Arc::new(Ports { homes, alarms: settings.alarms.clone() });
         let identity = Arc::new(Identity::new()?);
         Ok(Self {
             ports,
@@ -234,7 +231,7 @@ impl Handle {
     fn add(&mut self, leg: LegId, stream: Stream, pair: Arc<Pair>, ssrc: u32) {
         let before = pair.thread.swap(self.number, Relaxed);
         if before != self.number
-            && self.threads[before].try_send(vec![Command::Forget { port: pair.port }]).is_err()
+            && self.threads[before].try_send(vec![Command::Forget { pair: pair.key() }]).is_err()
         {
             self.ports.overloaded();
         }
@@ -242,9 +239,10 @@ impl Handle {
         self.send(Command::Add { session, leg, stream, pair, ssrc });
     }
 
-    fn leg(&mut self, leg: LegId) -> Result<&mut Leg, MediaError> {
+    /// The leg; a new one gets ports of the family of its peer.
+    fn leg(&mut self, leg: LegId, peer: Option<IpAddr>) -> Result<&mut Leg, MediaError> {
         if !self.legs.contains_key(&leg) {
-            let pair = self.ports.take(self.number)?;
+            let pair = self.ports.take(self.number, peer)?;
             let ssrc = rand::random();
             let new = Leg {
                 pair,
@@ -268,14 +266,19 @@ impl Handle {
 
     /// What our side and the peer's agree on; told to the thread.
     fn agree(&mut self, leg: LegId) -> Result<Change, MediaError> {
-        let (session, address) = (self.session, self.ports.address);
+        let session = self.session;
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
         let remote = l.remote.as_ref().ok_or(MediaError::NoSession)?;
+        // Nothing would be heard; a call that says so is better. In WebRTC the address is a place-holder.
+        let ends = matches!(remote.sealing, Sealing::Handshake(_)) || remote.address.ip().is_unspecified();
+        if !ends && !l.pair.reaches(remote.address.ip()) {
+            return Err(MediaError::Incompatible);
+        }
         let theirs = |c: &&Codec| l.codecs.iter().any(|o| o.same(c));
         let codec = remote.codecs.iter().find(theirs).cloned().ok_or(MediaError::Incompatible)?;
         let held = matches!(remote.direction, Direction::SendOnly | Direction::Inactive);
-        let local = SocketAddr::new(address, l.pair.port);
-        let sealing = sealing::settle(&mut l.ours, &remote.sealing, local).ok_or(MediaError::Incompatible)?;
+        let sealing =
+            sealing::settle(&mut l.ours, &remote.sealing, l.pair.local()).ok_or(MediaError::Incompatible)?;
         let agreed = Agreed {
             remote: remote.address,
             rtcp: remote.rtcp,
@@ -320,7 +323,7 @@ impl Handle {
         };
         l.video = video.filter(|v| !(matches!(l.ours, Ours::Key(_)) || bundled && numbers(v)));
         if l.video.is_some() && !bundled && l.pictures.is_none() {
-            l.pictures = Some(self.ports.take(number)?);
+            l.pictures = Some(self.ports.take(number, Some(l.pair.local().ip()))?);
         }
         Ok(())
     }
@@ -328,7 +331,6 @@ impl Handle {
     fn describe(&mut self, leg: LegId, direction: Direction) -> Result<Bytes, MediaError> {
         let session = self.session;
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
-        let address = self.ports.named(l.signalled);
         l.version += 1;
         let remote = l.remote.as_ref();
         let theirs = remote.and_then(|r| r.video.as_ref());
@@ -344,7 +346,7 @@ impl Handle {
         let local = Local {
             session: u64::from(l.ssrc) << 16 | (session & 0xffff),
             version: l.version,
-            address: SocketAddr::new(address, l.pair.port),
+            address: l.pair.named(l.signalled),
             codecs: &l.codecs,
             events: l.events,
             direction,
@@ -364,7 +366,7 @@ impl MediaSession for Handle {
     fn offer(&mut self, leg: LegId, wish: Wish) -> Result<Bytes, MediaError> {
         let like = wish.like.and_then(|l| self.legs.get(&l)).and_then(|l| l.remote.clone());
         let identity = self.identity.clone();
-        let l = self.leg(leg)?;
+        let l = self.leg(leg, None)?;
         if l.agreed.is_none() {
             l.ours = match wish {
                 Wish { ice: true, .. } => Ours::handshake(identity),
@@ -382,8 +384,15 @@ impl MediaSession for Handle {
         let signalled = self.legs.get(&leg).and_then(|l| l.signalled);
         let remote = Remote::parse_from(sdp, signalled)?;
         let held = matches!(remote.direction, Direction::SendOnly | Direction::Inactive);
-        let identity = self.identity.clone();
-        let l = self.leg(leg)?;
+        let (identity, at) = (self.identity.clone(), remote.address.ip());
+        let ports = (!at.is_unspecified()).then_some(at).or(signalled);
+        let number = self.number;
+        let l = self.leg(leg, ports)?;
+        // Its signalling may come by another family than its media; later, ports are moved no more.
+        if l.agreed.is_none() && !at.is_unspecified() && !l.pair.reaches(at) {
+            let pair = l.pair.ports.clone().take(number, Some(at))?;
+            l.pair = pair;
+        }
         // What is agreed on stays while the peer offers its like.
         let kept = l.agreed.is_some() && l.ours.fits(&remote.sealing);
         if !kept {
@@ -445,7 +454,7 @@ impl MediaSession for Handle {
     }
 
     fn signalled(&mut self, leg: LegId, from: IpAddr) {
-        if let Ok(l) = self.leg(leg) {
+        if let Ok(l) = self.leg(leg, Some(from)) {
             l.signalled = Some(from);
         }
     }

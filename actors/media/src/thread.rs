@@ -91,7 +91,7 @@ pub(crate) enum Command {
     },
     /// Another thread reads this port now.
     Forget {
-        port: u16,
+        pair: (usize, u16),
     },
     Close {
         session: u64,
@@ -296,7 +296,7 @@ pub(crate) struct Means {
 /// A thread's work, until nobody commands it any more.
 pub(crate) async fn serve(mut commands: mpsc::Receiver<Vec<Command>>, means: Means) {
     let mut sessions: HashMap<u64, Rc<Hosted>> = HashMap::new();
-    let mut lines: HashMap<u16, Rc<Line>> = HashMap::new();
+    let mut lines: HashMap<(usize, u16), Rc<Line>> = HashMap::new();
     while let Some(all) = commands.recv().await {
         for command in all {
             carry_out(command, &mut sessions, &mut lines, &means);
@@ -307,7 +307,7 @@ pub(crate) async fn serve(mut commands: mpsc::Receiver<Vec<Command>>, means: Mea
 fn carry_out(
     command: Command,
     sessions: &mut HashMap<u64, Rc<Hosted>>,
-    lines: &mut HashMap<u16, Rc<Line>>,
+    lines: &mut HashMap<(usize, u16), Rc<Line>>,
     means: &Means,
 ) {
     match command {
@@ -326,10 +326,10 @@ fn carry_out(
         Command::Close { session } => drop(sessions.remove(&session)),
         Command::Add { session, leg, stream, pair, ssrc } => {
             let Some(hosted) = sessions.get(&session) else { return };
-            let line = match lines.get(&pair.port) {
+            let line = match lines.get(&pair.key()) {
                 Some(line) => line.clone(),
                 None => match Line::open(&pair) {
-                    Ok(line) => lines.entry(pair.port).insert_entry(Rc::new(line)).get().clone(),
+                    Ok(line) => lines.entry(pair.key()).insert_entry(Rc::new(line)).get().clone(),
                     Err(e) => {
                         tracing::error!(error = %e, "sockets of a leg cannot be used");
                         return;
@@ -369,7 +369,7 @@ fn carry_out(
                 hosted.lines.borrow_mut().retain(|(l, _), _| *l != leg);
             }
         }
-        Command::Forget { port } => drop(lines.remove(&port)),
+        Command::Forget { pair } => drop(lines.remove(&pair)),
     }
 }
 

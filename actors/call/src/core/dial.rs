@@ -241,9 +241,7 @@ impl Call {
                 }
                 dial.trail.leaves_by(domain, trunk);
             }
-            if let Target::Contact { contact, .. } = &target
-                && let Some(peer) = contact.peer()
-            {
+            if let Some(peer) = target.peer(world.picture) {
                 world.media.signalled(id, peer);
             }
             let wish = Wish { like: Some(dial.waiting), ice: leg.ice, sealed: leg.sealed };
