@@ -381,8 +381,11 @@ impl House {
         Ok(children.into_iter().fold(self, Self::child))
     }
 
-    pub fn door(&self) -> Result<Door, BootError> {
-        Ok(Door::new(self.accounts.clone())?.alarmed(self.node.alarms().clone()).visited(self.visits.clone()))
+    /// `limits`: how often operators' passwords may be guessed.
+    pub fn door(&self, limits: kit::throttle::Limits) -> Result<Door, BootError> {
+        Ok(Door::new(self.accounts.clone(), limits)?
+            .alarmed(self.node.alarms().clone())
+            .visited(self.visits.clone()))
     }
 
     /// Starts the tree; the answer is its root.

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kit::intake::{HttpIntake, SipIntake, SshIntake};
 use serde::{Deserialize, Serialize};
 
 use crate::validate::{self, Wrong};
@@ -128,6 +129,48 @@ prompts = ""
 # Networks inside (loopback, private, link-local) that scripts may reach over HTTP, such as "192.168.7.0/24"; those outside they may.
 networks = []
 
+[intake.sip]
+# What strangers may take of SIP's doors. Streams at once (a third of the process's descriptors at most), and of one address
+# (of IPv6, a /64).
+connections = 20000
+connections_of_one = 1000
+# Longest message, and longest header before its end must have come, bytes.
+message_bytes = 65535
+header_bytes = 32768
+# Seconds: TLS or WebSocket to begin; a message from its first byte to its last, and a connection to its first message; without
+# a message or a keep-alive; what is written left unread.
+handshake_seconds = 10
+message_seconds = 20
+idle_seconds = 600
+unread_seconds = 10
+# Registrations being kept at once; more get 503.
+registering = 10000
+# Wrong passwords a minute: of a user at one address, and of one user, or one address, where none has been right.
+guesses = 20
+guesses_of_strangers = 200
+
+[intake.http]
+# Of each service over HTTP: connections at once, and of one address.
+connections = 1024
+connections_of_one = 128
+# Seconds until a request's header has come; that its body may pause; that a body may take, and bytes for each second beyond.
+header_seconds = 10
+body_pause_seconds = 10
+body_seconds = 20
+body_bytes_a_second = 10000
+
+[intake.ssh]
+# Of CoCon and of the mediators' doors: connections that have not logged in, and of one address; the oldest makes room.
+strangers = 48
+strangers_of_one = 8
+# Seconds until keys are exchanged, and then until the log-in; keys and passwords that a connection may offer.
+handshake_seconds = 20
+log_in_seconds = 60
+offers = 32
+# Wrong passwords a minute, as above.
+guesses = 5
+guesses_of_strangers = 50
+
 [phone_book]
 # The phone book service over HTTP, for phones and the attendant: /ssw is the node's own numbers with their display_name;
 # empty: none. Loopback until you choose otherwise: then it asks for speech.token.
@@ -203,6 +246,7 @@ pub struct Config {
     pub sorm: SormConfig,
     pub speech: SpeechConfig,
     pub scripts: ScriptsConfig,
+    pub intake: IntakeConfig,
     pub phone_book: PhoneBookConfig,
     pub web: WebConfig,
     pub routing: RoutingConfig,
@@ -244,6 +288,14 @@ pub struct SipConfig {
     #[serde(with = "perhaps")]
     pub dns: Option<SocketAddr>,
     pub digest: sip::Offer,
+}
+
+/// The input policy of each transport.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntakeConfig {
+    pub sip: SipIntake,
+    pub http: HttpIntake,
+    pub ssh: SshIntake,
 }
 
 /// An address, or an empty text for none.
@@ -558,6 +610,7 @@ impl Default for Config {
                 prompts: PathBuf::new(),
             },
             scripts: ScriptsConfig { networks: Vec::new() },
+            intake: IntakeConfig::default(),
             phone_book: PhoneBookConfig {
                 listen: Some(SocketAddr::from(([127, 0, 0, 1], 9990))),
                 sql: String::new(),

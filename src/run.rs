@@ -167,10 +167,11 @@ fn station(config: &Config, data: &Path, node: &Node) -> Result<House, Error> {
     let assembly = Assembly::new(parts)?
         .first(store::child(Address::new("store/journal")?, journal))
         .with_domains()?
-        .with_sip(Some(listen(&config.sip)), config.sip.digest, config.records.keep())?
+        .with_sip(Some(listen(&config.sip, config.intake.sip)), config.sip.digest, config.records.keep())?
         .with_sorm(Some(&sorm::Front {
             listen: config.sorm.listen,
             keys: cocon::host_keys(data, "sorm_host")?,
+            intake: config.intake.ssh,
         }))?
         .with_phone_book(phone_book(config, data)?)?
         .with_speech(Some(&speech))?
@@ -193,15 +194,17 @@ async fn open(
         keys: cocon::host_keys(data, "ssh_host")?,
         tree: house.tree.clone(),
         info: house.info.clone(),
-        door: house.door()?,
+        door: house.door(config.intake.ssh.limits())?,
         histories: Histories::open(&data.join("history"))?,
         limit: config.cocon.connections,
+        intake: config.intake.ssh,
         idle: Duration::from_secs(config.cocon.idle_seconds),
         bound,
     };
     let proxies =
         web::Proxies { trusted: config.web.trusted_proxies.clone(), names: config.web.names.clone() };
-    let http = httpd::Door::new(config.web.listen).trusting(proxies.trusted.clone());
+    let http =
+        httpd::Door::new(config.web.listen).limited(config.intake.http).trusting(proxies.trusted.clone());
     let mut web_listening = http.bound.subscribe();
     let page = web::Front {
         http,
@@ -312,7 +315,7 @@ pub fn token(config: &TokenConfig) -> Option<Pkcs11Token> {
     })
 }
 
-fn listen(config: &SipConfig) -> sip::Listen {
+fn listen(config: &SipConfig, intake: kit::intake::SipIntake) -> sip::Listen {
     sip::Listen {
         plain: config.listen,
         tls: config.tls,
@@ -323,6 +326,7 @@ fn listen(config: &SipConfig) -> sip::Listen {
         advertised: Some(config.advertised.clone()).filter(|a| !a.is_empty()),
         authorities: given(&config.authorities),
         dns: config.dns,
+        intake,
         network: None,
     }
 }
@@ -416,6 +420,7 @@ const OWN_BOOK: Duration = Duration::from_secs(10);
 
 fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
     let speech = &config.speech;
+    let door = |at| ::speech::Door::new(at).limited(config.intake.http);
     let token = speech_token(config, data)?;
     let book = match (speech.phone_book.as_str(), config.phone_book.listen) {
         ("", Some(listen)) => {
@@ -434,9 +439,9 @@ fn speech(config: &Config, data: &Path) -> Result<::speech::Settings, Error> {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n.min(64),
         },
-        asr: speech.asr.map(::speech::Door::new),
-        attendant: speech.attendant.map(::speech::Door::new),
-        manager: speech.manager.map(::speech::Door::new),
+        asr: speech.asr.map(door),
+        attendant: speech.attendant.map(door),
+        manager: speech.manager.map(door),
         words: given(&speech.words).unwrap_or_else(|| data.join("speech/words")),
         book,
         book_every: if speech.phone_book.is_empty() { every.min(OWN_BOOK) } else { every },
@@ -481,7 +486,7 @@ fn phone_book(config: &Config, data: &Path) -> Result<Option<PhoneBook>, Error> 
         sources.insert("ldap", phonebook::Source::Ldap(ldap));
     }
     let guard = httpd::Guard { open: listen.ip().is_loopback(), token: speech_token(config, data)? };
-    Ok(Some(PhoneBook { door: httpd::Door::new(listen), sources, guard }))
+    Ok(Some(PhoneBook { door: httpd::Door::new(listen).limited(config.intake.http), sources, guard }))
 }
 
 /// What `/metrics` asks for; the first start makes it.

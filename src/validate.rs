@@ -58,6 +58,7 @@ pub fn wrongs(config: &Config) -> Vec<Wrong> {
     media(config, &mut found);
     speech(config, &mut found);
     services(config, &mut found);
+    intake(config, &mut found);
     doors(config, &mut found);
     found.0
 }
@@ -122,6 +123,38 @@ fn sip(config: &Config, found: &mut Found) {
     {
         let within = at.is_some_and(|at| ports.contains(&at.port()));
         found.unless(!within, key, "its port is among those of media (media.first_port to media.last_port)");
+    }
+}
+
+fn intake(config: &Config, found: &mut Found) {
+    let (sip, http, ssh) = (&config.intake.sip, &config.intake.http, &config.intake.ssh);
+    for (key, n, low, high) in [
+        ("sip.connections", sip.connections as u64, 1, 1_000_000),
+        ("sip.connections_of_one", sip.connections_of_one as u64, 1, 1_000_000),
+        ("sip.message_bytes", sip.message_bytes as u64, 1300, 65_535),
+        ("sip.header_bytes", sip.header_bytes as u64, 1300, 65_535),
+        ("sip.handshake_seconds", sip.handshake_seconds, 1, 600),
+        ("sip.message_seconds", sip.message_seconds, 1, 600),
+        ("sip.idle_seconds", sip.idle_seconds, 30, 7 * 86_400),
+        ("sip.unread_seconds", sip.unread_seconds, 1, 600),
+        ("sip.registering", sip.registering as u64, 1, 1_000_000),
+        ("sip.guesses", sip.guesses.into(), 1, 1_000_000),
+        ("sip.guesses_of_strangers", sip.guesses_of_strangers.into(), 1, 1_000_000),
+        ("http.connections", http.connections as u64, 1, 100_000),
+        ("http.connections_of_one", http.connections_of_one as u64, 1, 100_000),
+        ("http.header_seconds", http.header_seconds, 1, 600),
+        ("http.body_pause_seconds", http.body_pause_seconds, 1, 600),
+        ("http.body_seconds", http.body_seconds, 1, 3600),
+        ("http.body_bytes_a_second", http.body_bytes_a_second, 1, 1_000_000_000),
+        ("ssh.strangers", ssh.strangers as u64, 2, 10_000),
+        ("ssh.strangers_of_one", ssh.strangers_of_one as u64, 1, 10_000),
+        ("ssh.handshake_seconds", ssh.handshake_seconds, 1, 600),
+        ("ssh.log_in_seconds", ssh.log_in_seconds, 1, 3600),
+        ("ssh.offers", ssh.offers as u64, 1, 1000),
+        ("ssh.guesses", ssh.guesses.into(), 1, 1_000_000),
+        ("ssh.guesses_of_strangers", ssh.guesses_of_strangers.into(), 1, 1_000_000),
+    ] {
+        found.within(&format!("intake.{key}"), n, low, high);
     }
 }
 
@@ -283,6 +316,9 @@ mod tests {
         for (text, key, words) in [
             ("[log]\nlevel = \"loud\"", "log.level", "error, warn"),
             ("[cocon]\nconnections = 0", "cocon.connections", "1 to"),
+            ("[intake.sip]\nmessage_bytes = 100", "intake.sip.message_bytes", "1300 to 65535"),
+            ("[intake.http]\nconnections_of_one = 0", "intake.http.connections_of_one", "1 to"),
+            ("[intake.ssh]\nlog_in_seconds = 0", "intake.ssh.log_in_seconds", "1 to"),
             ("[media]\nfirst_port = 20000\nlast_port = 10000", "media.last_port", "above media.first_port"),
             ("[media]\nthreads = 0", "media.threads", "1 to 64"),
             ("[media]\naddress = \"::\"", "media.address", "phones can send to"),

@@ -72,6 +72,51 @@ fn silent_connections_keep_nobody_out_and_are_ended() {
 }
 
 #[test]
+fn each_transport_takes_what_its_policy_says_and_its_refusals_are_counted_and_told() {
+    let policy = "[intake.sip]\nconnections_of_one = 2\nmessage_bytes = 1300\n[intake.http]\nconnections_of_one = 3\n\
+                  [intake.ssh]\nstrangers_of_one = 2\nstrangers = 4\n";
+    let node = Node::start_with(policy, &[]);
+    let refused = |counter: &str| {
+        let metrics = node.metrics();
+        let of = |l: &&str| l.starts_with(counter);
+        metrics.lines().filter(of).filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    let sip = node.sip();
+    let ask = |length: usize| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("set");
+        let at = socket.local_addr().expect("bound");
+        let head = format!(
+            "OPTIONS sip:{sip} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{length}\r\nFrom: <sip:a@{at}>;tag=1\r\nTo: <sip:{sip}>\r\n\
+             Call-ID: {length}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\nX-Long: "
+        );
+        let text = format!("{head}{}\r\n\r\n", "x".repeat(length - head.len() - 4));
+        socket.send_to(text.as_bytes(), sip).expect("sent");
+        socket.recv(&mut [0; 2048]).is_ok()
+    };
+    assert!(ask(1300), "as long as it may be");
+    assert!(!ask(1301));
+    assert_eq!(refused("hypha_sip_refused_total{reason=\"long\"}"), 1);
+    let crowd = silent(sip, 5, b"");
+    until("three were too many", || refused("hypha_sip_refused_total{reason=\"streams\"}") == 3);
+    let operators = silent(node.address, 6, b"");
+    until("four were ended", || refused("hypha_ssh_refused_total") >= 4);
+    let http: SocketAddr = node.web.trim_start_matches("http://").parse().expect("an address");
+    let browsers = silent(http, 3, b"");
+    let mut late = silent(http, 1, b"GET / HTTP/1.0\r\n\r\n");
+    late[0].set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    assert!(!matches!(late[0].read(&mut [0; 64]), Ok(1..)), "the fourth is not served");
+    drop((crowd, operators, browsers, late));
+    let told = node.ok("alarms/list");
+    for door in ["SIP connections", "CoCon", "web"] {
+        assert!(
+            told.lines().any(|l| l.contains("node::door::crowded") && l.contains(door)),
+            "{door}: {told}"
+        );
+    }
+}
+
+#[test]
 fn rsa_keys_log_in_and_an_agent_with_many_keys_too() {
     let node = Node::start();
     let dir = tempfile::tempdir().expect("a directory");

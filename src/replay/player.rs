@@ -74,6 +74,7 @@ async fn play_here(script: &Script) -> Result<Run, Error> {
         advertised: None,
         authorities: None,
         dns: None,
+        intake: kit::intake::SipIntake::default(),
         network: Some(network.clone()),
     };
     let assembly = Assembly::new(parts)?

@@ -25,8 +25,6 @@ use tokio::sync::Semaphore;
 
 use crate::{Accounts, Visits};
 
-/// How often operators' passwords may be guessed.
-const GUESSES: Limits = Limits { tries: 5, strangers: 50 };
 /// Passwords hashed at the same time: each takes 19 MB and tens of milliseconds, by design.
 static HASHING: Semaphore = Semaphore::const_new(2);
 /// Log-ins that may wait for their turn to be hashed; more are refused at once.
@@ -111,9 +109,10 @@ pub(crate) async fn in_turn<T: Send + 'static>(
 }
 
 impl Door {
-    pub fn new(accounts: Arc<ArcSwap<Accounts>>) -> Result<Self, DoorError> {
+    /// `limits`: how often operators' passwords may be guessed.
+    pub fn new(accounts: Arc<ArcSwap<Accounts>>, limits: Limits) -> Result<Self, DoorError> {
         let nobody = hash(&Secret::new("nobody".to_owned()))?.into();
-        let throttle = Arc::new(Mutex::new(Throttle::new(GUESSES)));
+        let throttle = Arc::new(Mutex::new(Throttle::new(limits)));
         Ok(Self {
             accounts,
             throttle,
@@ -241,7 +240,8 @@ mod tests {
             keys: vec!["ssh-ed25519 AAAA".into()],
         };
         let accounts = Accounts { all: [("admin".to_owned(), account)].into() };
-        Door::new(Arc::new(ArcSwap::from_pointee(accounts))).expect("a door")
+        Door::new(Arc::new(ArcSwap::from_pointee(accounts)), kit::intake::SshIntake::default().limits())
+            .expect("a door")
     }
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

@@ -13,6 +13,7 @@ use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Node, Placement, Seldom, Strategy,
     SupervisorHandle, SupervisorSpec,
     alarm::{Condition, Severity},
+    intake::SshIntake,
 };
 use parking_lot::Mutex;
 use russh::{
@@ -46,6 +47,7 @@ pub struct Listen {
     pub limit: usize,
     /// Time after which a silent connection ends.
     pub idle: Duration,
+    pub intake: SshIntake,
     /// Ways to prove who one is.
     pub methods: &'static [MethodKind],
     /// Told the address once the listener has one; tests listen on port 0.
@@ -115,23 +117,12 @@ fn config(listen: &Listen) -> Config {
         // Wrong passwords are slowed by the door; a key of an agent that fits no account costs nothing.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: ATTEMPTS,
+        max_auth_attempts: listen.intake.offers,
         inactivity_timeout: Some(listen.idle),
         keepalive_interval: Some(Duration::from_secs(30)),
         ..Config::default()
     }
 }
-
-/// Keys and passwords that one connection may offer: an agent with many keys offers all of them.
-const ATTEMPTS: usize = 32;
-/// How long a connection may take to log in.
-const GRACE: Duration = Duration::from_secs(60);
-/// And until its keys are exchanged and it asks for that.
-const SILENT: Duration = Duration::from_secs(20);
-/// Connections of one address that have not logged in.
-const STRANGERS: usize = 8;
-/// And of all addresses. When they are many, the oldest silent one of the address that has most makes room.
-const ALL_STRANGERS: usize = 48;
 
 /// Key exchanges without Diffie-Hellman over primes: an answer to those costs this side far more than the other (CVE-2002-20001,
 /// DHEat). Signatures without SHA-1.
@@ -287,8 +278,8 @@ where
             let mut all = self.strangers.lock();
             let of = |ip: IpAddr| all.values().filter(|(other, ..)| *other == ip).count();
             let crowd = match () {
-                () if of(from) >= STRANGERS => Some(from),
-                () if all.len() >= ALL_STRANGERS => {
+                () if of(from) >= self.listen.intake.strangers_of_one => Some(from),
+                () if all.len() >= self.listen.intake.strangers => {
                     all.values().map(|(ip, ..)| *ip).max_by_key(|ip| (of(*ip), *ip))
                 }
                 () => None,
@@ -304,6 +295,7 @@ where
                 drop(place.lock().take());
                 self.refused += 1;
                 metrics::counter!("hypha_ssh_refused_total", "reason" => "strangers").increment(1);
+                kit::intake::crowded(cx.node().alarms(), self.listen.what, "ssh");
                 if let Some(withheld) = self.lines.allow(Instant::now()) {
                     tracing::warn!(address = %peer.ip(), withheld, "many SSH connections without a log-in: the oldest was ended");
                 }
@@ -313,6 +305,7 @@ where
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             self.refused += 1;
             metrics::counter!("hypha_ssh_refused_total", "reason" => "limit").increment(1);
+            kit::intake::crowded(cx.node().alarms(), self.listen.what, "ssh");
             if let Some(withheld) = self.lines.allow(Instant::now()) {
                 tracing::warn!(%peer, limit = self.listen.limit, withheld, "too many SSH connections; one was refused");
             }
@@ -326,7 +319,7 @@ where
         let (make, config) = (self.make.clone(), self.config.clone());
         let Ok(address) = self.listen.connections.child(self.accepted.to_string()) else { return };
         let (stream, switch) = crate::cut::Cut::new(stream);
-        let (number, strangers) = (self.accepted, self.strangers.clone());
+        let (number, strangers, intake) = (self.accepted, self.strangers.clone(), self.listen.intake);
         let place: Place = Arc::new(Mutex::new(Some(place)));
         strangers.lock().insert(number, (from, Instant::now(), switch.clone(), place.clone()));
         let stream = Arc::new(Mutex::new(Some((stream, place))));
@@ -351,7 +344,7 @@ where
                 let stream = Some((stream, Box::new(make(arrival))));
                 let stranger = Stranger { number, strangers, switch };
                 let (_place, _ends) = (place, ends);
-                Ok(Connection { stream, peer, config, user, asked, stranger, _place, _ends, alive })
+                Ok(Connection { stream, peer, config, intake, user, asked, stranger, _place, _ends, alive })
             }
         });
         let (node, connections) = (cx.node().clone(), self.listen.connections.clone());
@@ -392,6 +385,7 @@ struct Connection<H> {
     stranger: Stranger,
     peer: SocketAddr,
     config: Arc<Config>,
+    intake: SshIntake,
     user: watch::Receiver<Option<String>>,
     /// Its place among the connections; given back with the actor.
     _place: Place,
@@ -413,13 +407,15 @@ impl<H: Handler<Error: std::fmt::Debug> + Send + 'static> Actor for Connection<H
             Err(ExitReason::Normal)
         });
         let (mut asked, mut user) = (self.asked.clone(), self.user.clone());
+        let silent = Duration::from_secs(self.intake.handshake_seconds);
+        let grace = Duration::from_secs(self.intake.log_in_seconds);
         let enters = async move {
             let asks = async { asked.wait_for(|asks| *asks).await.is_ok() };
-            if !tokio::time::timeout(SILENT, asks).await.unwrap_or(false) {
+            if !tokio::time::timeout(silent, asks).await.unwrap_or(false) {
                 return false;
             }
             let enters = async { user.wait_for(Option::is_some).await.is_ok() };
-            tokio::time::timeout(GRACE, enters).await.unwrap_or(false)
+            tokio::time::timeout(grace, enters).await.unwrap_or(false)
         };
         cx.spawn(enters, |me, entered, _| match entered {
             true => {

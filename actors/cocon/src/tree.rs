@@ -13,7 +13,7 @@ use access::{
     ssh::{self, Listen},
 };
 use command::{SessionInfo, Tree};
-use kit::{Address, AddressError, ChildSpec, Strategy, SupervisorSpec};
+use kit::{Address, AddressError, ChildSpec, Strategy, SupervisorSpec, intake::SshIntake};
 use russh::keys::PrivateKey;
 
 use crate::{
@@ -32,6 +32,7 @@ pub struct Front {
     pub histories: Histories,
     /// Connections at the same time.
     pub limit: usize,
+    pub intake: SshIntake,
     /// Time after which a silent session ends.
     pub idle: Duration,
     /// Told the address once the listener has one; tests listen on port 0.
@@ -49,6 +50,7 @@ pub fn child(front: &Front) -> Result<ChildSpec, AddressError> {
         thread: "operators",
         keys: front.keys.clone(),
         limit: front.limit,
+        intake: front.intake,
         idle: front.idle,
         methods: METHODS,
         bound: front.bound.clone(),

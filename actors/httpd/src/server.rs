@@ -19,6 +19,7 @@ use futures::StreamExt;
 use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason,
     alarm::{Condition, Severity},
+    intake::HttpIntake,
 };
 use parking_lot::Mutex;
 use strum::IntoStaticStr;
@@ -26,9 +27,6 @@ use tokio::sync::watch;
 
 /// Class of the alarm of a port that cannot be opened.
 const CLOSED: &str = "node::door::closed";
-/// Connections at once, and of one address (of IPv6, a /64).
-const CONNECTIONS: usize = 1024;
-const OF_ONE: usize = 128;
 
 type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
@@ -45,11 +43,22 @@ pub struct Door {
     pub bound: watch::Sender<Option<SocketAddr>>,
     /// Proxies: many browsers' connections are theirs.
     proxies: Arc<[IpAddr]>,
+    intake: HttpIntake,
 }
 
 impl Door {
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, bound: watch::Sender::new(None), proxies: Arc::default() }
+        Self {
+            listen,
+            bound: watch::Sender::new(None),
+            proxies: Arc::default(),
+            intake: HttpIntake::default(),
+        }
+    }
+
+    pub fn limited(mut self, intake: HttpIntake) -> Self {
+        self.intake = intake;
+        self
     }
 
     /// Connections of these addresses are a proxy's, and have no limit of their own.
@@ -59,13 +68,9 @@ impl Door {
     }
 }
 
-/// How long a body may pause, and how long it may take as a whole beside a second for each [`SLOWEST`] bytes.
-const PAUSE: Duration = Duration::from_secs(10);
-const BODY: Duration = Duration::from_secs(20);
-const SLOWEST: u64 = 10_000;
-
 /// Gives a body that does not come in time up: a few hundred slow ones would take every connection.
 async fn patience<B: MessageBody + 'static>(
+    intake: HttpIntake,
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
@@ -73,8 +78,10 @@ async fn patience<B: MessageBody + 'static>(
     let began = tokio::time::Instant::now();
     let in_time = futures::stream::unfold(Some((body, 0u64)), move |state| async move {
         let (mut body, had) = state?;
-        let whole = began + BODY + Duration::from_secs(had / SLOWEST);
-        let deadline = whole.min(tokio::time::Instant::now() + PAUSE);
+        let whole =
+            began + Duration::from_secs(intake.body_seconds + had / intake.body_bytes_a_second.max(1));
+        let deadline =
+            whole.min(tokio::time::Instant::now() + Duration::from_secs(intake.body_pause_seconds));
         match tokio::time::timeout_at(deadline, body.next()).await {
             Ok(Some(Ok(piece))) => {
                 let had = had + piece.len() as u64;
@@ -100,11 +107,11 @@ struct Guest {
 
 impl Guest {
     /// None where its address has as many as it may.
-    fn enter(from: IpAddr, crowd: &Crowd) -> Option<Self> {
+    fn enter(from: IpAddr, crowd: &Crowd, most: usize) -> Option<Self> {
         let from = kit::throttle::network(from);
         let mut all = crowd.lock();
         let count = all.entry(from).or_default();
-        if *count >= OF_ONE {
+        if *count >= most {
             metrics::counter!("hypha_http_refused_total").increment(1);
             return None;
         }
@@ -192,18 +199,20 @@ impl Service {
         cx.node().alarms().clear(CLOSED, None, cx.address().as_str());
         (self.local, self.trouble) = (Some(local), None);
         let (headers, routes) = (self.headers, self.routes.clone());
+        let intake = self.door.intake;
         let make = move || {
             let routes = routes.clone();
             let headers = headers.iter().fold(DefaultHeaders::new(), |all, header| all.add(*header));
             App::new()
                 .wrap(headers)
-                .wrap(from_fn(patience))
+                .wrap(from_fn(move |request, next| patience(intake, request, next)))
                 .default_service(actix_web::web::to(|| async {
                     HttpResponse::NotFound().content_type(TEXT).body("there is nothing here\n")
                 }))
                 .configure(move |config| routes(config))
         };
         let (crowd, proxies) = (Crowd::default(), self.door.proxies.clone());
+        let (alarms, name) = (cx.node().alarms().clone(), cx.address().to_string());
         let server = HttpServer::new(make)
             .on_connect(move |io, extensions| {
                 let Some(tcp) = io.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
@@ -211,14 +220,17 @@ impl Service {
                 if proxies.contains(&peer.ip().to_canonical()) {
                     return;
                 }
-                match Guest::enter(peer.ip(), &crowd) {
+                match Guest::enter(peer.ip(), &crowd, intake.connections_of_one) {
                     Some(guest) => drop(extensions.insert(guest)),
-                    None => drop(socket2::SockRef::from(tcp).shutdown(std::net::Shutdown::Both)),
+                    None => {
+                        kit::intake::crowded(&alarms, &name, "http");
+                        let _ = socket2::SockRef::from(tcp).shutdown(std::net::Shutdown::Both);
+                    }
                 }
             })
             .workers(1)
-            .max_connections(CONNECTIONS)
-            .client_request_timeout(Duration::from_secs(10))
+            .max_connections(intake.connections)
+            .client_request_timeout(Duration::from_secs(intake.header_seconds))
             .shutdown_timeout(1)
             .disable_signals()
             .listen(socket)

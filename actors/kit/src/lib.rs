@@ -12,6 +12,7 @@ mod clock;
 pub mod crash;
 mod exit;
 pub mod host;
+pub mod intake;
 pub mod journal;
 pub mod ledger;
 pub mod log;

@@ -14,10 +14,8 @@ use std::{sync::Arc, time::Duration};
 
 use domain::Estate;
 use kit::{
-    Address, AddressError, ChildSpec, Strategy, SupervisorSpec, Vault,
-    journal::Journal,
-    ledger::Ledger,
-    throttle::{Limits, Throttle},
+    Address, AddressError, ChildSpec, Strategy, SupervisorSpec, Vault, journal::Journal, ledger::Ledger,
+    throttle::Throttle,
 };
 
 use parking_lot::Mutex;
@@ -29,9 +27,6 @@ use crate::{
     health::TrunksHealth,
     location::{Expiry, RegistrationsBook},
 };
-
-/// How often phones' passwords may be guessed: a phone with a wrong one tries often without meaning harm.
-const GUESSES: Limits = Limits { tries: 20, strangers: 200 };
 
 /// What the family needs.
 #[derive(Clone)]
@@ -76,7 +71,7 @@ pub fn child(settings: &Settings) -> Result<ChildSpec, AddressError> {
     rand::rng().fill_bytes(&mut key);
     let start = tokio::time::Instant::now().into_std();
     let authenticator = Arc::new(Mutex::new(Authenticator::new(key, settings.digest, start)));
-    let throttle = Arc::new(Mutex::new(Throttle::new(GUESSES)));
+    let throttle = Arc::new(Mutex::new(Throttle::new(listen.intake.limits())));
     let refusals = Arc::new(Mutex::new(kit::Seldom::new(5)));
     let endpoint = ChildSpec::worker(Address::new("sip/endpoint")?, move |start| {
         let registrar = Registrar {

@@ -20,6 +20,7 @@ use call::{CallMsg, LegId};
 use chrono::{DateTime, Utc};
 use kit::{
     Actor, Address, AddressError, ChildSpec, Cx, ExitReason, Strategy, SupervisorHandle, SupervisorSpec,
+    intake::SshIntake,
     journal::Origin,
     ledger::{Ledger, change_at},
     supervisor::SupervisorError,
@@ -49,6 +50,7 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 pub struct Front {
     pub listen: SocketAddr,
     pub keys: Vec<PrivateKey>,
+    pub intake: SshIntake,
 }
 
 impl Front {
@@ -75,6 +77,7 @@ impl Front {
             thread: "mediators",
             keys: self.keys.clone(),
             limit: SESSIONS,
+            intake: self.intake,
             idle: IDLE,
             methods: &[MethodKind::Password],
             bound: tokio::sync::watch::channel(None).0,
@@ -124,7 +127,7 @@ pub fn child(
             let listen = front.listen(services, multi)?;
             let accounts = if multi { services.multi.accounts() } else { services.stations.accounts() };
             let services = services.clone();
-            match Door::new(accounts.clone()) {
+            match Door::new(accounts.clone(), front.intake.limits()) {
                 Ok(door) => {
                     let peer = move |arrival| Peer::new(arrival, services.clone(), door.clone(), multi);
                     for child in ssh::children(listen, peer)? {

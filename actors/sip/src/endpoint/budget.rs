@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use kit::alarm::Alarms;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// All together; beyond it, a network that has more than [`FEW`] gets no more.
@@ -88,6 +89,7 @@ impl Drop for Share {
 pub(super) struct Counted<S> {
     pub(super) stream: S,
     pub(super) share: Rc<Share>,
+    pub(super) alarms: Alarms,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -101,6 +103,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let came = buf.filled().len() - before;
         if came > 0 && !self.share.take(came) {
             metrics::counter!("hypha_sip_refused_total", "reason" => "unfinished").increment(1);
+            kit::intake::crowded(&self.alarms, "SIP messages that are not whole", "sip");
             return Poll::Ready(Err(io::Error::other("too much of messages that are not whole")));
         }
         read
@@ -123,6 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
 #[cfg(test)]
 mod tests {
+    use kit::alarm::Alarms;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -158,7 +162,7 @@ mod tests {
     async fn a_connection_beyond_its_part_ends_and_one_whose_messages_are_whole_goes_on() {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let share = Budget::default().share(network(1));
-        let mut counted = Counted { stream: ours, share: share.clone() };
+        let mut counted = Counted { stream: ours, share: share.clone(), alarms: Alarms::default() };
         let mut buffer = vec![0; 1 << 16];
         let piece = vec![b'x'; 1 << 16];
         for _ in 0..2 * ONE / piece.len() {

@@ -22,7 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use call::{CallMsg, Ladder, LegCommand, LegEvent, LegId, RecordsMsg, SignalMsg, witness::Written};
-use kit::{Actor, Address, Cx, ExitReason};
+use kit::{Actor, Address, Cx, ExitReason, intake::SipIntake};
 use tokio::sync::{Notify, mpsc};
 
 use neighbours::neighbours;
@@ -42,12 +42,6 @@ use crate::{
     wire::message::{Message, Method, Name},
 };
 
-/// Streams open at once, and of one address (of IPv6, a /64): an office, or a proxy with its phones behind it.
-const STREAMS: usize = 20_000;
-const STREAMS_OF_ONE: usize = 1000;
-/// Registrations being kept at once; more get 503.
-const AT_ONCE: usize = 10_000;
-
 /// Where SIP comes in.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -65,6 +59,7 @@ pub struct Listen {
     pub authorities: Option<std::path::PathBuf>,
     /// A name server in place of the system's.
     pub dns: Option<SocketAddr>,
+    pub intake: SipIntake,
     /// A network of this process in place of sockets, for replays.
     pub network: Option<Network>,
 }
@@ -96,6 +91,7 @@ struct Shared {
     streams: HashMap<u64, mpsc::Sender<Bytes>>,
     streams_of: HashMap<IpAddr, usize>,
     unfinished: budget::Budget,
+    intake: SipIntake,
     /// A third of the descriptors at most: RTP and the journal need theirs.
     most_streams: usize,
     by_peer: HashMap<(Transport, SocketAddr), u64>,
@@ -189,7 +185,8 @@ impl EndpointActor {
                 streams: HashMap::new(),
                 streams_of: HashMap::new(),
                 unfinished: budget::Budget::default(),
-                most_streams: STREAMS.min(descriptors() / 3),
+                intake: listen.intake,
+                most_streams: listen.intake.connections.min(descriptors() / 3),
                 by_peer: HashMap::new(),
                 registered_on: HashMap::new(),
                 next_stream: 1,
@@ -336,19 +333,19 @@ impl Shared {
         let waiting = self.streams.get(&id).is_some_and(|s| s.try_send(bytes).is_ok());
         debug_assert!(waiting, "a fresh queue has room");
         let weak = self.myself.clone();
-        let (tls, authorities) = (self.tls.clone(), self.authorities.clone());
+        let (tls, authorities, intake) = (self.tls.clone(), self.authorities.clone(), self.intake);
         actix::spawn(async move {
             let inner = Flow { connection: id, ..flow };
             let take = |bytes: Bytes| got(&weak, &bytes, inner);
-            match (stream::connect(flow.peer).await, name) {
-                (Ok(stream), None) => stream::serve(stream, out, take).await,
+            match (stream::connect(flow.peer, intake.handshake()).await, name) {
+                (Ok(stream), None) => stream::serve(stream, out, intake, take).await,
                 (Ok(stream), Some(name)) => {
                     let sealed = match connector(&tls, authorities).await {
-                        Ok(connector) => stream::seal(&connector, &name, stream).await,
+                        Ok(connector) => stream::seal(&connector, &name, stream, intake.handshake()).await,
                         Err(e) => Err(e),
                     };
                     match sealed {
-                        Ok(sealed) => stream::serve(sealed, out, take).await,
+                        Ok(sealed) => stream::serve(sealed, out, intake, take).await,
                         Err(e) => {
                             tracing::warn!(peer = %flow.peer, name, error = e, "no TLS with a neighbour")
                         }
@@ -363,8 +360,9 @@ impl Shared {
     fn open(&mut self, transport: Transport, peer: SocketAddr) -> Option<(u64, mpsc::Receiver<Bytes>)> {
         let network = kit::throttle::network(peer.ip());
         let of_one = self.streams_of.get(&network).copied().unwrap_or(0);
-        if self.streams.len() >= self.most_streams || of_one >= STREAMS_OF_ONE {
+        if self.streams.len() >= self.most_streams || of_one >= self.intake.connections_of_one {
             metrics::counter!("hypha_sip_refused_total", "reason" => "streams").increment(1);
+            kit::intake::crowded(self.registrar.node.alarms(), "SIP connections", "sip");
             if let Some(withheld) = self.registrar.refusals.lock().allow(self.now().at) {
                 tracing::warn!(address = %peer.ip(), withheld, "too many SIP connections; one was refused");
             }
@@ -442,7 +440,7 @@ impl Shared {
     }
 
     fn register(&mut self, id: Id, message: Box<Message>, flow: Flow) {
-        if self.registering >= AT_ONCE {
+        if self.registering >= self.intake.registering {
             return self.respond(id, &message, warned(503, "too many registrations at once"));
         }
         self.registering += 1;

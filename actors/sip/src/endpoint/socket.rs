@@ -196,11 +196,13 @@ pub(super) async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::
         let Some(shared) = weak.upgrade() else { return std::io::ErrorKind::Interrupted.into() };
         let Some((id, out)) = shared.borrow_mut().open(transport, peer) else { continue };
         let share = shared.borrow().unfinished.share(kit::throttle::network(peer.ip()));
+        let intake = shared.borrow().intake;
+        let alarms = shared.borrow().registrar.node.alarms().clone();
         drop(shared);
         let (weak, tls) = (weak.clone(), tls.clone());
         actix::spawn(async move {
             let flow = Flow { transport, peer, connection: id };
-            let stream = Counted { stream, share: share.clone() };
+            let stream = Counted { stream, share: share.clone(), alarms };
             let take = |bytes: Bytes| {
                 share.clear();
                 // A keep-alive is an empty message.
@@ -209,15 +211,15 @@ pub(super) async fn accept(door: Door, weak: Weak<RefCell<Shared>>) -> std::io::
                 }
             };
             match (tls, transport) {
-                (None, Transport::Ws) => stream::serve_web(stream, out, take).await,
-                (None, _) => stream::serve(stream, out, take).await,
+                (None, Transport::Ws) => stream::serve_web(stream, out, intake, take).await,
+                (None, _) => stream::serve(stream, out, intake, take).await,
                 (Some(tls), _) => {
-                    let shaken = tokio::time::timeout(stream::HANDSHAKE, tls.accept(stream)).await;
+                    let shaken = tokio::time::timeout(intake.handshake(), tls.accept(stream)).await;
                     match shaken {
                         Ok(Ok(sealed)) if transport == Transport::Wss => {
-                            stream::serve_web(sealed, out, take).await;
+                            stream::serve_web(sealed, out, intake, take).await;
                         }
-                        Ok(Ok(sealed)) => stream::serve(sealed, out, take).await,
+                        Ok(Ok(sealed)) => stream::serve(sealed, out, intake, take).await,
                         // Whoever does not speak TLS is nobody to tell.
                         _ => {}
                     }
@@ -249,6 +251,10 @@ pub(super) fn take_datagrams(udp: &Port, shared: &mut Shared, buffer: &mut Bytes
         buffer.resize(MAX_MESSAGE, 0);
         match udp.take(buffer) {
             Ok((length, peer)) => {
+                if length > shared.intake.message_bytes {
+                    metrics::counter!("hypha_sip_refused_total", "reason" => "long").increment(1);
+                    continue;
+                }
                 // Keep-alives: line ends, or nothing at all.
                 if buffer[..length].iter().all(u8::is_ascii_whitespace) {
                     continue;

@@ -10,30 +10,26 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{self, Message as Frame, protocol::WebSocketConfig};
 
+use kit::intake::SipIntake;
+
 use crate::wire::message::{MAX_MESSAGE, announced_length, header_end_from};
 
-/// A connection that says nothing for so long is closed; phones send keep-alives more often.
-const IDLE: Duration = Duration::from_secs(600);
-/// How long a message may take from its first byte to its last, and a new connection to its first message.
-const WHOLE: Duration = Duration::from_secs(20);
-/// How long a peer may not read what is written to it.
-const UNREAD: Duration = Duration::from_secs(10);
-/// Longest header before its end must have come, bytes.
-const MAX_HEADER: usize = 32 * 1024;
-/// How long the beginning of a connection may take (TLS, WebSocket).
-pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Messages that may wait for a slow reader.
 pub(super) const WAITING: usize = 1000;
 
 /// Reads a plain stream until it ends, and writes what is sent to it. A keep-alive is told of as a message without bytes.
-pub(super) async fn serve<S>(stream: S, mut out: mpsc::Receiver<Bytes>, mut got: impl FnMut(Bytes))
-where
+pub(super) async fn serve<S>(
+    stream: S,
+    mut out: mpsc::Receiver<Bytes>,
+    intake: SipIntake,
+    mut got: impl FnMut(Bytes),
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::with_capacity(4096);
     let (mut looked, mut spoken) = (0, false);
-    let mut deadline = tokio::time::Instant::now() + WHOLE;
+    let mut deadline = tokio::time::Instant::now() + intake.message();
     loop {
         tokio::select! {
             read = tokio::time::timeout_at(deadline, reader.read_buf(&mut buffer)) => {
@@ -43,7 +39,7 @@ where
                 };
                 let mut cuts = 0;
                 loop {
-                    match cut_from(&mut buffer, &mut looked) {
+                    match cut_from(&mut buffer, &mut looked, &intake) {
                         Cut::Message(message) => {
                             (spoken, cuts) = (true, cuts + 1);
                             got(message);
@@ -52,7 +48,7 @@ where
                             cuts += 1;
                             got(Bytes::new());
                             // RFC 5626, 4.4.1.
-                            if !written(&mut writer, b"\r\n").await {
+                            if !written(&mut writer, b"\r\n", intake.unread()).await {
                                 return;
                             }
                         }
@@ -62,14 +58,14 @@ where
                 }
                 // The time of a message counts from its first byte, however slowly the others follow.
                 if buffer.is_empty() && spoken {
-                    deadline = tokio::time::Instant::now() + IDLE;
+                    deadline = tokio::time::Instant::now() + intake.idle();
                 } else if before == 0 && spoken || cuts > 0 {
-                    deadline = tokio::time::Instant::now() + WHOLE;
+                    deadline = tokio::time::Instant::now() + intake.message();
                 }
             }
             bytes = out.recv() => {
                 let Some(bytes) = bytes else { return };
-                if !written(&mut writer, &bytes).await {
+                if !written(&mut writer, &bytes, intake.unread()).await {
                     return;
                 }
             }
@@ -78,8 +74,8 @@ where
 }
 
 /// Whether the peer has taken what was written to it in time.
-async fn written(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> bool {
-    matches!(tokio::time::timeout(UNREAD, writer.write_all(bytes)).await, Ok(Ok(())))
+async fn written(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8], limit: Duration) -> bool {
+    matches!(tokio::time::timeout(limit, writer.write_all(bytes)).await, Ok(Ok(())))
 }
 
 /// What stands at the beginning of a stream.
@@ -95,12 +91,12 @@ pub enum Cut {
 
 /// Cuts one message off.
 pub fn cut(buffer: &mut BytesMut) -> Cut {
-    cut_from(buffer, &mut 0)
+    cut_from(buffer, &mut 0, &SipIntake::default())
 }
 
 /// As [`cut`]; `looked` bytes have been looked at before, so that a header that comes byte by byte is not read from its
 /// beginning each time.
-fn cut_from(buffer: &mut BytesMut, looked: &mut usize) -> Cut {
+fn cut_from(buffer: &mut BytesMut, looked: &mut usize, intake: &SipIntake) -> Cut {
     if buffer.starts_with(b"\r\n\r\n") {
         buffer.advance(4);
         *looked = 0;
@@ -112,11 +108,11 @@ fn cut_from(buffer: &mut BytesMut, looked: &mut usize) -> Cut {
     }
     let Some(body) = header_end_from(buffer, *looked) else {
         *looked = buffer.len();
-        return if buffer.len() > MAX_HEADER { Cut::Garbage } else { Cut::More };
+        return if buffer.len() > intake.header_bytes { Cut::Garbage } else { Cut::More };
     };
     let length = announced_length(&buffer[..body]).unwrap_or(0);
     let whole = body.saturating_add(length);
-    if whole > MAX_MESSAGE {
+    if whole > intake.message_bytes.min(MAX_MESSAGE) {
         return Cut::Garbage;
     }
     if buffer.len() < whole {
@@ -127,8 +123,12 @@ fn cut_from(buffer: &mut BytesMut, looked: &mut usize) -> Cut {
 }
 
 /// As [`serve`], for SIP over WebSocket (RFC 7118): each frame is a message.
-pub(super) async fn serve_web<S>(stream: S, mut out: mpsc::Receiver<Bytes>, mut got: impl FnMut(Bytes))
-where
+pub(super) async fn serve_web<S>(
+    stream: S,
+    mut out: mpsc::Receiver<Bytes>,
+    intake: SipIntake,
+    mut got: impl FnMut(Bytes),
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     use tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -147,23 +147,23 @@ where
     };
     // Connections are many, and say little: the library's own buffers are 128 KB each.
     let config = WebSocketConfig::default()
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE))
+        .max_message_size(Some(intake.message_bytes))
+        .max_frame_size(Some(intake.message_bytes))
         .read_buffer_size(4096)
         .write_buffer_size(4096);
     let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config));
-    let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, accepted).await else { return };
+    let Ok(Ok(socket)) = tokio::time::timeout(intake.handshake(), accepted).await else { return };
     let (mut writer, mut reader) = socket.split();
-    let mut patience = WHOLE;
+    let mut patience = intake.message();
     loop {
         tokio::select! {
             frame = tokio::time::timeout(patience, reader.next()) => match frame {
                 Ok(Some(Ok(Frame::Text(text)))) => {
-                    patience = IDLE;
+                    patience = intake.idle();
                     got(Bytes::copy_from_slice(text.as_bytes()));
                 }
                 Ok(Some(Ok(Frame::Binary(bytes)))) => {
-                    patience = IDLE;
+                    patience = intake.idle();
                     got(bytes);
                 }
                 Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_)))) => got(Bytes::new()),
@@ -176,7 +176,7 @@ where
                     Ok(text) => Frame::text(text),
                     Err(_) => Frame::Binary(bytes),
                 };
-                if !matches!(tokio::time::timeout(UNREAD, writer.send(frame)).await, Ok(Ok(()))) {
+                if !matches!(tokio::time::timeout(intake.unread(), writer.send(frame)).await, Ok(Ok(()))) {
                     return;
                 }
             }
@@ -185,8 +185,8 @@ where
 }
 
 /// Opens a connection of our own.
-pub(super) async fn connect(peer: SocketAddr) -> std::io::Result<tokio::net::TcpStream> {
-    let connected = tokio::time::timeout(HANDSHAKE, tokio::net::TcpStream::connect(peer)).await;
+pub(super) async fn connect(peer: SocketAddr, limit: Duration) -> std::io::Result<tokio::net::TcpStream> {
+    let connected = tokio::time::timeout(limit, tokio::net::TcpStream::connect(peer)).await;
     let stream = connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -197,10 +197,11 @@ pub(super) async fn seal(
     connector: &tokio_rustls::TlsConnector,
     name: &str,
     stream: tokio::net::TcpStream,
+    limit: Duration,
 ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, String> {
     let name =
         tokio_rustls::rustls::pki_types::ServerName::try_from(name.to_owned()).map_err(|e| e.to_string())?;
-    match tokio::time::timeout(HANDSHAKE, connector.connect(name, stream)).await {
+    match tokio::time::timeout(limit, connector.connect(name, stream)).await {
         Ok(sealed) => sealed.map_err(|e| e.to_string()),
         Err(_) => Err("it took too long".to_owned()),
     }
