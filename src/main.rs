@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod control_point;
 mod drain;
+mod inventory;
 mod licence;
 mod log;
 mod mediator;

@@ -18,10 +18,15 @@ use access::Accounts;
 use command::{SessionInfo, Tree};
 use kit::{Address, Node, Strategy, SupervisorSpec, journal::Journal};
 use mediator::services::{Lines, Services};
-use sorm::{audit::Audit, journal::SealedJournal};
+use sorm::journal::SealedJournal;
 use store::SqliteJournal;
 
-use crate::{boot::House, commands, config::Config, run::interceptions_key};
+use crate::{
+    boot::House,
+    commands,
+    config::Config,
+    run::{audit, interceptions_key},
+};
 
 /// Its own journal, sealed; a node has none of this name.
 pub const JOURNAL: &str = "mediator.db";
@@ -37,7 +42,7 @@ pub fn house(config: &Config, data: &Path, node: &Node) -> Result<House, Box<dyn
     let services = Services {
         node: node.clone(),
         journal: Arc::new(SealedJournal::new(Arc::new(own.clone()), vault.clone())),
-        audit: Audit::open(&data.join(sorm::audit::FILE), vault.clone(), *node.clock())?,
+        audit: audit(data, vault.clone(), node)?,
         vault,
         two_persons: config.sorm.two_persons,
         settings: Arc::default(),

@@ -18,7 +18,7 @@ use crate::{
     boot::{Assembly, House, Interception, Parts, PhoneBook, Voice, end_of},
     config::{Config, MediaConfig, SipConfig, TokenConfig},
     drain::Drain,
-    log, mediator,
+    inventory, log, mediator,
     metrics::Metrics,
     systemd,
 };
@@ -64,7 +64,7 @@ pub fn run(config: Config, program: Program, accept_loss: bool) -> Result<(), Er
             store::accept_loss(&data.join(journal))?;
         }
     }
-    actix::System::new().block_on(serve(config, data, log, program))
+    actix::System::new().block_on(serve(config, data, log, program, accept_loss))
 }
 
 /// Memory holds keys and targets; what a crash leaves on disk must not.
@@ -90,7 +90,13 @@ fn restrict(data: &std::path::Path) -> Result<(), Error> {
         .map_err(|e| format!("cannot restrict {}: {e}", data.display()).into())
 }
 
-async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>, program: Program) -> Result<(), Error> {
+async fn serve(
+    config: Config,
+    data: PathBuf,
+    log: Arc<LogRing>,
+    program: Program,
+    accept_loss: bool,
+) -> Result<(), Error> {
     let metrics = Metrics::install()?;
     let threads = match config.node.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -101,6 +107,7 @@ async fn serve(config: Config, data: PathBuf, log: Arc<LogRing>, program: Progra
         .crashes(CrashLog::with_file(&data.join("crashes.jsonl"))?)
         .log(log)
         .build();
+    inventory::look(&data, node.alarms(), accept_loss);
     let house = match program {
         Program::Node => station(&config, &data, &node)?,
         Program::Mediator => mediator::house(&config, &data, &node)?,
@@ -228,6 +235,7 @@ async fn open(
     let mut stop = stop_signal()?;
     let drain = house.drain.clone();
     let root = house.start().await?;
+    inventory::keep(data)?;
     first_administrator(&house, data).await?;
     // A way in that cannot be opened now is tried again; the node's work does not wait for it.
     let opens = |listening: &mut tokio::sync::watch::Receiver<Option<std::net::SocketAddr>>| {
@@ -358,12 +366,19 @@ fn interception(config: &Config, data: &Path, node: &Node) -> Result<Interceptio
     Ok(Interception {
         watcher: Some(store::child(Address::new("sorm/journal")?, journal.clone())),
         journal: Arc::new(journal),
-        audit: Audit::open(&data.join(sorm::audit::FILE), vault.clone(), *node.clock())?,
+        audit: audit(data, vault.clone(), node)?,
         vault,
         courier: Arc::new(sorm::courier::Datagrams),
         number: config.number,
         two_persons: config.two_persons,
     })
+}
+
+/// Interception's audit; a chain that has vanished is told in the next one.
+pub fn audit(data: &Path, vault: Arc<dyn kit::Vault>, node: &Node) -> Result<Audit, sorm::audit::AuditError> {
+    let file = data.join(sorm::audit::FILE);
+    let lost = inventory::was_made(data, sorm::audit::FILE) && !file.exists();
+    Audit::open(&file, vault, *node.clock(), lost)
 }
 
 /// A path that somebody has set.

@@ -257,6 +257,29 @@ fn a_key_or_journal_that_has_vanished_is_said_and_never_made_anew() {
 }
 
 #[test]
+fn files_that_are_made_anew_are_told_where_they_were_there_before() {
+    let mut node = Node::start();
+    assert!(!node.ok("alarms/list").contains("node::file::missing"), "a first start misses nothing");
+    let made = ["journal.db-mark", "sorm.db-mark", "sorm-audit.jsonl", "ssh_host_ecdsa_key", "metrics.token"];
+    assert!(node.terminate().success());
+    for name in made {
+        std::fs::remove_file(node.data().join(name)).expect(name);
+    }
+    node.restart();
+    let alarms = node.ok("alarms/list");
+    for name in made {
+        assert!(
+            alarms.lines().any(|l| l.contains("node::file::missing") && l.contains(name)),
+            "{name}: {alarms}"
+        );
+    }
+    let audit = std::fs::read_to_string(node.data().join("sorm-audit.jsonl")).expect("begun anew");
+    assert!(audit.contains("the chain before is missing"), "{audit}");
+    node.restart_in_order();
+    assert!(!node.ok("alarms/list").contains("node::file::missing"), "the next start knows them");
+}
+
+#[test]
 fn no_hash_of_a_password_is_shown_with_the_journal() {
     let node = Node::start();
     node.ok("cocon/user/add oper ecss-read-only Passw0rd-oper");

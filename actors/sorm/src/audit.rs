@@ -162,12 +162,14 @@ impl Chain {
 
 impl Audit {
     /// Goes on behind what there is. A chain that is broken is not gone on with: it is kept beside for whoever looks into it, and
-    /// another begins, whose first entry says so. The exchange does not stop for it.
-    pub fn open(path: &Path, vault: Arc<dyn Vault>, clock: Clock) -> Result<Self, AuditError> {
+    /// another begins, whose first entry says so; as does the one behind a file that was `lost`. The exchange does not stop
+    /// for it.
+    pub fn open(path: &Path, vault: Arc<dyn Vault>, clock: Clock, lost: bool) -> Result<Self, AuditError> {
         let io = |e| AuditError::Io(path.to_owned(), e);
         let options = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
         let mut file = options().map_err(io)?;
         let (mut cut, mut broken) = (false, None);
+        let lost = lost && file.metadata().map_err(io)?.len() == 0;
         let head = match verify(path) {
             Err(AuditError::CutOff) => {
                 // A power cut in the middle of an entry: the rest of a line goes, and the chain says so.
@@ -199,6 +201,7 @@ impl Audit {
         let audit = Self(Arc::new(Inner { vault, clock, file: Some(Mutex::new(chain)) }));
         let action = match &broken {
             Some(why) => format!("started; the chain before was broken and is kept: {why}"),
+            None if lost => "started; the file of the chain before is missing".to_owned(),
             None if cut => "started; an entry had been cut off".to_owned(),
             None => "started".to_owned(),
         };
@@ -276,7 +279,8 @@ mod tests {
     use super::*;
 
     fn entries(path: &Path, count: u64) {
-        let audit = Audit::open(path, Arc::new(store::KeyFile::ephemeral()), Clock::System).expect("opened");
+        let audit =
+            Audit::open(path, Arc::new(store::KeyFile::ephemeral()), Clock::System, false).expect("opened");
         for n in 0..count {
             audit.write(Entry::new(
                 "d",

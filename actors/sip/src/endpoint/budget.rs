@@ -162,7 +162,8 @@ mod tests {
     async fn a_connection_beyond_its_part_ends_and_one_whose_messages_are_whole_goes_on() {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let share = Budget::default().share(network(1));
-        let mut counted = Counted { stream: ours, share: share.clone(), alarms: Alarms::default() };
+        let mut counted =
+            Counted { stream: ours, share: share.clone(), alarms: Alarms::new("n", kit::Clock::System) };
         let mut buffer = vec![0; 1 << 16];
         let piece = vec![b'x'; 1 << 16];
         for _ in 0..2 * ONE / piece.len() {
