@@ -61,6 +61,8 @@ pub struct Incoming {
     pub uui: Option<String>,
     /// Whether the peer wants ICE: its contact is tagged `+sip.ice`.
     pub ice: bool,
+    /// Whether provisional answers to it are to be reliable (RFC 3262): one without an offer gets ours in the first of them.
+    pub reliable: bool,
     /// The leg of ours that this one takes the place of (RFC 3891).
     pub replaces: Option<LegId>,
     pub user_agent: String,

@@ -121,9 +121,8 @@ impl Session {
         let (answer, outcome) = self.run_whole(line, input, false).await;
         match outcome {
             Outcome::Asks { question } => {
-                let error = CommandError::Unconfirmed(question);
-                let said = Outcome::Said { text: error_text(&error), status: error.status() };
-                (Err(error), said)
+                let json = line.split_whitespace().any(|w| w == "--json");
+                failed(CommandError::Unconfirmed(question), json)
             }
             outcome => (answer, outcome),
         }

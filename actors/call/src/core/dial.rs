@@ -358,7 +358,7 @@ impl Call {
         dial.cdr.service = "forward".into();
         dial.failure = None;
         if dial.by.is_none() {
-            self.out.push(Effect::Leg(dial.waiting, LegCommand::Progress { status: 181, sdp: None }));
+            self.tell_progress(dial.waiting, 181, world);
         }
         // The caller stays the calling party; the way is the diverting subscriber's.
         let caller = self.caller(&dial);
@@ -388,7 +388,7 @@ impl Call {
 
     /// Lets a caller hear why its call failed, where there is an announcement of that: early, so that nobody pays for it.
     fn announce(&mut self, id: LegId, cause: Cause, status: u16, world: &mut World<'_>) -> bool {
-        let late = self.legs.get(&id).is_none_or(|l| l.offers_late);
+        let late = self.legs.get(&id).is_none_or(|l| l.offers_late && !l.reliable);
         let Some(path) = world.media.announcement(cause).filter(|_| !late) else { return false };
         self.early(id, 183, world);
         if self.legs.get(&id).is_none_or(|l| l.early.is_none()) {
@@ -473,6 +473,7 @@ pub(super) fn blank(domain: &str, iface: &str, party: Party) -> Leg {
         lives: false,
         holds: false,
         offers_late: false,
+        reliable: false,
         early: None,
         user_agent: String::new(),
         ice: false,

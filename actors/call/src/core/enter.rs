@@ -52,6 +52,7 @@ impl Call {
             offers_late: sdp.is_none(),
             user_agent: incoming.user_agent.clone(),
             ice: incoming.ice,
+            reliable: incoming.reliable,
             _line: line,
             ..blank(name, &iface, party)
         };

@@ -255,7 +255,9 @@ pub struct Leg {
     holds: bool,
     /// It came without an offer: the answer to ours comes with its confirmation.
     offers_late: bool,
-    /// Our answer went with it before it was answered.
+    /// Its provisional answers are reliable.
+    reliable: bool,
+    /// Our answer, or our offer to one that came without, went with it before it was answered.
     early: Option<Bytes>,
     user_agent: String,
     /// How its media is sealed.

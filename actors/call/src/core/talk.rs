@@ -112,8 +112,7 @@ impl Call {
                     // Somebody who is transferred hears that it rings.
                     true => world.media.hear(dial.waiting, Source::Tone(Tone::Ringback)),
                     false => {
-                        self.out
-                            .push(Effect::Leg(dial.waiting, LegCommand::Progress { status: 180, sdp: None }));
+                        self.tell_progress(dial.waiting, 180, world);
                     }
                 }
             }
@@ -124,16 +123,31 @@ impl Call {
         self.dial = Some(dial);
     }
 
-    /// Early media towards a caller: only where it has offered already.
+    /// A provisional answer; the first reliable one to a caller without an offer has ours (RFC 3262, 5).
+    pub(super) fn tell_progress(&mut self, id: LegId, status: u16, world: &mut World<'_>) {
+        let late = self.legs.get(&id).is_some_and(|l| l.offers_late && l.reliable);
+        let sdp = if late { self.offer_early(id, world) } else { None };
+        self.out.push(Effect::Leg(id, LegCommand::Progress { status, sdp }));
+    }
+
+    fn offer_early(&mut self, id: LegId, world: &mut World<'_>) -> Option<Bytes> {
+        let leg = self.legs.get_mut(&id)?;
+        if leg.early.is_none() {
+            leg.early = world.media.offer(id, Wish { ice: leg.ice, ..Wish::default() }).ok();
+        }
+        leg.early.clone()
+    }
+
+    /// Early media towards a caller: where it has offered already, or takes our offer now.
     pub(super) fn early(&mut self, id: LegId, status: u16, world: &mut World<'_>) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        if leg.offers_late {
-            self.out.push(Effect::Leg(id, LegCommand::Progress { status: 180, sdp: None }));
-            return;
+        match (leg.offers_late, leg.reliable) {
+            (true, false) => return self.tell_progress(id, 180, world),
+            (true, true) => drop(self.offer_early(id, world)),
+            (false, _) if leg.early.is_none() => leg.early = world.media.answer(id).ok(),
+            (false, _) => {}
         }
-        if leg.early.is_none() {
-            leg.early = world.media.answer(id).ok();
-        }
+        let Some(leg) = self.legs.get(&id) else { return };
         let status = if status == 180 { 180 } else { 183 };
         let sdp = leg.early.clone();
         self.out.push(Effect::Leg(id, LegCommand::Progress { status, sdp }));

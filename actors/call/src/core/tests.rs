@@ -162,6 +162,10 @@ impl Play {
     }
 
     fn offering(picture: Picture, dialled: &str, sdp: Option<Bytes>) -> Self {
+        Self::calling(picture, dialled, sdp, false)
+    }
+
+    fn calling(picture: Picture, dialled: &str, sdp: Option<Bytes>, reliable: bool) -> Self {
         let board = Board::default();
         assert_eq!(board.next_leg(), A);
         let incoming = Incoming {
@@ -177,6 +181,7 @@ impl Play {
             history: vec![],
             uui: None,
             ice: false,
+            reliable,
             replaces: None,
             user_agent: String::new(),
         };
@@ -449,6 +454,33 @@ fn a_late_offer_that_gets_no_fitting_answer_is_no_call() {
         p.leg(A, LegEvent::Confirmed { sdp: answer.map(|a| Bytes::from_static(a.as_bytes())) });
         assert_eq!(p.told(b).iter().any(|t| t.starts_with("release")), ends, "{answer:?}");
         assert_eq!(p.told(A).iter().any(|t| t.starts_with("release")), ends, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_caller_without_an_offer_whose_answers_are_reliable_gets_ours_while_it_rings() {
+    let answer =
+        "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n";
+    for (reliable, fits) in [(true, true), (true, false), (false, true)] {
+        let mut p = Play::calling(two(), "101", None, reliable);
+        let (b, _) = p.called()[0].clone();
+        p.leg(b, LegEvent::Progress { status: 180, sdp: None });
+        let offered =
+            |e: &Effect| matches!(e, Effect::Leg(A, LegCommand::Progress { status: 180, sdp: Some(_) }));
+        assert_eq!(p.effects.iter().any(offered), reliable);
+        if reliable {
+            // By its PRACK.
+            p.leg(A, LegEvent::Confirmed { sdp: fits.then(|| Bytes::from_static(answer.as_bytes())) });
+        }
+        if !fits {
+            assert!(p.over() && p.told(A).iter().any(|t| t.starts_with("release")), "{:?}", p.told(A));
+            continue;
+        }
+        p.answers(b);
+        if !reliable {
+            p.leg(A, LegEvent::Confirmed { sdp: Some(Bytes::from_static(answer.as_bytes())) });
+        }
+        assert!(!p.over() && p.told(A).contains(&"Answer".to_owned()), "{:?}", p.told(A));
     }
 }
 

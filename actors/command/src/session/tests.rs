@@ -101,6 +101,9 @@ async fn dangerous_commands_ask_first() {
     let asked = s.execute("bridge/cleanup", None).await;
     let question = "[cleanup] You are going to cleanup all bridges in the system.".to_owned();
     assert_eq!(asked, Outcome::Asks { question });
+    let (text, status) = say(&mut s, "bridge/cleanup --json").await;
+    let data: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(status == 4 && data["code"] == "unconfirmed", "{text}");
     assert!(matches!(s.execute_confirmed("bridge/cleanup", None).await, Outcome::Said { status: 0, .. }));
     assert_eq!(say(&mut s, "bridge/cleanup --force").await.1, 0);
 }

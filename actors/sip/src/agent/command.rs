@@ -250,6 +250,8 @@ impl Agent {
         leg.ladder.add(now.wall, id, leg.flow, format_args!("{status} {}", reason(status)));
         let flow = leg.flow;
         let reliable = leg.wants_reliable;
+        let sdp = sdp.filter(|_| !leg.offered_early);
+        leg.offered_early |= reliable && sdp.is_some() && super::dialog::body(request).is_none();
         if reliable {
             leg.rseq += 1;
             response.push(Name::Require, "100rel");
@@ -300,7 +302,8 @@ impl Agent {
         let mut response = reply(request, 200, Some(&leg.local_tag));
         leg.unacknowledged = Some(transaction);
         leg.unacknowledged_cseq = request.cseq().map(|(n, _)| n);
-        leg.offered_late = super::dialog::body(request).is_none();
+        let settled = leg.offered_early;
+        leg.offered_late = super::dialog::body(request).is_none() && !settled;
         leg.ladder.add(now.wall, id, leg.flow, "200 OK");
         let session = leg.session;
         leg.session_headers(&mut response);
@@ -310,11 +313,9 @@ impl Agent {
             self.alarm_session(now, id, session);
         }
         let contact = self.contact(flow);
-        let response = response
-            .with(Name::Contact, contact)
-            .with(Name::Allow, ALLOW)
-            .with(Name::Supported, SUPPORTED)
-            .with_body(SDP, sdp);
+        let response =
+            response.with(Name::Contact, contact).with(Name::Allow, ALLOW).with(Name::Supported, SUPPORTED);
+        let response = if settled { response } else { response.with_body(SDP, sdp) };
         self.respond(now, transaction, &response);
     }
 

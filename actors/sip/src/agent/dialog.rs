@@ -243,11 +243,20 @@ impl Agent {
         let rseq =
             told.filter(|(_, cseq, invite)| *invite && Some(*cseq) == leg.invite_cseq).map(|(n, ..)| n);
         let known = rseq.is_some_and(|n| n > 0 && n <= leg.rseq);
+        let mut answered = None;
         let code = match &leg.reliable {
             Some(reliable) if rseq == Some(reliable.rseq) => {
                 leg.settled |= reliable.settles;
+                let offered = leg.offered_early && reliable.settles;
                 leg.reliable = None;
-                if body(message).is_some() { 488 } else { 200 }
+                match body(message) {
+                    sdp if offered => {
+                        answered = Some(sdp);
+                        200
+                    }
+                    Some(_) => 488,
+                    None => 200,
+                }
             }
             // It crossed our final answer, or comes again (RFC 3262, 3): 481 would end the dialog for its sender.
             _ if known => 200,
@@ -255,6 +264,9 @@ impl Agent {
         };
         let answer = leg.waiting_answer.take_if(|_| leg.reliable.is_none());
         self.respond(now, transaction, &reply(message, code, None));
+        if let Some(sdp) = answered {
+            self.event(id, LegEvent::Confirmed { sdp });
+        }
         if let Some(sdp) = answer {
             return self.answer(now, id, sdp);
         }

@@ -100,6 +100,8 @@ pub(super) struct Leg {
     pub hung_up: Option<(Id, Box<Message>)>,
     /// A reliable provisional answer has settled the session: the peer may change it before the final one (RFC 3311, 5.1).
     pub settled: bool,
+    /// A reliable provisional answer has our offer: the PRACK answers it (RFC 3262, 5), and what follows has none.
+    pub offered_early: bool,
     /// Our answer, while a reliable provisional one with a session waits for its PRACK.
     pub waiting_answer: Option<Bytes>,
     /// The INVITE that began it, where it was ours: its 2xx may come again.
@@ -202,6 +204,7 @@ impl Leg {
             declined: Vec::new(),
             hung_up: None,
             settled: false,
+            offered_early: false,
             waiting_answer: None,
             invited: None,
             update: None,

@@ -516,6 +516,30 @@ fn an_answer_waits_for_the_prack_of_a_provisional_one_that_settled_the_session()
 }
 
 #[test]
+fn a_caller_without_an_offer_gets_ours_in_the_first_reliable_answer_and_answers_in_its_prack() {
+    let mut bench = Bench::new();
+    let invite = incoming("INVITE", "z9hG4bKi", 1, None, "Require: 100rel\n");
+    bench.get(&invite, PEER);
+    bench.tell(LegCommand::Progress { status: 180, sdp: Some(sdp()) });
+    assert!(!bench.last().body.is_empty(), "our offer");
+    let tag = bench.last().tag(&Name::To).expect("a tag").to_owned();
+    // Another, and the answer, wait for it; neither offers again.
+    bench.tell(LegCommand::Progress { status: 183, sdp: Some(sdp()) });
+    bench.tell(LegCommand::Answer { sdp: sdp() });
+    assert_eq!(bench.lines(), ["100", "180"]);
+    let prack = incoming("PRACK", "z9hG4bKp", 2, Some(&tag), "RAck: 1 1 INVITE\n");
+    let described = "Content-Type: application/sdp\nContent-Length: 5\n\nv=0\n";
+    bench.get(&prack.replace("Content-Length: 0\n\n", described), PEER);
+    assert!(bench.last().body.is_empty(), "the session is settled");
+    assert_eq!(bench.lines(), ["200", "200"], "of the PRACK, then of the INVITE");
+    assert!(
+        bench.events.iter().any(|e| matches!(e, LegEvent::Confirmed { sdp: Some(_) })),
+        "{:?}",
+        bench.events
+    );
+}
+
+#[test]
 fn a_proxy_that_routes_strictly_is_named_by_the_request_uri() {
     // (Record-Route of the answer, Request-URI and Route of what follows)
     let cases = [

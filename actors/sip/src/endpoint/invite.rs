@@ -304,6 +304,7 @@ pub(super) fn incoming(
         history,
         uui: request.header(&Name::UserToUser).map(|u| u.to_string()),
         ice: contact.is_some_and(|c| c.parameter("+sip.ice").is_some()),
+        reliable: request.lists(&Name::Require, "100rel"),
         replaces,
         user_agent: user_agent(request),
         peer: Some(flow.peer.ip()),

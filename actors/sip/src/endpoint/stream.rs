@@ -237,7 +237,7 @@ mod tests {
         {
             let (mut peer, ours) = tokio::io::duplex(4096);
             let (_out, waiting) = mpsc::channel(1);
-            let served = tokio::spawn(serve(ours, waiting, |_| {}));
+            let served = tokio::spawn(serve(ours, waiting, SipIntake::default(), |_| {}));
             peer.write_all(says).await.expect("taken");
             let began = tokio::time::Instant::now();
             while every > 0 && began.elapsed() < Duration::from_secs(60) && !served.is_finished() {
@@ -251,7 +251,7 @@ mod tests {
         // One that has spoken may be silent.
         let (mut peer, ours) = tokio::io::duplex(4096);
         let (_out, waiting) = mpsc::channel(1);
-        let served = tokio::spawn(serve(ours, waiting, |_| {}));
+        let served = tokio::spawn(serve(ours, waiting, SipIntake::default(), |_| {}));
         peer.write_all(b"OPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n").await.expect("taken");
         tokio::time::sleep(Duration::from_secs(300)).await;
         assert!(!served.is_finished());
