@@ -331,6 +331,9 @@ mod tests {
                     }
                 }
             }
+            // Nothing that was typed comes back as it is: a terminal would obey it.
+            let obeyed = |c: char| c.is_control() && !matches!(c, '\r' | '\n' | '\u{1b}');
+            prop_assert!(!show.contains(obeyed), "{show:?}");
         }
     }
 }

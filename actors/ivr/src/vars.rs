@@ -103,7 +103,12 @@ mod tests {
         fn any_text_is_filled(text in "[%A-Z ]{0,40}", value in "\\PC{0,10}") {
             let mut vars = Vars::default();
             vars.set("A", &value);
-            vars.fill(&text);
+            let filled = vars.fill(&text);
+            if !text.contains('%') {
+                prop_assert_eq!(&filled, &text);
+            }
+            prop_assert!(!filled.contains("%A%") || value.contains('%') || text.contains("%%"));
+            prop_assert_eq!(vars.fill("%A%"), value, "as it is, and only once");
         }
     }
 }

@@ -352,8 +352,25 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_is_a_key_or_none(value in "[0-9]{0,3} ?(AES_CM_128_HMAC_SHA1_80)? ?(inline:)?\\PC{0,60}") {
-            let _ = Key::parse(&value);
-            let _ = fingerprint(&value);
+            let key = Key::parse(&value);
+            let mut written = String::new();
+            if let Some(key) = &key {
+                key.write(&mut written);
+                let again = Key::parse(written.trim_start_matches("a=crypto:").trim_end());
+                prop_assert_eq!(again.as_ref().map(|k| k.tag), Some(key.tag));
+                prop_assert!(again.as_ref() == Some(key));
+            }
+            prop_assert!(key.is_none() || value.contains("inline:"));
+            prop_assert!(fingerprint(&value).is_none(), "a digest names its function");
+        }
+
+        #[test]
+        fn a_key_that_is_written_is_read(tag in any::<u32>(), master in prop::collection::vec(any::<u8>(), KEY + SALT)) {
+            let key = Key { tag, suite: Suite::Tag80, master: Secret::new(master) };
+            let mut written = String::new();
+            key.write(&mut written);
+            let again = Key::parse(written.trim_start_matches("a=crypto:").trim_end());
+            prop_assert!(again.is_some_and(|k| k == key && k.tag == tag));
         }
     }
 }

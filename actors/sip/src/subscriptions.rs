@@ -485,7 +485,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_body_is_read_or_refused(body in "(<SetForwarding>)?\\PC{0,80}(</SetForwarding>)?") {
-            let _ = switch(&body);
+            if let Ok(switch) = switch(&body) {
+                prop_assert!(body.starts_with("<SetForwarding>"), "{switch:?}");
+            }
         }
     }
 }

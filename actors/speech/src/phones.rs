@@ -295,7 +295,11 @@ mod tests {
 
         #[test]
         fn any_text_is_refused_or_read(word in "\\PC{0,20}") {
-            readings(&word);
+            let all = readings(&word);
+            prop_assert!(readable(&word) || all.is_empty());
+            for reading in &all {
+                prop_assert!(reading.split(' ').all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase())), "{reading}");
+            }
         }
     }
 }

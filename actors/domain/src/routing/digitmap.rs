@@ -234,7 +234,9 @@ mod tests {
         #[test]
         fn any_text_is_a_digitmap_or_an_error(text in any::<String>(), number in "[0-9*#]{0,12}") {
             if let Ok(map) = text.parse::<Digitmap>() {
-                map.progress(&symbols(&number).expect("a number"));
+                let number = symbols(&number).expect("a number");
+                let again = map.to_string().parse::<Digitmap>().expect("as it is shown");
+                prop_assert_eq!(again.progress(&number), map.progress(&number));
             }
         }
 

@@ -425,11 +425,15 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_context_or_an_error(text in any::<String>(), at in 0..GOOD.len(), cut in 0..20usize) {
-            let _ = parse(&text);
+            prop_assert!(parse(&text).is_err(), "no context is in it");
             let mut broken = GOOD.to_owned();
             let end = (at + cut).min(GOOD.len());
             broken.replace_range(at..end, &text);
-            let _ = parse(&broken);
+            if let Ok(context) = parse(&broken) {
+                let kept = serde_json::to_value(&context).expect("JSON");
+                let read: Context = serde_json::from_value(kept.clone()).expect("as the journal keeps it");
+                prop_assert_eq!(serde_json::to_value(read).expect("JSON"), kept);
+            }
         }
     }
 }

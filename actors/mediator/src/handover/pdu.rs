@@ -371,7 +371,12 @@ mod tests {
 
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (cut(&bytes), Pdu::read(&bytes));
+            if let Ok(Some(length)) = cut(&bytes) {
+                let more = [&bytes[..], &[0xFF; 5]].concat();
+                prop_assert_eq!(cut(&more), Ok(Some(length)), "what follows changes nothing");
+            }
+            // Bytes by chance are no PDU: those of one are, whatever follows its header.
+            prop_assert!(Pdu::read(&bytes).is_err() || bytes.first() == Some(&0x30));
         }
     }
 }

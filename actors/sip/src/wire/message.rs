@@ -781,7 +781,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_message_or_an_error(data in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Message::parse(&data.into());
+            // What is taken is as it would be written.
+            if let Ok(m) = Message::parse(&data.into()) {
+                prop_assert_eq!(Message::parse(&m.to_bytes()), Ok(m));
+            }
         }
 
         #[test]

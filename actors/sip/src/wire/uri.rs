@@ -169,7 +169,10 @@ mod tests {
         #[test]
         fn any_text_is_a_uri_or_an_error(text in "\\PC{0,40}|sips?:[a-z@:;%?\\[\\]0-9]{0,30}") {
             if let Ok(uri) = Uri::parse(&text) {
-                let _ = (uri.number(), uri.parameter("x"));
+                prop_assert!(text.contains(uri.host) && text.starts_with(uri.scheme));
+                prop_assert!(uri.parameter("x").is_none_or(|x| text.contains(x)));
+                let user = uri.user.unwrap_or_default();
+                prop_assert!(unescape(user).contains(&uri.number()) || uri.number().chars().count() <= user.chars().count());
             }
         }
 

@@ -171,7 +171,13 @@ mod tests {
 
         #[test]
         fn any_text_is_xml_or_refused(text in "\\PC{0,60}") {
-            let _ = Book::from_xml(&text);
+            prop_assert!(Book::from_xml(&text).is_err(), "no directory is in it");
+        }
+
+        #[test]
+        fn any_name_comes_back_from_xml(name in "[а-яА-Я<&>\"' ]{0,30}") {
+            let book = Book::new(vec![Entry { name: format!("Я{name}Я"), number: "1".into() }]);
+            prop_assert_eq!(Book::from_xml(&book.xml()).ok(), Some(book));
         }
     }
 }

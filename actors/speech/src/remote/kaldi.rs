@@ -153,11 +153,15 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut lines = Lines::default();
-            for piece in bytes.chunks(7) {
-                let _ = lines.take(piece);
-            }
-            lines.heard(1.0);
+            // However they are cut.
+            let heard = |size: usize| {
+                let mut lines = Lines::default();
+                for piece in bytes.chunks(size) {
+                    let _ = lines.take(piece);
+                }
+                lines.heard(1.0)
+            };
+            prop_assert_eq!(format!("{:?}", heard(7)), format!("{:?}", heard(1000)));
         }
     }
 }
