@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use command::{Call, Command, CommandError, DeclareError, Kind, Names, Output, Table, Tree};
+use command::{Call, Command, CommandError, DeclareError, Kind, Names, Output, Table, Tree, said};
 use kit::{
     Address, Cell, ExitReason, Node, Strategy, SupervisorHandle,
     journal::{Filter, Journal},
@@ -283,12 +283,14 @@ fn log(node: &Node, call: &Call) -> Output {
     let limit = call.number("--limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(50);
     let wanted =
         |l: &kit::log::LogLine| rank(l.level) <= worst && (l.text.contains(text) || l.target.contains(text));
+    let total = node.log().newest(usize::MAX, wanted).len();
     let lines = node.log().newest(limit, wanted);
     let mut table = Table::new(["At", "Level", "Module", "Text"]);
     for l in &lines {
         table.row([&l.at.to_rfc3339(), l.level, &l.target, &l.text]);
     }
-    Output::table(table).with_data(json!(lines))
+    let text = said(lines.len(), total, None);
+    Output::table(table).and_text(text).with_data(json!(lines))
 }
 
 fn crashes(node: &Node) -> Output {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
-use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree, with};
+use command::{Call, Command, CommandError, DeclareError, Kind, Output, Table, Tree, said, with};
 use kit::{
     Address,
     journal::{Entry, Filter, Journal},
@@ -114,13 +114,20 @@ pub fn register(tree: &mut Tree, s: &Services, journal: &Arc<dyn Journal>) -> Re
             with!((s.clone(), j), |s, call| records(&s.1, &call).await),
         )
         .option("--number", Kind::Text, "only with this number on either side", "только с этим номером")
-        .option("--limit", Kind::Number(1, 1000), "at most so many, 50 unless told", "не более (50)"),
+        .option("--limit", Kind::Number(1, 1000), "at most so many, 50 unless told", "не более (50)")
+        .option(
+            "--after",
+            Kind::Text,
+            "older than this call, as the list names it",
+            "старше этого вызова",
+        ),
         Command::look(
             "domain/{domain}/cdr/files",
             "lists the files of call records; one that is being written ends in .part",
             "список файлов CDR; имя незавершённого оканчивается на .part",
             with!(s, |s, call| files(&s, &call)),
-        ),
+        )
+        .paged(),
         Command::look(
             "domain/{domain}/cdr/show",
             "prints a file of call records",
@@ -418,11 +425,21 @@ async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comm
     let mut table =
         Table::new(["Call", "Setup", "A", "B", "From", "To", "Seconds", "Cause", "By", "Service"])
             .numbers(&["Seconds", "Cause"]);
-    let mut data = Vec::new();
+    let (mut data, mut total, mut last, mut more) = (Vec::new(), 0, None, false);
+    let mut behind = call.opt("--after").is_none();
     for (cdr, _) in entries.into_iter().filter_map(ended) {
         // Of several passes through the domain, the last one is where the call went.
         let Some(side) = cdr.sides.iter().rev().find(|s| s.domain == call.var("domain")) else { continue };
         if number.is_some_and(|n| side.a != n && side.b != n) {
+            continue;
+        }
+        total += 1;
+        if !behind {
+            behind = call.opt("--after") == Some(id(&cdr.call));
+            continue;
+        }
+        if data.len() == limit {
+            more = true;
             continue;
         }
         let cause = cdr.cause.map(|c| c.to_string()).unwrap_or_default();
@@ -439,16 +456,20 @@ async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comm
             &cdr.released_by,
             &cdr.service,
         ]);
+        last = Some(id(&cdr.call).to_owned());
         let side = side.clone();
         let seconds = cdr.seconds();
         let cdr = record_of_own_side(cdr, call);
         data.push(json!({ "cdr": cdr, "side": side, "seconds": seconds }));
-        if data.len() == limit {
-            break;
-        }
     }
-    let count = data.len();
-    Ok(Output::table(table).and_text(format!("elements: {count}")).with_data(json!(data)))
+    if !behind {
+        let after = call.opt("--after").unwrap_or_default();
+        return Err(CommandError::Failed(format!(
+            "no record of a call {after} is among the newest {LOOKED_THROUGH}"
+        )));
+    }
+    let text = said(data.len(), total, last.filter(|_| more));
+    Ok(Output::table(table).and_text(text).with_data(json!(data)))
 }
 
 async fn set(s: &Services, call: &Call, active: bool) -> Result<Output, CommandError> {

@@ -129,9 +129,11 @@ impl Command {
     /// Gives a list its pages; lists get them when they are added to a [`crate::Tree`].
     pub(crate) fn pages(self) -> Self {
         let list = !self.changes && self.path.rsplit('/').next() == Some("list");
-        if !list || self.options.iter().any(|o| o.name == "--limit") {
-            return self;
-        }
+        if list && !self.options.iter().any(|o| o.name == "--limit") { self.paged() } else { self }
+    }
+
+    /// A command of another name that shows a list: it gets the same options.
+    pub fn paged(self) -> Self {
         let mut me = self
             .option("--match", Kind::Text, "rows with this text, in any case", "строки с этим текстом")
             .option(

@@ -24,7 +24,7 @@ pub use complete::{Candidate, Completion};
 pub use declare::{Command, Kind, Lang, Names, Param, Text};
 pub use error::CommandError;
 pub use output::{Block, Output, Table};
-pub use page::{Page, Rows};
+pub use page::{Page, Rows, said};
 pub use session::{Answer, Outcome, Session, SessionInfo};
 pub use tree::{DeclareError, Tree};
 

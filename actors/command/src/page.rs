@@ -53,6 +53,14 @@ impl Page {
                 _ => groups.push(vec![row]),
             }
         }
+        let firsts: Vec<usize> = groups
+            .iter()
+            .scan(0, |line, g| {
+                let first = *line;
+                *line += g.len();
+                Some(first)
+            })
+            .collect();
         let key = |g: &[Vec<String>]| g.first().and_then(|r| r.first()).cloned().unwrap_or_default();
         let from = match &self.after {
             None => 0,
@@ -81,13 +89,16 @@ impl Page {
         }
         let last = kept.last().map(|(_, g)| key(g));
         let places: Vec<usize> = kept.iter().map(|(i, _)| *i).collect();
+        let of_lines: Vec<usize> =
+            places.iter().flat_map(|i| firsts[*i]..firsts.get(i + 1).copied().unwrap_or(lines)).collect();
         table.rows = kept.into_iter().flat_map(|(_, g)| g).collect();
         let said = said(places.len(), total, last.filter(|_| more));
         output.blocks.insert(at + 1, Block::Text(said));
         if let Some(serde_json::Value::Array(data)) = output.data_mut()
-            && data.len() == whole
-            && (whole == lines || data.len() != lines)
+            && (data.len() == whole || data.len() == lines)
         {
+            // One value for each row, or for each of its lines.
+            let places = if data.len() == lines { of_lines } else { places };
             let mut old: Vec<_> = std::mem::take(data).into_iter().map(Some).collect();
             *data = places.iter().filter_map(|i| old.get_mut(*i).and_then(Option::take)).collect();
         }
@@ -105,7 +116,8 @@ impl Page {
     }
 }
 
-fn said(shown: usize, total: usize, next: Option<String>) -> String {
+/// What stands under a list; `next` is where its next page begins.
+pub fn said(shown: usize, total: usize, next: Option<String>) -> String {
     match next {
         Some(last) => format!("{shown} of {total} shown; the next: --after {last}"),
         None => format!("{shown} of {total} shown"),
@@ -211,6 +223,9 @@ mod tests {
         let mut output = Output::table(table.clone()).with_data(json!([0, 1, 2, 3]));
         Page::new(None, Some("n1".into()), Some(1), true).cut(&mut output).expect("a page");
         assert_eq!(output.to_json(), json!([2]));
+        let mut grouped = list().with_data(json!(["a", "b", "c", "d"]));
+        Page::new(None, Some("100".into()), Some(1), true).cut(&mut grouped).expect("a page");
+        assert_eq!(grouped.to_json(), json!(["b", "c"]), "one value for each line of a row");
         let mut long = Table::new(["Name"]);
         (0..=LONGEST).for_each(|i| long.row([format!("{i:06}")]));
         let all = Page::new(None, None, None, true);

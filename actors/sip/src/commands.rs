@@ -30,7 +30,8 @@ pub fn register(
             move |call| std::future::ready(registered(&listing, &call)),
         )
         .arg("users", Kind::Text, "* for all, an interface or a range", "* для всех, интерфейс или диапазон")
-        .optional(),
+        .optional()
+        .paged(),
         Command::change(
             "domain/{domain}/sip/user/unregister",
             "ends all registrations of a subscriber",
@@ -46,7 +47,8 @@ pub fn register(
             "shows whether the neighbours behind trunks answer",
             "отвечают ли встречные стороны транков",
             move |call| std::future::ready(neighbours(&of, &trunks, &call)),
-        ),
+        )
+        .paged(),
     ])
 }
 
@@ -58,7 +60,7 @@ fn registered(estate: &Estate, call: &Call) -> Result<Output, CommandError> {
     let picture = estate.picture();
     let all = picture.registrations.get(call.var("domain")).into_iter().flatten();
     let all = all.filter(|(iface, _)| wanted.as_ref().is_none_or(|w| w.contains(iface)));
-    let mut table = Table::new(["Interface", "Contact", "From", "Path", "User agent", "Expires"]);
+    let mut table = Table::new(["Interface", "Contact", "From", "Path", "User agent", "Expires"]).grouped(1);
     let mut data = Vec::new();
     for (iface, contacts) in all {
         for r in contacts.iter() {
@@ -67,8 +69,7 @@ fn registered(estate: &Estate, call: &Call) -> Result<Output, CommandError> {
             data.push(json!({ "interface": iface, "registration": r }));
         }
     }
-    let count = data.len();
-    Ok(Output::table(table).and_text(format!("elements: {count}")).with_data(json!(data)))
+    Ok(Output::table(table).with_data(json!(data)))
 }
 
 fn neighbours(health: &TrunksHealth, estate: &Estate, call: &Call) -> Result<Output, CommandError> {
