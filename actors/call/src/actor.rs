@@ -56,7 +56,10 @@ pub enum CallMsg {
         by: LegId,
     },
     /// It was not wanted.
-    TakeBack(Box<Adopt>),
+    TakeBack {
+        adopt: Box<Adopt>,
+        by: LegId,
+    },
     ServiceSet(bool),
     /// An operator ends the call.
     End,
@@ -92,7 +95,7 @@ impl std::fmt::Debug for CallMsg {
             Self::Timer(timer) => write!(f, "{label}({timer:?})"),
             Self::Adopt { adopt, from, by } => write!(f, "{label}({adopt:?} from {from} by {by})"),
             Self::Adopted { by } => write!(f, "{label}(by {by})"),
-            Self::TakeBack(adopt) => write!(f, "{label}({adopt:?})"),
+            Self::TakeBack { adopt, by } => write!(f, "{label}({adopt:?} by {by})"),
             Self::ServiceSet(done) => write!(f, "{label}({done})"),
             Self::Record(file) => write!(f, "{label}({file:?})"),
             Self::Word(leg, speaks) => write!(f, "{label}({leg}, {speaks})"),
@@ -164,7 +167,11 @@ impl CallActor {
             return Ok(());
         }
         let picture = self.services.estate.picture();
-        let media = self.media.get_or_insert_with(|| self.services.media.session(cx.mailbox()));
+        let media = self.media.get_or_insert_with(|| {
+            let several = picture.domains.len() > 1;
+            let tenant = self.name.as_str().split('/').nth(1).filter(|_| several);
+            self.services.media.session(cx.mailbox(), tenant)
+        });
         let mut world = World {
             steady: cx.node().clock().steady(),
             now: cx.node().clock().now(),
@@ -279,19 +286,19 @@ impl CallActor {
             HandTo::Meeting { domain, manager } => self.services.board.meeting(domain, manager),
         };
         let mailbox = to.filter(|t| *t != self.name).and_then(|t| cx.lookup::<CallMsg>(&t).ok());
-        let Some(mailbox) = mailbox else { return self.take_back(*adopt, cx) };
+        let Some(mailbox) = mailbox else { return self.take_back(*adopt, by, cx) };
         self.note("call", mailbox.address(), format_args!("hand over {adopt:?}"), cx);
         match mailbox.tell(CallMsg::Adopt { adopt, from: self.name.clone(), by }) {
             Ok(()) => Ok(()),
             Err(
                 Refused::Full(CallMsg::Adopt { adopt, .. }) | Refused::Gone(CallMsg::Adopt { adopt, .. }),
-            ) => self.take_back(*adopt, cx),
+            ) => self.take_back(*adopt, by, cx),
             Err(_) => Ok(()),
         }
     }
 
-    fn take_back(&mut self, adopt: Adopt, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
-        let by = adopt.leg;
+    /// The other call does not take the leg; `by`, where it is another, hears that its transfer has failed.
+    fn take_back(&mut self, adopt: Adopt, by: LegId, cx: &mut Cx<'_, Self>) -> Result<(), ExitReason> {
         self.step(cx, |call, world| {
             let mut effects = call.take_back(adopt, world);
             effects.extend(call.handle(Event::HandedOver { by, done: false }, world));
@@ -377,7 +384,7 @@ impl Actor for CallActor {
                 let now = cx.node().clock().now();
                 if self.done || !self.call.lock().would_adopt(&adopt, &picture, now) {
                     if let Ok(other) = other {
-                        let _ = other.tell(CallMsg::TakeBack(adopt));
+                        let _ = other.tell(CallMsg::TakeBack { adopt, by });
                     }
                     return Ok(());
                 }
@@ -392,7 +399,7 @@ impl Actor for CallActor {
             CallMsg::Adopted { by } => {
                 self.step(cx, |call, world| call.handle(Event::HandedOver { by, done: true }, world))
             }
-            CallMsg::TakeBack(adopt) => self.take_back(*adopt, cx),
+            CallMsg::TakeBack { adopt, by } => self.take_back(*adopt, by, cx),
             CallMsg::ServiceSet(done) => {
                 self.step(cx, |call, world| call.handle(Event::ServiceChanged(done), world))
             }

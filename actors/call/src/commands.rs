@@ -469,7 +469,8 @@ async fn records(journal: &Arc<dyn Journal>, call: &Call) -> Result<Output, Comm
         )));
     }
     let text = said(data.len(), total, last.filter(|_| more));
-    Ok(Output::table(table).and_text(text).with_data(json!(data)))
+    let count = data.len();
+    Ok(Output::table(table).and_text(format!("elements: {count}")).and_text(text).with_data(json!(data)))
 }
 
 async fn set(s: &Services, call: &Call, active: bool) -> Result<Output, CommandError> {

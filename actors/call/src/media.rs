@@ -122,7 +122,8 @@ pub enum Sink {
 
 /// Opens sessions.
 pub trait MediaPlane: Send + Sync {
-    fn session(&self, events: Mailbox<CallMsg>) -> Box<dyn MediaSession>;
+    /// `tenant`: the domain whose part of the ports it takes; none where the node has one domain alone.
+    fn session(&self, events: Mailbox<CallMsg>, tenant: Option<&str>) -> Box<dyn MediaSession>;
 }
 
 /// A leg's media under way from one call to another.
@@ -170,7 +171,7 @@ const MUTE_SDP: &[u8] =
     b"v=0\r\no=hypha 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8\r\n";
 
 impl MediaPlane for Mute {
-    fn session(&self, _: Mailbox<CallMsg>) -> Box<dyn MediaSession> {
+    fn session(&self, _: Mailbox<CallMsg>, _: Option<&str>) -> Box<dyn MediaSession> {
         Box::new(MuteSession)
     }
 }

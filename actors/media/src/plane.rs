@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     ports::{Home, Pair, Ports},
-    sdp::{self, Codec, Direction, Local, LocalVideo, Remote, Video},
+    sdp::{self, Codec, Direction, EventFormat, Local, LocalVideo, Remote, Video},
     sealing::{self, Identity, Key, Ours, Sealing, Suite},
     session::{Agreed, Latching, Policy, VideoAgreed},
     sink::recorder,
@@ -134,7 +134,7 @@ impl Plane {
         let first = (settings.address, settings.advertised);
         let homes = std::iter::once(first).chain(settings.second);
         let homes = homes.map(|(at, told)| Home::new(at, told, free.clone(), threads.len())).collect();
-        let ports = Arc::new(Ports { homes, alarms: settings.alarms.clone() });
+        let ports = Arc::new(Ports::new(homes, free.len(), settings.alarms.clone()));
         let identity = Arc::new(Identity::new()?);
         Ok(Self {
             ports,
@@ -147,9 +147,10 @@ impl Plane {
 }
 
 impl MediaPlane for Plane {
-    fn session(&self, events: Mailbox<CallMsg>) -> Box<dyn MediaSession> {
+    fn session(&self, events: Mailbox<CallMsg>, tenant: Option<&str>) -> Box<dyn MediaSession> {
         let turn = self.turn.fetch_add(1, Relaxed);
         Box::new(Handle {
+            owner: tenant.map(Into::into),
             ports: self.ports.clone(),
             threads: self.threads.clone(),
             identity: self.identity.clone(),
@@ -171,7 +172,7 @@ struct Leg {
     remote: Option<Remote>,
     /// What we offered, or answered with.
     codecs: Vec<Codec>,
-    events: Option<u8>,
+    events: Vec<EventFormat>,
     /// Whom it was offered like.
     like: Option<LegId>,
     agreed: Option<Agreed>,
@@ -205,6 +206,8 @@ impl Leg {
 
 /// The media of one call, as its actor has it.
 struct Handle {
+    /// The domain, where there are several.
+    owner: Option<Arc<str>>,
     ports: Arc<Ports>,
     threads: Arc<Vec<mpsc::Sender<Vec<Command>>>>,
     identity: Arc<Identity>,
@@ -242,7 +245,7 @@ impl Handle {
     /// The leg; a new one gets ports of the family of its peer.
     fn leg(&mut self, leg: LegId, peer: Option<IpAddr>) -> Result<&mut Leg, MediaError> {
         if !self.legs.contains_key(&leg) {
-            let pair = self.ports.take(self.number, peer)?;
+            let pair = self.ports.take(self.owner.as_ref(), self.number, peer)?;
             let ssrc = rand::random();
             let new = Leg {
                 pair,
@@ -250,7 +253,7 @@ impl Handle {
                 version: 0,
                 remote: None,
                 codecs: Vec::new(),
-                events: None,
+                events: Vec::new(),
                 like: None,
                 agreed: None,
                 ours: Ours::Open,
@@ -283,10 +286,10 @@ impl Handle {
             remote: remote.address,
             rtcp: remote.rtcp,
             signalled: l.signalled,
-            codec,
+            codec: codec.clone(),
             receives: l.codecs.clone(),
-            events: remote.events.filter(|_| l.events.is_some()),
-            events_in: l.events.filter(|_| remote.events.is_some()),
+            events: sdp::events_of(&remote.events, codec.clock).filter(|_| !l.events.is_empty()),
+            events_in: l.events.iter().copied().filter(|_| !remote.events.is_empty()).collect(),
             hears: !held,
             sealing,
             video: l.agree_video(),
@@ -318,12 +321,14 @@ impl Handle {
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
         let bundled = matches!(l.ours, Ours::Handshake { .. });
         let numbers = |v: &Video| {
-            let taken = |p: u8| l.codecs.iter().map(|c| c.payload).chain(l.events).any(|o| o == p);
+            let taken = |p: u8| {
+                l.codecs.iter().map(|c| c.payload).chain(l.events.iter().map(|e| e.payload)).any(|o| o == p)
+            };
             v.codecs.iter().any(|c| taken(c.payload))
         };
         l.video = video.filter(|v| !(matches!(l.ours, Ours::Key(_)) || bundled && numbers(v)));
         if l.video.is_some() && !bundled && l.pictures.is_none() {
-            l.pictures = Some(self.ports.take(number, Some(l.pair.local().ip()))?);
+            l.pictures = Some(self.ports.take(self.owner.as_ref(), number, Some(l.pair.local().ip()))?);
         }
         Ok(())
     }
@@ -348,7 +353,7 @@ impl Handle {
             version: l.version,
             address: l.pair.named(l.signalled),
             codecs: &l.codecs,
-            events: l.events,
+            events: &l.events,
             direction,
             index: remote.map_or(0, |r| r.index),
             others: &others,
@@ -374,7 +379,7 @@ impl MediaSession for Handle {
                 _ => Ours::Open,
             };
             let (codecs, events) = sdp::offer_like(like.as_ref());
-            (l.codecs, l.events, l.like) = (codecs, Some(events), wish.like);
+            (l.codecs, l.events, l.like) = (codecs, events, wish.like);
             self.show(leg, like.and_then(|r| r.video))?;
         }
         self.describe(leg, Direction::SendRecv)
@@ -386,11 +391,11 @@ impl MediaSession for Handle {
         let held = matches!(remote.direction, Direction::SendOnly | Direction::Inactive);
         let (identity, at) = (self.identity.clone(), remote.address.ip());
         let ports = (!at.is_unspecified()).then_some(at).or(signalled);
-        let number = self.number;
+        let (number, owner) = (self.number, self.owner.clone());
         let l = self.leg(leg, ports)?;
         // Its signalling may come by another family than its media; later, ports are moved no more.
         if l.agreed.is_none() && !at.is_unspecified() && !l.pair.reaches(at) {
-            let pair = l.pair.ports.clone().take(number, Some(at))?;
+            let pair = l.pair.ports.clone().take(owner.as_ref(), number, Some(at))?;
             l.pair = pair;
         }
         // What is agreed on stays while the peer offers its like.
@@ -424,7 +429,8 @@ impl MediaSession for Handle {
             Some(video)
         });
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;
-        (l.codecs, l.events) = (vec![codec], remote.events);
+        l.events = sdp::events_of(&remote.events, codec.clock).into_iter().collect();
+        l.codecs = vec![codec];
         self.show(leg, seen.filter(|_| remote.video.is_some()))?;
         self.agree(leg)?;
         let l = self.legs.get_mut(&leg).ok_or(MediaError::NoSession)?;

@@ -1,7 +1,7 @@
 //! Ports of RTP, and their sockets.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr, UdpSocket as StdSocket},
     sync::{
         Arc,
@@ -19,8 +19,15 @@ use parking_lot::Mutex;
 pub(crate) struct Ports {
     /// One, or one of IPv4 and one of IPv6; the first is taken for peers whose family is not known.
     pub(crate) homes: Vec<Home>,
+    /// Pairs that each domain has.
+    shares: Mutex<HashMap<Arc<str>, usize>>,
+    /// Pairs of one home.
+    pairs: usize,
     pub(crate) alarms: Alarms,
 }
+
+/// The last part of the ports is kept for domains that have less than half of them: one tenant cannot take all of them.
+const KEPT_BACK: usize = 8;
 
 /// An address of ours and its ports.
 pub(crate) struct Home {
@@ -50,6 +57,8 @@ pub(crate) struct Pair {
     pub(crate) port: u16,
     /// The index of its address among our homes.
     home: usize,
+    /// The domain whose call it is, where there are several.
+    owner: Option<Arc<str>>,
     /// The thread that reads it.
     pub(crate) thread: AtomicUsize,
     pub(crate) ports: Arc<Ports>,
@@ -57,6 +66,7 @@ pub(crate) struct Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
+        self.ports.give_back(self.owner.as_ref());
         if let (Some((rtp, rtcp)), Some(used)) =
             (self.sockets.take(), self.ports.homes[self.home].used.get(self.thread.load(Relaxed)))
         {
@@ -102,9 +112,51 @@ impl Ports {
         self.alarms.raise(late.cause("a media thread does not keep up").lasting(RECENT));
     }
 
+    pub(crate) fn new(homes: Vec<Home>, pairs: usize, alarms: Alarms) -> Self {
+        Self { homes, shares: Mutex::default(), pairs, alarms }
+    }
+
+    /// Takes a part of the ports for a domain.
+    fn share(&self, owner: Option<&Arc<str>>) -> Result<(), MediaError> {
+        let Some(owner) = owner else { return Ok(()) };
+        let mut shares = self.shares.lock();
+        let (all, own) = (shares.values().sum::<usize>(), shares.get(owner).copied().unwrap_or(0));
+        if own >= self.pairs / 2 && all + self.pairs / KEPT_BACK >= self.pairs {
+            drop(shares);
+            let much = Condition::new("media::ports::share", Severity::Major, &**owner);
+            let cause = "the domain has half of all media ports, and the rest is kept for others: its calls are refused";
+            self.alarms.raise(much.cause(cause).lasting(RECENT));
+            return Err(MediaError::NoPorts);
+        }
+        *shares.entry(owner.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    fn give_back(&self, owner: Option<&Arc<str>>) {
+        let Some(owner) = owner else { return };
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.get_mut(owner) {
+            *share -= 1;
+            if *share == 0 {
+                shares.remove(owner);
+            }
+        }
+    }
+
     /// A pair of the peer's family, where we have it.
     pub(crate) fn take(
         self: &Arc<Self>,
+        owner: Option<&Arc<str>>,
+        thread: usize,
+        peer: Option<IpAddr>,
+    ) -> Result<Arc<Pair>, MediaError> {
+        self.share(owner)?;
+        self.pair(owner, thread, peer).inspect_err(|_| self.give_back(owner))
+    }
+
+    fn pair(
+        self: &Arc<Self>,
+        owner: Option<&Arc<str>>,
         thread: usize,
         peer: Option<IpAddr>,
     ) -> Result<Arc<Pair>, MediaError> {
@@ -113,7 +165,7 @@ impl Ports {
         let home = self.homes.get(at).ok_or(MediaError::NoPorts)?;
         let pair = |(rtp, rtcp, port): (StdSocket, StdSocket, u16), thread: usize| {
             let (sockets, thread) = (Some((rtp, rtcp)), AtomicUsize::new(thread));
-            Ok(Arc::new(Pair { sockets, port, home: at, thread, ports: self.clone() }))
+            Ok(Arc::new(Pair { sockets, port, home: at, owner: owner.cloned(), thread, ports: self.clone() }))
         };
         let again = |thread: usize, resting: usize| {
             let mut used = home.used.get(thread)?.lock();
@@ -144,5 +196,26 @@ impl Ports {
             MediaError::NoPorts
         })?;
         pair(found, of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_domain_leaves_others_a_part_of_the_ports() {
+        let free: VecDeque<u16> = (0..40).map(|n| 52_000 + 2 * n).collect();
+        let pairs = free.len();
+        let home = Home::new(IpAddr::from([127, 0, 0, 1]), None, free, 1);
+        let ports = Arc::new(Ports::new(vec![home], pairs, Alarms::new("n", kit::Clock::System)));
+        let (greedy, other): (Arc<str>, Arc<str>) = ("greedy".into(), "other".into());
+        let held: Vec<_> = std::iter::from_fn(|| ports.take(Some(&greedy), 0, None).ok()).collect();
+        // Ports that other programs have are left out.
+        assert!((pairs / 2..=pairs - pairs / KEPT_BACK).contains(&held.len()), "{}", held.len());
+        let late = ports.take(Some(&other), 0, None);
+        assert!(late.is_ok() && ports.take(Some(&greedy), 0, None).is_err());
+        drop((held, late));
+        assert!(ports.shares.lock().is_empty() && ports.take(Some(&greedy), 0, None).is_ok());
     }
 }

@@ -59,7 +59,7 @@ const KEYS: &[u8; 16] = b"0123456789*#ABCD";
 pub struct TelephoneEvent {
     pub key: char,
     pub end: bool,
-    /// Samples at 8000 Hz.
+    /// In the clock of its format.
     pub duration: u16,
 }
 

@@ -105,14 +105,30 @@ impl Direction {
     }
 }
 
+/// A format of telephone events. Their clock is that of the audio between which they stand (RFC 4733, 2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventFormat {
+    pub payload: u8,
+    pub clock: u32,
+}
+
+/// The format that goes with a coding; where there is none, the usual one: many phones know no other.
+pub fn events_of(all: &[EventFormat], clock: u32) -> Option<EventFormat> {
+    let of = |clock: u32| all.iter().find(|e| e.clock == clock).copied();
+    of(clock).or_else(|| of(NARROW))
+}
+
+/// Clocks of the codings that we make.
+const NARROW: u32 = 8000;
+const WIDE: u32 = 48_000;
+
 /// The peer's audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     pub address: SocketAddr,
     pub rtcp: SocketAddr,
     pub codecs: Vec<Codec>,
-    /// Payload type of RFC 4733 events.
-    pub events: Option<u8>,
+    pub events: Vec<EventFormat>,
     pub direction: Direction,
     /// Which `m=` line the audio is, and what the others were.
     pub index: usize,
@@ -302,10 +318,14 @@ impl Remote {
         let audio = line(media);
         let (address, rtcp) = audio.addresses()?;
         let sealing = audio.sealing().ok_or(MediaError::Incompatible)?;
-        let (mut codecs, mut events) = (Vec::new(), None);
+        let (mut codecs, mut events) = (Vec::new(), Vec::<EventFormat>::new());
         for codec in audio.codecs() {
             match codec {
-                c if c.is(EVENTS) && c.clock == 8000 => events = events.or(Some(c.payload)),
+                c if c.is(EVENTS) && [NARROW, WIDE].contains(&c.clock) => {
+                    if events.iter().all(|e| e.clock != c.clock) {
+                        events.push(EventFormat { payload: c.payload, clock: c.clock });
+                    }
+                }
                 c if c.is(EVENTS) || c.is("CN") => {}
                 c => codecs.push(c),
             }
@@ -364,7 +384,7 @@ pub struct Local<'l> {
     pub version: u64,
     pub address: SocketAddr,
     pub codecs: &'l [Codec],
-    pub events: Option<u8>,
+    pub events: &'l [EventFormat],
     pub direction: Direction,
     /// Where the audio stands among the lines, and lines of the peer that we refuse.
     pub index: usize,
@@ -417,13 +437,13 @@ impl Local<'_> {
 
     fn write_audio(&self, sdp: &mut String) {
         let _ = write!(sdp, "m=audio {} {}", self.address.port(), self.proto.unwrap_or(self.ours.proto()));
-        for payload in self.codecs.iter().map(|c| c.payload).chain(self.events) {
+        for payload in self.codecs.iter().map(|c| c.payload).chain(self.events.iter().map(|e| e.payload)) {
             let _ = write!(sdp, " {payload}");
         }
         sdp.push_str("\r\n");
         self.codecs.iter().for_each(|c| c.write(sdp));
-        if let Some(events) = self.events {
-            let _ = write!(sdp, "a=rtpmap:{events} {EVENTS}/8000\r\na=fmtp:{events} 0-15\r\n");
+        for EventFormat { payload, clock } in self.events {
+            let _ = write!(sdp, "a=rtpmap:{payload} {EVENTS}/{clock}\r\na=fmtp:{payload} 0-15\r\n");
         }
         let _ = write!(sdp, "a=ptime:20\r\na={}\r\n", self.direction.name());
         self.ours.write_media(sdp, self.mid.unwrap_or("0"), self.mid.is_some(), self.address);
@@ -453,23 +473,30 @@ impl Local<'_> {
 
 /// What to offer somebody who shall talk to a peer that can these: the peer's own first, so that nothing is transcoded where
 /// that can be, then what we can transcode.
-pub fn offer_like(remote: Option<&Remote>) -> (Vec<Codec>, u8) {
+pub fn offer_like(remote: Option<&Remote>) -> (Vec<Codec>, Vec<EventFormat>) {
     let mut codecs: Vec<Codec> = remote.map(|r| r.codecs.clone()).unwrap_or_default();
     for codec in own() {
         if codecs.iter().any(|c| c.same(&codec)) {
             continue;
         }
         // Only dynamic numbers may be others (RFC 3551, 3).
-        let events = remote.and_then(|r| r.events);
-        let free = |p: &u8| !codecs.iter().any(|c| c.payload == *p) && events != Some(*p);
+        let events = remote.map_or(&[][..], |r| &r.events);
+        let free = |p: &u8| !codecs.iter().any(|c| c.payload == *p) && events.iter().all(|e| e.payload != *p);
         let dynamic = (codec.payload >= 96).then_some(96..=127).into_iter().flatten();
         if let Some(payload) = std::iter::once(codec.payload).chain(dynamic).find(free) {
             codecs.push(Codec { payload, ..codec });
         }
     }
-    let taken = |p: u8| codecs.iter().any(|c| c.payload == p);
-    let asked = remote.and_then(|r| r.events);
-    let events = asked.into_iter().chain([101]).chain(96..=127).find(|p| !taken(*p)).unwrap_or(101);
+    let mut events: Vec<EventFormat> = Vec::new();
+    for (clock, usual) in [(NARROW, 101), (WIDE, 110)] {
+        if !codecs.iter().any(|c| c.clock == clock) {
+            continue;
+        }
+        let taken = |p: u8| codecs.iter().any(|c| c.payload == p) || events.iter().any(|e| e.payload == p);
+        let asked = remote.and_then(|r| r.events.iter().find(|e| e.clock == clock)).map(|e| e.payload);
+        let payload = asked.into_iter().chain([usual]).chain(96..=127).find(|p| !taken(*p));
+        events.extend(payload.map(|payload| EventFormat { payload, clock }));
+    }
     (codecs, events)
 }
 
@@ -486,18 +513,24 @@ mod tests {
         let r = Remote::parse(PHONE).expect("audio");
         assert_eq!(r.address, "10.0.0.1:4000".parse().expect("an address"));
         assert_eq!(r.codecs.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["opus", "PCMA", "PCMU"]);
-        assert_eq!((r.events, r.direction, r.rtcp.port()), (Some(101), Direction::SendOnly, 4001));
+        let usual = EventFormat { payload: 101, clock: 8000 };
+        assert_eq!(
+            (r.events.as_slice(), r.direction, r.rtcp.port()),
+            (&[usual][..], Direction::SendOnly, 4001)
+        );
         let (codecs, events) = offer_like(Some(&r));
         assert_eq!(codecs.iter().map(|c| c.payload).collect::<Vec<_>>(), [96, 8, 0, 9]);
         let plain = offer_like(None).0;
         assert_eq!(plain.iter().map(|c| c.payload).collect::<Vec<_>>(), [8, 0, 9, 111]);
-        assert_eq!(events, 101);
+        assert_eq!(events, [usual, EventFormat { payload: 110, clock: 48_000 }], "one for each clock");
+        assert_eq!([8000, 48_000].map(|c| events_of(&events, c).map(|e| e.payload)), [Some(101), Some(110)]);
+        assert_eq!(events_of(&r.events, 48_000), Some(usual), "a phone that knows no other");
         let local = Local {
             session: 1,
             version: 1,
             address: "10.0.0.2:6000".parse().expect("an address"),
             codecs: &codecs[1..2],
-            events: Some(101),
+            events: &[usual],
             direction: r.direction.reversed(),
             index: r.index,
             others: &r.refused(false),
@@ -545,7 +578,7 @@ mod tests {
             if let Ok(r) = Remote::parse(&bytes) {
                 prop_assert!(!r.codecs.is_empty());
                 let (codecs, events) = offer_like(Some(&r));
-                prop_assert!(codecs.iter().all(|c| c.payload != events));
+                prop_assert!(codecs.iter().all(|c| events.iter().all(|e| e.payload != c.payload)));
             }
         }
     }

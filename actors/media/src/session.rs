@@ -25,7 +25,7 @@ use crate::{
     guard::{Guard, GuardError, Opened},
     playout,
     rtp::{Packet, TelephoneEvent},
-    sdp::Codec,
+    sdp::{Codec, EventFormat},
     sealing::Settled,
     sound::{self, FRAME, Library, Sound},
 };
@@ -52,9 +52,10 @@ pub struct Agreed {
     pub codec: Codec,
     /// All it may send, by our numbers.
     pub receives: Vec<Codec>,
-    pub events: Option<u8>,
-    /// The number under which events come to us.
-    pub events_in: Option<u8>,
+    /// How we send events.
+    pub events: Option<EventFormat>,
+    /// How they may come to us.
+    pub events_in: Vec<EventFormat>,
     /// Whether it wants to hear us.
     pub hears: bool,
     /// How its packets are sealed; none: not at all.
@@ -382,9 +383,9 @@ impl Session {
             return;
         }
         party.heard = now;
-        let event = agreed.events_in == Some(packet.payload_type);
+        let event = agreed.events_in.iter().find(|e| e.payload == packet.payload_type).copied();
         let code = agreed.receives.iter().find(|c| c.payload == packet.payload_type).cloned();
-        if code.is_none() && !event {
+        if code.is_none() && event.is_none() {
             return;
         }
         let clock = code.as_ref().map_or(agreed.codec.clock, |c| c.clock);
@@ -395,10 +396,10 @@ impl Session {
         }
         let micros = now.duration_since(self.started).as_micros() as u64;
         let number = party.reception.count(&packet, micros, clock);
-        if event {
-            return self.event(leg, &packet);
+        if let Some(event) = event {
+            return self.event(leg, &packet, event.clock);
         }
-        let in_band = agreed.events_in.is_none();
+        let in_band = agreed.events_in.is_empty();
         let Some(code) = code else { return };
         let mixing = self.gathers();
         let listeners: Vec<LegId> =
@@ -443,14 +444,24 @@ impl Session {
 
     /// A telephone event: it passes to listeners that take events; its end is told once, and then pressed for those who hear
     /// the party in a mix.
-    fn event(&mut self, leg: LegId, packet: &Packet<'_>) {
+    fn event(&mut self, leg: LegId, packet: &Packet<'_>, units: u32) {
         let listeners: Vec<LegId> =
             self.parties.iter().filter(|(_, p)| p.source == Source::Leg(leg)).map(|(id, _)| *id).collect();
         let clock = self.clock(leg);
         for listener in listeners {
             let Some(p) = self.parties.get_mut(&listener) else { continue };
-            let Some(payload_type) = p.agreed.as_ref().and_then(|a| a.events) else { continue };
-            let sent = p.emit(Stream::Of(leg, packet.ssrc), clock, Packet { payload_type, ..*packet });
+            let Some(format) = p.agreed.as_ref().and_then(|a| a.events) else { continue };
+            // Lengths are in the units of the format that each side has.
+            let mut payload = packet.payload.to_vec();
+            if format.clock != units
+                && let Some([high, low]) = payload.get_mut(2..4)
+            {
+                let length = u64::from(u16::from_be_bytes([*high, *low])) * u64::from(format.clock)
+                    / u64::from(units.max(1));
+                [*high, *low] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+            }
+            let packet = Packet { payload_type: format.payload, payload: &payload, ..*packet };
+            let sent = p.emit(Stream::Of(leg, packet.ssrc), clock, packet);
             if let Some((to, bytes)) = sent {
                 self.out.push(Out::Rtp(listener, to, bytes));
             }
@@ -467,7 +478,7 @@ impl Session {
                 self.parties.iter().filter(|(id, p)| **id != leg && p.source == Source::Mix && !muted);
             let mixed: Vec<LegId> = mixed.map(|(id, _)| *id).collect();
             for other in mixed {
-                self.press(other, event.key, (u32::from(event.duration) / 8).max(PRESSED));
+                self.press(other, event.key, (u32::from(event.duration) * 1000 / units.max(1)).max(PRESSED));
             }
         }
     }

@@ -69,7 +69,8 @@ fn registered(estate: &Estate, call: &Call) -> Result<Output, CommandError> {
             data.push(json!({ "interface": iface, "registration": r }));
         }
     }
-    Ok(Output::table(table).with_data(json!(data)))
+    let count = data.len();
+    Ok(Output::table(table).and_text(format!("elements: {count}")).with_data(json!(data)))
 }
 
 fn neighbours(health: &TrunksHealth, estate: &Estate, call: &Call) -> Result<Output, CommandError> {

@@ -37,6 +37,9 @@ pub const SHORTEST: u32 = 30;
 /// Subscriptions at most: in all, and of one subscriber.
 const LIMIT: usize = 100_000;
 const OF_ONE: usize = 500;
+/// Bytes that they keep at most: in all, and of one subscriber.
+const BYTES: usize = 16 << 20;
+const BYTES_OF_ONE: usize = 512 << 10;
 
 /// What is watched: a number of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +99,7 @@ pub struct Notify {
 #[derive(Debug, Default)]
 pub struct Subscriptions {
     all: BTreeMap<u64, Subscription>,
+    bytes: usize,
     next: u64,
 }
 
@@ -120,18 +124,26 @@ impl Subscriptions {
         self.all.get_mut(&id)
     }
 
-    pub fn remove(&mut self, id: u64) {
-        self.all.remove(&id);
+    pub fn remove(&mut self, id: u64) -> Option<Subscription> {
+        let gone = self.all.remove(&id)?;
+        self.bytes -= gone.of.bytes();
+        Some(gone)
     }
 
     /// Adds one; `make` is given its number, which its tag holds.
     pub fn add(&mut self, watcher: &str, make: impl FnOnce(u64) -> New) -> Result<u64, TooMany> {
-        if self.all.len() >= LIMIT || self.all.values().filter(|s| s.watcher == watcher).count() >= OF_ONE {
+        let own = || self.all.values().filter(|s| s.watcher == watcher);
+        if self.all.len() >= LIMIT || own().count() >= OF_ONE {
             return Err(TooMany);
         }
-        self.next += 1;
-        let id = self.next;
+        let id = self.next + 1;
         let (of, watcher) = (make(id), watcher.to_owned());
+        let (bytes, mine) = (of.bytes(), own().map(|s| s.of.bytes()).sum::<usize>());
+        if self.bytes + bytes > BYTES || mine + bytes > BYTES_OF_ONE {
+            return Err(TooMany);
+        }
+        self.bytes += bytes;
+        self.next = id;
         let fresh = Subscription { of, watcher, cseq: 0, version: 0, told: Vec::new() };
         self.all.insert(id, fresh);
         Ok(id)
@@ -160,7 +172,7 @@ impl Subscriptions {
     }
 
     fn end(&mut self, id: u64, reason: &str) -> Option<Notify> {
-        let Subscription { of, cseq, .. } = self.all.remove(&id)?;
+        let Subscription { of, cseq, .. } = self.remove(id)?;
         Some(Notify {
             id,
             of,
@@ -212,6 +224,14 @@ pub struct New {
     /// Number of the peer's last request.
     pub remote_cseq: u32,
     pub expires: DateTime<Utc>,
+}
+
+impl New {
+    /// What it keeps of the peer's words.
+    fn bytes(&self) -> usize {
+        let routes: usize = self.routes.iter().map(String::len).sum();
+        self.call_id.len() + self.local.len() + self.remote.len() + self.target.len() + routes
+    }
 }
 
 /// Stands for the number of a notification until it is sent.

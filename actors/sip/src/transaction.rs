@@ -2,6 +2,8 @@
 //! messages and the time, and says what to send and what has ended. What a finished one keeps is the bytes it may have to
 //! send again.
 
+mod kept;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
@@ -10,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use kept::Kept;
 
 use crate::{
     identifiers::{Identifiers, Kind},
@@ -186,6 +189,7 @@ pub struct Transactions {
     server: foldhash::HashMap<Id, Server>,
     /// What others choose; the hash is one that they cannot foresee.
     keys: HashMap<Box<str>, Id>,
+    kept: Kept,
     client: foldhash::HashMap<ClientKey, Client>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     out: Vec<Output>,
@@ -201,6 +205,7 @@ impl Transactions {
             identifiers,
             server: foldhash::HashMap::default(),
             keys: HashMap::new(),
+            kept: Kept::default(),
             client: foldhash::HashMap::default(),
             timers: BinaryHeap::new(),
             out: Vec::new(),
@@ -246,6 +251,7 @@ impl Transactions {
             self.keys.insert(key.clone(), id);
             let state = ServerState::Proceeding;
             let server = Server { flow, invite, key, state, last: None, resend: None, ends: None };
+            self.kept.begin(flow.peer, server.key.len());
             self.server.insert(id, server);
             return Some(Arrival::New(id));
         };
@@ -263,7 +269,8 @@ impl Transactions {
             ServerState::Completed => {
                 server.state = ServerState::Confirmed;
                 server.resend = None;
-                server.last = None;
+                let last = server.last.take();
+                self.kept.less(server.flow.peer, last.map_or(0, |b| b.len()));
                 let ends = now + if flow.transport.reliable() { Duration::ZERO } else { T4 };
                 server.ends = Some(ends);
                 self.timers.push(Reverse((ends, Timer::Server(id))));
@@ -286,9 +293,16 @@ impl Transactions {
         if server.state != ServerState::Proceeding {
             return;
         }
+        // Beyond the peer's share of memory, what a lost answer would cost is one more request.
+        let accepts = server.invite && code < 300;
+        if code >= 200 && !accepts && !self.kept.room(server.flow.peer) {
+            return self.respond_once(id, response);
+        }
         let bytes = response.to_bytes();
         let flow = server.flow;
-        server.last = Some(bytes.clone());
+        let before = server.last.replace(bytes.clone());
+        self.kept.less(flow.peer, before.map_or(0, |b| b.len()));
+        self.kept.add(flow.peer, bytes.len());
         if code >= 200 {
             let lossy = !flow.transport.reliable();
             let wait = |yes: bool| if yes { LONG } else { Duration::ZERO };
@@ -316,20 +330,37 @@ impl Transactions {
         self.send(flow, bytes);
     }
 
+    /// Answers a request once and forgets it: when it comes again, it is a new one. An answer to a stranger is not repeated
+    /// by itself, so that a forged source is sent no more than was received (RFC 3261, 26.3.2.4), and holds no memory.
+    pub fn respond_once(&mut self, id: Id, response: &Message) {
+        let Some(server) = self.server.get(&id) else { return };
+        if server.state == ServerState::Proceeding {
+            let (flow, bytes) = (server.flow, response.to_bytes());
+            self.forget(id);
+            self.send(flow, bytes);
+        }
+    }
+
     /// Nobody will answer this request any more; when it comes again, it is a new one.
     pub fn abandon(&mut self, id: Id) {
-        if self.server.get(&id).is_some_and(|s| s.state == ServerState::Proceeding)
-            && let Some(server) = self.server.remove(&id)
-        {
-            self.keys.remove(&server.key);
+        if self.server.get(&id).is_some_and(|s| s.state == ServerState::Proceeding) {
+            self.forget(id);
         }
+    }
+
+    fn forget(&mut self, id: Id) {
+        let Some(server) = self.server.remove(&id) else { return };
+        self.keys.remove(&server.key);
+        self.kept.end(server.flow.peer, server.key.len());
+        self.kept.less(server.flow.peer, server.last.map_or(0, |b| b.len()));
     }
 
     /// The ACK to a 2xx has come.
     pub fn acknowledged(&mut self, id: Id) {
         if let Some(server) = self.server.get_mut(&id).filter(|s| s.state == ServerState::Accepted) {
             server.resend = None;
-            server.last = None;
+            let last = server.last.take();
+            self.kept.less(server.flow.peer, last.map_or(0, |b| b.len()));
             if let Some(ends) = server.ends {
                 self.timers.push(Reverse((ends, Timer::Server(id))));
             }
@@ -521,9 +552,7 @@ impl Transactions {
         let Some(server) = self.server.get_mut(&id) else { return };
         if server.ends.is_some_and(|ends| ends <= now) {
             let lost = server.resend.is_some() || (server.state == ServerState::Completed && server.invite);
-            let key = std::mem::take(&mut server.key);
-            self.server.remove(&id);
-            self.keys.remove(&key);
+            self.forget(id);
             if lost {
                 self.out.push(Output::Unacknowledged(id));
             }

@@ -286,8 +286,12 @@ impl Call {
         let Some(mut dial) = self.dial.take_if(|d| d.legs.contains(&id)) else { return };
         dial.legs.retain(|l| *l != id);
         let leg = self.forget(id, world);
-        let (Some(number), Some(leg)) = (number, leg) else {
-            return self.failed(dial, Cause::INTERWORKING, None, world);
+        let Some(leg) = leg else { return self.failed(dial, Cause::INTERWORKING, None, world) };
+        let Some(number) = number else {
+            // It names no place: the others go on, or another way is tried.
+            self.dial = Some(dial);
+            let status = if leg.alias.is_some() { None } else { Some(502) };
+            return self.one_failed(id, Cause::INTERWORKING, status, world);
         };
         // A phone that forwards by itself does so with its subscriber's rights.
         let alias = leg.alias.clone().unwrap_or_default();

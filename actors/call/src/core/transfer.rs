@@ -57,7 +57,8 @@ impl Call {
 
     pub(super) fn handed_over(&mut self, by: LegId, done: bool, world: &mut World<'_>) {
         if self.legs.contains_key(&by) {
-            let status = if done { 200 } else { 503 };
+            // The same as of a dialog that nobody has: whose there are is nobody else's business.
+            let status = if done { 200 } else { 481 };
             self.out.push(Effect::Leg(by, LegCommand::Transferred { status }));
             if done {
                 self.end_connection(|c| c.legs.0 == by || c.legs.1 == by, Cause::NORMAL, "transfer", world);

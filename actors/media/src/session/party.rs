@@ -272,7 +272,8 @@ impl Party {
 
 /// The next packet of a key that is being sent.
 pub(super) fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
-    let payload_type = party.agreed.as_ref()?.events?;
+    let format = party.agreed.as_ref()?.events?;
+    let (payload_type, step) = (format.payload, u16::try_from(format.clock / 50).unwrap_or(FRAME as u16));
     let now = party.sender.timestamp.wrapping_add(party.ticks());
     let after = party.pressed_until;
     let pressing = party.pressing.front_mut()?;
@@ -286,7 +287,7 @@ pub(super) fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
     }
     if pressing.left > 0 {
         pressing.left -= 1;
-        pressing.event.duration = pressing.event.duration.saturating_add(FRAME as u16);
+        pressing.event.duration = pressing.event.duration.saturating_add(step);
     } else {
         pressing.event.end = true;
         pressing.ends -= 1;
@@ -295,7 +296,7 @@ pub(super) fn press_on(party: &mut Party) -> Option<(SocketAddr, Vec<u8>)> {
     if over {
         party.pressing.pop_front();
         party.pressed_until =
-            Some(timestamp.wrapping_add(u32::from(event.duration)).wrapping_add(FRAME as u32));
+            Some(timestamp.wrapping_add(u32::from(event.duration)).wrapping_add(u32::from(step)));
     }
     let to = party.to()?;
     let payload = event.write()?;

@@ -12,8 +12,8 @@ fn agreed(port: u16, codec: usize) -> Agreed {
         signalled: None,
         receives: vec![codec.clone()],
         codec,
-        events: Some(101),
-        events_in: Some(101),
+        events: Some(EventFormat { payload: 101, clock: 8000 }),
+        events_in: vec![EventFormat { payload: 101, clock: 8000 }],
         hears: true,
         sealing: None,
         video: None,
@@ -218,6 +218,36 @@ fn keys_pass_and_are_told_once() {
     }
     assert_eq!(keys.len(), 8);
     assert!(keys.iter().all(|k| k.key == '#') && keys[5..].iter().all(|k| k.end && k.duration == 800));
+}
+
+#[test]
+fn keys_have_the_clock_of_the_coding_they_stand_between() {
+    let (mut s, now) = session(&[3, 0]);
+    let wide = EventFormat { payload: 110, clock: 48_000 };
+    s.agree(now, LegId(1), Agreed { events: Some(wide), events_in: vec![wide], ..agreed(4000, 3) });
+    s.hear(LegId(2), Source::Leg(LegId(1)));
+    s.hear(LegId(1), Source::Leg(LegId(2)));
+    // (from, number, length there, to, number and length here)
+    for (from, port, payload_type, duration, to, there) in
+        [(1, 4000, 110, 9600, 2, (101, 1600)), (2, 4010, 101, 1600, 1, (110, 9600))]
+    {
+        let payload = TelephoneEvent { key: '5', end: true, duration }.write().expect("a key");
+        let p =
+            Packet { marker: true, payload_type, sequence: 1, timestamp: 800, ssrc: 7, payload: &payload };
+        s.packet(now, LegId(from), at(port), &p.write());
+        let out = sent(&mut s, LegId(to));
+        let p = Packet::parse(&out[0]).expect("a packet");
+        let event = TelephoneEvent::parse(p.payload).expect("a key");
+        assert_eq!((p.payload_type, event.duration), there);
+    }
+    s.press(LegId(1), '#', 100);
+    let mut last = None;
+    while s.ticks() {
+        s.tick(Instant::now());
+        let keys = |b: &Vec<u8>| TelephoneEvent::parse(Packet::parse(b)?.payload);
+        last = sent(&mut s, LegId(1)).iter().filter_map(keys).next_back().or(last);
+    }
+    assert_eq!(last.map(|k| (k.end, k.duration)), Some((true, 4800)), "100 ms at 48 kHz");
 }
 
 #[test]

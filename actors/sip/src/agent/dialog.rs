@@ -655,7 +655,8 @@ impl Agent {
             return self.refuse_unreachable(now, id);
         }
         reliable.pause = (reliable.pause * 2).max(T1);
-        let (at, bytes) = (now.at + reliable.pause, reliable.bytes.clone());
+        let at = (now.at + reliable.pause).min(reliable.since + RELIABLE_LONGEST);
+        let bytes = reliable.bytes.clone();
         self.out.push(Output::Send(flow, bytes));
         self.alarm(at, id, Alarm::Reliable);
     }

@@ -71,8 +71,10 @@ pub(super) struct Leg {
     pub follows: bool,
     /// It was called over a trunk.
     pub trunk: bool,
-    /// Domain and interface of the subscriber whose phone it is.
-    pub subscriber: Option<(String, String)>,
+    /// Its peer, where it is known.
+    pub owner: Option<super::Owner>,
+    /// What copies of its INVITE are known by.
+    pub merge_key: Option<super::MergeKey>,
     pub call_id: ByteString,
     pub local: ByteString,
     pub local_tag: String,
@@ -184,7 +186,8 @@ impl Leg {
             flow,
             follows,
             trunk: false,
-            subscriber: None,
+            owner: None,
+            merge_key: None,
             call_id,
             local: format!("{local};tag={local_tag}").into(),
             local_tag,
@@ -335,16 +338,15 @@ impl Leg {
     }
 
     /// Whether a message's source is the peer as far as its address can tell: the host of the flow, of the target or of the
-    /// first route. A target that is a host name cannot be compared, and counts for trunks only.
+    /// first route, or one that a trunk's neighbour speaks from. A target that is a host name says nothing.
     pub fn is_peer(&self, flow: Flow) -> bool {
         let source = flow.peer.ip().to_canonical();
         let host =
             |uri: &str| -> Option<IpAddr> { Some(Uri::parse(uri).ok()?.socket()?.ip().to_canonical()) };
         let route = self.routes.first().and_then(|r| address::list(r).ok()?.into_iter().next());
-        self.flow.same_source(flow)
-            || self.follows
-                && (host(&self.target).is_none_or(|ip| ip == source)
-                    || route.is_some_and(|r| host(&r.uri).is_none_or(|ip| ip == source)))
+        let neighbour = matches!(&self.owner, Some(super::Owner::Trunk(.., all)) if all.iter().any(|n| n.contains(&source)));
+        let told = host(&self.target) == Some(source) || route.is_some_and(|r| host(&r.uri) == Some(source));
+        self.flow.same_source(flow) || neighbour || self.follows && told
     }
 
     pub fn same_dialog(&self, request: &Message) -> bool {

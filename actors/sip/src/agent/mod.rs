@@ -19,6 +19,7 @@ use bytestring::ByteString;
 use call::{Cause, Ladder, LegEvent, LegId};
 use chrono::{DateTime, Utc};
 use foldhash::HashMap;
+use ipnet::IpNet;
 use kit::Address;
 
 pub use command::{Offers, Way};
@@ -93,6 +94,8 @@ pub struct Agent {
     legs: HashMap<LegId, Leg>,
     /// Legs of each call.
     by_call: HashMap<Address, Vec<LegId>>,
+    /// INVITEs under way, by what is the same in all copies of one.
+    merged: std::collections::HashMap<MergeKey, LegId>,
     purposes: HashMap<Id, Purpose>,
     /// INVITEs of others that are under way, for CANCEL.
     invites: HashMap<Id, LegId>,
@@ -105,6 +108,15 @@ pub struct Agent {
     out: Vec<Output>,
 }
 
+/// The peer of a leg: only it may speak in the leg's dialog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// By domain and interface.
+    Subscriber(String, String),
+    /// By domain and name, with the networks that its neighbour speaks from.
+    Trunk(String, String, Vec<IpNet>),
+}
+
 /// What an INVITE of somebody becomes.
 #[derive(Debug, Clone, Copy)]
 pub struct Adopted<'a> {
@@ -112,6 +124,15 @@ pub struct Adopted<'a> {
     pub ladder: &'a Ladder,
     /// Requests go where the dialog says, not back the way the INVITE came.
     pub follows: bool,
+}
+
+/// Call-ID, number and tag of a request.
+pub(super) type MergeKey = (String, u32, String);
+
+fn merge_key(request: &Message) -> MergeKey {
+    let number = request.cseq().map_or(0, |(n, _)| n);
+    let tag = request.tag(&Name::From).unwrap_or_default();
+    (request.call_id().to_owned(), number, tag.to_owned())
 }
 
 /// Transactions at most; beyond them a request gets 503.
@@ -123,6 +144,7 @@ impl Agent {
             transactions: Transactions::new(identifiers.clone()),
             legs: HashMap::default(),
             by_call: HashMap::default(),
+            merged: std::collections::HashMap::new(),
             purposes: HashMap::default(),
             invites: HashMap::default(),
             answered: HashMap::default(),
@@ -206,6 +228,9 @@ impl Agent {
                 self.purposes.remove(&client);
             }
             let Some(gone) = self.legs.remove(&id) else { return };
+            if let Some(key) = &gone.merge_key {
+                self.merged.remove(key);
+            }
             let asked = [gone.update.map(|(t, _)| t), gone.refer.map(|(t, _)| t), gone.server];
             for transaction in asked.into_iter().flatten() {
                 self.transactions.abandon(transaction);
@@ -271,6 +296,7 @@ impl Agent {
         let flow = stamp(&mut message, flow, symmetric);
         let Some(method) = message.method().cloned() else { return };
         if self.transactions.len() > LIMIT && message.tag(&Name::To).is_none() {
+            metrics::counter!("hypha_sip_refused_total", "reason" => "transactions").increment(1);
             return self.refuse_malformed(&message, 503, "too many requests at once", flow);
         }
         let id = match self.transactions.receive(now.at, &message, flow) {
@@ -294,6 +320,10 @@ impl Agent {
                 }
                 None => self.respond(now, id, &reply(&message, 481, None)),
             },
+            // It came by two ways (RFC 3261, 8.2.2.2).
+            None if method == Method::Invite && self.merged.contains_key(&merge_key(&message)) => {
+                self.respond(now, id, &reply(&message, 482, None));
+            }
             None => self.out.push(Output::Request(id, Box::new(message), flow)),
         }
     }
@@ -387,6 +417,15 @@ impl Agent {
         self.collect(now);
     }
 
+    /// Answers a request of a stranger; see [`Transactions::respond_once`].
+    pub fn respond_once(&mut self, now: Now, id: Id, response: &Message) {
+        let code = response.code().unwrap_or(0);
+        self.transactions.respond_once(id, response);
+        metrics::counter!("hypha_sip_responses_total", "code" => CODES[usize::from(code / 100).min(6)])
+            .increment(1);
+        self.collect(now);
+    }
+
     /// Sends a request outside any dialog; [`Output::Answer`] follows. `build` is given a `Via`.
     pub fn send(&mut self, now: Now, flow: Flow, build: impl FnOnce(String, String) -> Message) -> Id {
         let message = build(self.via(flow), self.contact(flow));
@@ -424,6 +463,9 @@ impl Agent {
         new.take_session(&message);
         new.retarget(&message);
         ladder.add(now.wall, new.flow, leg, "INVITE");
+        let key = merge_key(&message);
+        new.merge_key = Some(key.clone());
+        self.merged.insert(key, leg);
         new.request = Some(message);
         self.legs.insert(leg, new);
         self.invites.insert(id, leg);
@@ -455,11 +497,15 @@ impl Agent {
         self.join(call, leg);
     }
 
-    /// A leg is a phone of this subscriber, named by domain and interface.
-    pub fn belongs(&mut self, leg: LegId, subscriber: (String, String)) {
+    /// A leg has this peer.
+    pub fn belongs(&mut self, leg: LegId, owner: Owner) {
         if let Some(l) = self.legs.get_mut(&leg) {
-            l.subscriber = Some(subscriber);
+            l.owner = Some(owner);
         }
+    }
+
+    pub fn owner(&self, leg: LegId) -> Option<&Owner> {
+        self.legs.get(&leg)?.owner.as_ref()
     }
 
     /// A subscriber's phone with this contact has registered from another place: its calls are reached there too, if they were
@@ -479,8 +525,9 @@ impl Agent {
                 Transport::Udp => was.is_some_and(|was| was == leg.flow),
                 _ => is.transport == leg.flow.transport && !alive(leg.flow.connection),
             };
-            let same =
-                leg.subscriber.as_ref() == Some(subscriber) && place(&leg.target).as_ref() == Some(&contact);
+            let of =
+                |o: &Owner| matches!(o, Owner::Subscriber(d, i) if (d, i) == (&subscriber.0, &subscriber.1));
+            let same = leg.owner.as_ref().is_some_and(of) && place(&leg.target).as_ref() == Some(&contact);
             if old && same && !leg.follows {
                 leg.flow = is;
             }

@@ -370,6 +370,11 @@ impl Bench {
 
     /// We call the peer.
     fn calls(&mut self) -> Message {
+        self.calls_over(false)
+    }
+
+    /// Over a way whose dialog is followed, as to trunks, or not.
+    fn calls_over(&mut self, follows: bool) -> Message {
         let out = Outgoing {
             target: Target::Trunk { domain: "d".into(), trunk: "t".into(), last: true },
             from: Party { number: "100".into(), ..Party::default() },
@@ -385,7 +390,7 @@ impl Bench {
             uri: format!("sip:101@{PEER}"),
             routes: vec![],
             trusted: false,
-            follows: false,
+            follows,
             login: None,
             offers: Offers::default(),
             doubtful: false,
@@ -445,6 +450,45 @@ fn a_request_in_a_dialog_from_another_host_must_be_proven() {
     bench.agent.admit(bench.now, leg, id, message, flow);
     bench.settle();
     assert!(matches!(bench.events.last(), Some(LegEvent::Released { .. })), "one that has proven itself");
+}
+
+#[test]
+fn an_invite_that_comes_by_two_ways_is_one_call() {
+    let mut bench = Bench::new();
+    bench.called("");
+    bench.lines();
+    bench.get(&incoming("INVITE", "z9hG4bKother", 1, None, ""), "127.0.0.8:5061");
+    assert_eq!(bench.lines(), ["482"]);
+    // Another call of the same phone, and one after the first is over.
+    bench.tell(LegCommand::Release { cause: Cause::BUSY, status: None });
+    assert_eq!(bench.lines(), ["486"]);
+    bench.get(&incoming("INVITE", "z9hG4bKnext", 2, None, ""), PEER);
+    assert_ne!(bench.lines(), ["482"]);
+}
+
+#[test]
+fn a_contact_that_is_a_name_makes_nobody_a_peer() {
+    for (contact, hosts, known) in [
+        ("gw.example.test", "", false),
+        ("gw.example.test", "127.0.0.9", true),
+        ("127.0.0.9", "", true),
+        ("127.0.0.8", "", false),
+    ] {
+        let mut bench = Bench::new();
+        let invite = bench.calls_over(true);
+        let nets = hosts.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+        let owner = Owner::Trunk("d".into(), "t".into(), nets.into_iter().collect());
+        bench.agent.belongs(LEG, owner);
+        let answer =
+            reply(&invite, 200, Some("peer")).with(Name::Contact, format!("<sip:gw@{contact}:5070>"));
+        bench.agent.receive(bench.now, &answer.to_bytes(), Bench::from(PEER));
+        bench.settle();
+        let tag = invite.tag(&Name::From).expect("a tag").to_owned();
+        let refer = incoming("REFER", "z9hG4bKx", 2, Some(&tag), "Refer-To: <sip:900@d>\n");
+        let refer = refer.replace("Call-ID: c", &format!("Call-ID: {}", invite.call_id()));
+        bench.get(&refer, "127.0.0.9:5061");
+        assert_eq!(bench.unproven.is_empty(), known, "{contact} {hosts}");
+    }
 }
 
 #[test]
@@ -586,7 +630,7 @@ fn a_phone_that_registers_from_another_port_is_reached_there_in_its_call() {
     for (owner, contact, before, follows) in cases {
         let mut bench = Bench::new();
         bench.talks("");
-        bench.agent.belongs(LEG, owner.clone());
+        bench.agent.belongs(LEG, Owner::Subscriber(owner.0.clone(), owner.1.clone()));
         bench.agent.rebound(&subscriber(), contact, before, is, |_| true);
         bench.tell(LegCommand::Release { cause: Cause::NORMAL, status: None });
         let (to, bye) = bench.sent.last().expect("a BYE");

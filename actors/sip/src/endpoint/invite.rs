@@ -15,11 +15,11 @@ use ipnet::IpNet;
 use kit::Vault;
 
 use super::{
-    register::{Answer, Registrar, user_agent, warned},
+    register::{Answer, Registrar, iface, user_agent, warned},
     uplinks::login,
 };
 use crate::{
-    agent::{MIN_SE, Offers, Way, session_too_short},
+    agent::{MIN_SE, Offers, Owner, Way, session_too_short},
     health::TrunksHealth,
     transaction::{Flow, Transport},
     wire::{
@@ -131,18 +131,23 @@ impl Trunks {
         host: Option<&str>,
     ) -> Option<(String, String)> {
         self.refresh(picture);
-        let Some(all) = self.by_peer.get(&peer.ip().to_canonical()) else { return self.allows(peer, host) };
-        let mut fitting: Vec<&Neighbour> = all.iter().filter(|n| n.port == peer.port()).collect();
+        // Calls for another domain of ours are no trunk's of this one: phones may live at an address that somebody declares.
+        let named = host.and_then(|h| picture.domain_named(h)).map(|(domain, _)| domain.as_str());
+        let meant = |domain: &str| named.is_none_or(|n| n == domain);
+        let all = self.by_peer.get(&peer.ip().to_canonical());
+        let all: Vec<&Neighbour> = all.into_iter().flatten().collect();
+        let mut fitting: Vec<&Neighbour> = all.iter().copied().filter(|n| n.port == peer.port()).collect();
         if fitting.is_empty() && !peer.ip().is_loopback() {
-            fitting = all.iter().collect();
+            fitting = all;
         }
         if fitting.is_empty() {
-            return self.allows(peer, host);
+            return self.allows(peer, host, named);
         }
         if fitting.iter().any(|n| n.literal) {
             fitting.retain(|n| n.literal);
         }
-        let first = *fitting.first()?;
+        fitting.retain(|n| meant(&n.domain));
+        let Some(first) = fitting.first().copied() else { return self.allows(peer, host, named) };
         if fitting.iter().any(|n| n.domain != first.domain) {
             let named = fitting.iter().find(|n| host.is_some_and(|h| n.domain.eq_ignore_ascii_case(h)));
             if named.is_none() {
@@ -155,15 +160,26 @@ impl Trunks {
     }
 
     /// The trunk that allows calls from an address; where trunks of several domains do, the one of the domain that is named.
-    fn allows(&self, peer: SocketAddr, host: Option<&str>) -> Option<(String, String)> {
+    fn allows(&self, peer: SocketAddr, host: Option<&str>, named: Option<&str>) -> Option<(String, String)> {
         let ip = peer.ip().to_canonical();
-        let mut all = self.allowed.iter().filter(|(net, ..)| net.contains(&ip));
+        let meant = |domain: &str| named.is_none_or(|n| n == domain);
+        let mut all = self.allowed.iter().filter(|(net, domain, _)| net.contains(&ip) && meant(domain));
         let first = all.clone().next()?;
         let chosen = match all.clone().any(|(_, domain, _)| *domain != first.1) {
             false => first,
             true => all.find(|(_, domain, _)| host.is_some_and(|h| domain.eq_ignore_ascii_case(h)))?,
         };
         Some((chosen.1.clone(), chosen.2.clone()))
+    }
+
+    /// A trunk as the peer of a leg.
+    pub fn owner(&self, picture: &Picture, domain: &str, trunk: &str) -> Owner {
+        let known = picture.domains.get(domain).and_then(|d| d.trunks.get(trunk));
+        let all = known.into_iter().flat_map(|t| {
+            let own = self.addresses(t).into_iter().map(|a| IpNet::from(a.ip().to_canonical()));
+            own.chain(allowed(t)).collect::<Vec<_>>()
+        });
+        Owner::Trunk(domain.to_owned(), trunk.to_owned(), all.collect())
     }
 
     /// Where a trunk's calls go.
@@ -259,6 +275,8 @@ pub(super) fn incoming(
         .header(&Name::Privacy)
         .is_some_and(|p| p.split(';').any(|v| matches!(v.trim(), "id" | "user" | "header")));
     let by_address = trunks.from(&picture, flow.peer, Some(uri.host));
+    let by_address =
+        by_address.filter(|(domain, _)| !lives_there(&picture, &from_uri, domain, flow.peer.ip()));
     let known = match by_address {
         Some(known) => Some(known),
         // A neighbour that calls from anywhere proves who it is.
@@ -309,6 +327,17 @@ pub(super) fn incoming(
         user_agent: user_agent(request),
         peer: Some(flow.peer.ip()),
     })
+}
+
+/// Whether `From` names a subscriber of another domain whose phone has registered from that address: its calls are no trunk's,
+/// whoever has declared the address.
+fn lives_there(picture: &Picture, from: &Uri<'_>, domain: &str, source: IpAddr) -> bool {
+    let Some((realm, _)) = picture.domain_named(from.host).filter(|(realm, _)| *realm != domain) else {
+        return false;
+    };
+    let contacts = picture.registrations.get(realm).and_then(|all| all.get(&iface(from, realm)));
+    let there = |r: &Registration| r.peer().is_some_and(|ip| ip.to_canonical() == source.to_canonical());
+    contacts.is_some_and(|all| all.iter().any(there))
 }
 
 /// Digits dialled. What is no number stays as it is: it reaches nobody, and routing says so.
@@ -438,6 +467,10 @@ mod tests {
                 "a host name takes no address's calls"
             );
         }
+        // Its phones live behind an address that another domain has declared.
+        let declared = estate(&[("evil.test", "192.0.2.10", 5060), ("voip.test", "192.0.2.77", 5060)]);
+        let peer = SocketAddr::from(([192, 0, 2, 10], 5060));
+        assert_eq!(Trunks::default().from(&declared, peer, Some("voip.test")), None);
         let alone = estate(&[("other.test", "192.0.2.10", 5060)]);
         let peer = SocketAddr::from(([192, 0, 2, 10], 40_000));
         assert_eq!(

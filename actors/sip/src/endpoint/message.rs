@@ -25,12 +25,17 @@ use crate::{
 
 /// Longest text, bytes (RFC 3428, 8).
 const LONGEST: usize = 1300;
+/// Messages of one subscriber that wait for their receivers.
+const UNDER_WAY: usize = 50;
 
 impl Shared {
     pub(super) fn message(&mut self, id: Id, message: Box<Message>, flow: Flow) {
         match self.forward(&message, flow) {
             // The receiver's answer is passed on when it comes.
-            Ok((sent, written)) => drop(self.messages.insert(sent, (id, message, written))),
+            Ok((sent, written, writer)) => {
+                *self.writers.entry(writer.clone()).or_default() += 1;
+                self.messages.insert(sent, (id, message, written, writer));
+            }
             Err(answer) => self.respond(id, &message, answer),
         }
     }
@@ -43,7 +48,7 @@ impl Shared {
         }
     }
 
-    fn forward(&mut self, message: &Message, flow: Flow) -> Result<(Id, Written), Answer> {
+    fn forward(&mut self, message: &Message, flow: Flow) -> Result<(Id, Written, String), Answer> {
         let bad = |text: &str| warned(400, text);
         if message.body.len() > LONGEST {
             return Err(warned(413, "a message has at most 1300 bytes"));
@@ -56,6 +61,13 @@ impl Shared {
         let (picture, now) = (self.registrar.estate.picture(), self.now());
         let strangers = "messages come from subscribers";
         let (realm, domain, user) = self.registrar.subscriber(&picture, message, flow, &sender, strangers)?;
+        let writer = user.iface.clone();
+        if self.writers.get(&writer).is_some_and(|n| *n >= UNDER_WAY) {
+            return Err(warned(480, "too many messages wait for their answers"));
+        }
+        if to.is_sip() && picture.domain_named(to.host).is_some_and(|(other, _)| *other != realm) {
+            return Err(warned(404, "another domain is reached by its numbers, over a bridge"));
+        }
         let query = Query {
             domain: realm.to_owned(),
             iface: user.iface.clone(),
@@ -113,6 +125,6 @@ impl Shared {
             out.body = message.body.clone();
             out
         });
-        Ok((sent, written))
+        Ok((sent, written, writer))
     }
 }

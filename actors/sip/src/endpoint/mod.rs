@@ -6,6 +6,7 @@ mod events;
 mod invite;
 mod message;
 mod neighbours;
+mod queue;
 mod register;
 mod socket;
 pub mod stream;
@@ -23,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use call::{CallMsg, Ladder, LegCommand, LegEvent, LegId, RecordsMsg, SignalMsg, witness::Written};
 use kit::{Actor, Address, Cx, ExitReason, intake::SipIntake};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use neighbours::neighbours;
 pub(crate) use register::Registrar;
@@ -82,13 +83,17 @@ struct Shared {
     /// Trunks on which we register.
     uplinks: uplinks::Uplinks,
     /// Messages that were sent on, with who waits for the answer.
-    messages: HashMap<Id, (Id, Box<Message>, Written)>,
+    messages: HashMap<Id, (Id, Box<Message>, Written, String)>,
+    /// How many of them each subscriber has.
+    writers: HashMap<String, usize>,
     udp: Arc<Port>,
     /// How neighbours over TLS are met.
     tls: Arc<std::sync::OnceLock<Result<TlsConnector, String>>>,
     authorities: Option<std::path::PathBuf>,
     resolver: Rc<Resolver>,
-    streams: HashMap<u64, mpsc::Sender<Bytes>>,
+    streams: HashMap<u64, queue::Sender>,
+    /// Bytes that wait for their readers.
+    unread: queue::Waiting,
     streams_of: HashMap<IpAddr, usize>,
     unfinished: budget::Budget,
     intake: SipIntake,
@@ -178,11 +183,13 @@ impl EndpointActor {
                 notifications: 0,
                 uplinks: uplinks::Uplinks::default(),
                 messages: HashMap::new(),
+                writers: HashMap::new(),
                 udp: Arc::new(udp),
                 tls: Arc::default(),
                 authorities: listen.authorities.clone(),
                 resolver: Rc::new(Resolver::new(listen.dns)),
                 streams: HashMap::new(),
+                unread: queue::Waiting::default(),
                 streams_of: HashMap::new(),
                 unfinished: budget::Budget::default(),
                 intake: listen.intake,
@@ -276,7 +283,13 @@ impl Shared {
                     Output::Answer(id, answer) if self.notify_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) if self.uplink_answered(id, answer.as_deref()) => {}
                     Output::Answer(id, answer) => {
-                        if let Some((asker, message, written)) = self.messages.remove(&id) {
+                        if let Some((asker, message, written, writer)) = self.messages.remove(&id) {
+                            if let Some(count) = self.writers.get_mut(&writer) {
+                                *count -= 1;
+                                if *count == 0 {
+                                    self.writers.remove(&writer);
+                                }
+                            }
                             let code = answer.as_ref().and_then(|a| a.code()).unwrap_or(408);
                             self.tell_written(written, (200..300).contains(&code));
                             self.respond(asker, &message, (code, vec![]));
@@ -314,7 +327,8 @@ impl Shared {
         // An answer to a connection that has gone, or a request on it: perhaps there is a newer one.
         let known = known.or_else(|| self.by_peer.get(&(flow.transport, flow.peer)).copied());
         if let Some(stream) = known.and_then(|id| self.streams.get(&id)) {
-            if stream.try_send(bytes.clone()).is_err() {
+            if !stream.send(bytes.clone()) {
+                metrics::counter!("hypha_sip_refused_total", "reason" => "unread").increment(1);
                 let now = self.now();
                 self.agent.undeliverable(now, &bytes);
             }
@@ -330,8 +344,10 @@ impl Shared {
             let now = self.now();
             return self.agent.undeliverable(now, &bytes);
         };
-        let waiting = self.streams.get(&id).is_some_and(|s| s.try_send(bytes).is_ok());
-        debug_assert!(waiting, "a fresh queue has room");
+        let waiting = self.streams.get(&id).is_some_and(|s| s.send(bytes));
+        if !waiting {
+            tracing::debug!(peer = %flow.peer, "no room for what is sent over a stream");
+        }
         let weak = self.myself.clone();
         let (tls, authorities, intake) = (self.tls.clone(), self.authorities.clone(), self.intake);
         actix::spawn(async move {
@@ -357,7 +373,7 @@ impl Shared {
         });
     }
 
-    fn open(&mut self, transport: Transport, peer: SocketAddr) -> Option<(u64, mpsc::Receiver<Bytes>)> {
+    fn open(&mut self, transport: Transport, peer: SocketAddr) -> Option<(u64, queue::Receiver)> {
         let network = kit::throttle::network(peer.ip());
         let of_one = self.streams_of.get(&network).copied().unwrap_or(0);
         if self.streams.len() >= self.most_streams || of_one >= self.intake.connections_of_one {
@@ -371,7 +387,7 @@ impl Shared {
         *self.streams_of.entry(network).or_default() += 1;
         let id = self.next_stream;
         self.next_stream += 1;
-        let (out, waiting) = mpsc::channel(stream::WAITING);
+        let (out, waiting) = self.unread.queue();
         self.streams.insert(id, out);
         self.by_peer.insert((transport, peer), id);
         Some((id, waiting))
@@ -386,16 +402,31 @@ impl Shared {
         for (name, value) in headers {
             response.push(name, value);
         }
-        self.agent.respond(now, id, &response);
+        // A stranger's: it has shown no credentials, and nothing has come of it.
+        let stranger = request.header(&Name::Authorization).is_none() && request.tag(&Name::To).is_none();
+        let idle = code >= 300 || request.method() == Some(&Method::Options);
+        match stranger && idle {
+            true => self.agent.respond_once(now, id, &response),
+            false => self.agent.respond(now, id, &response),
+        }
     }
 
     /// A request in a dialog from a host that is not the dialog's peer: a phone that has moved proves that it is the leg's
     /// subscriber, a trunk's neighbour is known by its addresses.
     fn unproven(&mut self, leg: LegId, id: Id, message: Message, flow: Flow) {
         let picture = self.registrar.estate.picture();
-        let proof = match self.trunks.from(&picture, flow.peer, None) {
-            Some(_) => Ok(()),
-            None => self.registrar.dialog_peer(&picture, &message, flow),
+        let proof = match self.agent.owner(leg) {
+            Some(agent::Owner::Subscriber(domain, iface)) => {
+                self.registrar.dialog_peer(&picture, &message, flow, domain, iface)
+            }
+            Some(agent::Owner::Trunk(domain, trunk, _)) => {
+                let proven = self.registrar.trunk(&picture, &message, flow, &[domain]);
+                proven.and_then(|found| match found {
+                    Some((d, t)) if (&d, &t) == (domain, trunk) => Ok(()),
+                    _ => Err(register::another_host()),
+                })
+            }
+            None => Err(register::another_host()),
         };
         match proof {
             Ok(()) => {
@@ -520,9 +551,15 @@ impl Shared {
             _ => false,
         };
         self.agent.adopt(now, id, message, flow, agent::Adopted { leg, ladder: &ladder, follows });
-        if let call::Origin::Subscriber { iface } = &incoming.origin {
-            self.agent.belongs(leg, (incoming.domain.clone(), iface.clone()));
-        }
+        let owner = match &incoming.origin {
+            call::Origin::Subscriber { iface } => {
+                agent::Owner::Subscriber(incoming.domain.clone(), iface.clone())
+            }
+            call::Origin::Trunk { name } => {
+                self.trunks.owner(&self.registrar.estate.picture(), &incoming.domain, name)
+            }
+        };
+        self.agent.belongs(leg, owner);
         let (weak, calls) = (self.myself.clone(), self.calls.clone());
         actix::spawn(async move {
             let started = call::start(&calls, incoming, ladder).await;
@@ -560,9 +597,15 @@ impl Shared {
                             self.tried.insert(leg, (domain.clone(), trunk.clone()));
                         }
                         self.agent.call(now, leg, call, &ladder, &out, way);
-                        if let call::Target::Contact { domain, iface, .. } = &out.target {
-                            self.agent.belongs(leg, (domain.clone(), iface.clone()));
-                        }
+                        let owner = match &out.target {
+                            call::Target::Contact { domain, iface, .. } => {
+                                agent::Owner::Subscriber(domain.clone(), iface.clone())
+                            }
+                            call::Target::Trunk { domain, trunk, .. } => {
+                                self.trunks.owner(&picture, domain, trunk)
+                            }
+                        };
+                        self.agent.belongs(leg, owner);
                     }
                     None => self.agent.unreachable(leg, call),
                 }

@@ -118,19 +118,20 @@ impl Registrar {
         Ok((realm, domain, user.ok_or_else(|| warned(403, "no such subscriber"))?))
     }
 
-    /// Whether the sender of a request in a dialog proves to be the subscriber that its `From` names, by interface or number.
-    pub(super) fn dialog_peer(&self, picture: &Picture, request: &Message, flow: Flow) -> Result<(), Answer> {
-        let refused = || warned(403, "this dialog belongs to another host");
-        let from = request.address(&Name::From).ok_or_else(refused)?;
-        let from = Uri::parse(&from.uri).map_err(|_| refused())?;
-        let (realm, domain) = picture.domain_named(from.host).ok_or_else(refused)?;
-        let iface = iface(&from, realm);
-        let by_number = || domain.users.get(&domain.aliases.get(&from.number())?.iface);
-        let user = domain.users.get(&iface).or_else(by_number).ok_or_else(refused)?;
+    /// Whether the sender of a request in a dialog proves to be the subscriber whose leg it is.
+    pub(super) fn dialog_peer(
+        &self,
+        picture: &Picture,
+        request: &Message,
+        flow: Flow,
+        domain: &str,
+        iface: &str,
+    ) -> Result<(), Answer> {
+        let user = picture.domains.get(domain).and_then(|d| d.users.get(iface)).ok_or_else(another_host)?;
         // A subscriber without a password has nothing to prove with.
         match user.authentication {
-            Authentication::NoAuthentication => Err(refused()),
-            _ => self.authenticate(request, realm, &user.iface, Some(user), flow.peer.ip()),
+            Authentication::NoAuthentication => Err(another_host()),
+            _ => self.authenticate(request, domain, iface, Some(user), flow.peer.ip()),
         }
     }
 
@@ -337,7 +338,7 @@ pub(super) fn extensions(request: &Message) -> Result<(), Answer> {
 }
 
 /// The interface that a URI names in a domain; escapes in its user are undone (RFC 3261, 19.1.4).
-fn iface(uri: &Uri<'_>, realm: &str) -> String {
+pub(super) fn iface(uri: &Uri<'_>, realm: &str) -> String {
     format!("{}@{realm}", unescape(uri.user.unwrap_or_default()))
 }
 
@@ -368,6 +369,11 @@ fn contacts(request: &Message) -> Result<Contacts, String> {
 
 fn path(request: &Message) -> Vec<String> {
     request.all(&Name::Path).map(|p| p.to_string()).collect()
+}
+
+/// The answer to a request in somebody else's dialog.
+pub(super) fn another_host() -> Answer {
+    warned(403, "this dialog belongs to another host")
 }
 
 /// Longest name of a phone that is kept, characters.

@@ -4,26 +4,17 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::mpsc,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::{self, Message as Frame, protocol::WebSocketConfig};
 
 use kit::intake::SipIntake;
 
+use super::queue::Receiver;
 use crate::wire::message::{MAX_MESSAGE, announced_length, header_end_from};
 
-/// Messages that may wait for a slow reader.
-pub(super) const WAITING: usize = 1000;
-
 /// Reads a plain stream until it ends, and writes what is sent to it. A keep-alive is told of as a message without bytes.
-pub(super) async fn serve<S>(
-    stream: S,
-    mut out: mpsc::Receiver<Bytes>,
-    intake: SipIntake,
-    mut got: impl FnMut(Bytes),
-) where
+pub(super) async fn serve<S>(stream: S, mut out: Receiver, intake: SipIntake, mut got: impl FnMut(Bytes))
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -123,12 +114,8 @@ fn cut_from(buffer: &mut BytesMut, looked: &mut usize, intake: &SipIntake) -> Cu
 }
 
 /// As [`serve`], for SIP over WebSocket (RFC 7118): each frame is a message.
-pub(super) async fn serve_web<S>(
-    stream: S,
-    mut out: mpsc::Receiver<Bytes>,
-    intake: SipIntake,
-    mut got: impl FnMut(Bytes),
-) where
+pub(super) async fn serve_web<S>(stream: S, mut out: Receiver, intake: SipIntake, mut got: impl FnMut(Bytes))
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     use tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -236,7 +223,7 @@ mod tests {
             [(&b""[..], 0), (b"OPTIONS sip:a SIP/2.0\r\n", 0), (b"OPTIONS sip:a SIP/2.0\r\nX: ", 5)]
         {
             let (mut peer, ours) = tokio::io::duplex(4096);
-            let (_out, waiting) = mpsc::channel(1);
+            let (_out, waiting) = crate::endpoint::queue::Waiting::default().queue();
             let served = tokio::spawn(serve(ours, waiting, SipIntake::default(), |_| {}));
             peer.write_all(says).await.expect("taken");
             let began = tokio::time::Instant::now();
@@ -250,7 +237,7 @@ mod tests {
         }
         // One that has spoken may be silent.
         let (mut peer, ours) = tokio::io::duplex(4096);
-        let (_out, waiting) = mpsc::channel(1);
+        let (_out, waiting) = crate::endpoint::queue::Waiting::default().queue();
         let served = tokio::spawn(serve(ours, waiting, SipIntake::default(), |_| {}));
         peer.write_all(b"OPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n").await.expect("taken");
         tokio::time::sleep(Duration::from_secs(300)).await;

@@ -166,6 +166,40 @@ fn a_refusal_of_an_invite_waits_for_its_ack() {
 }
 
 #[test]
+fn an_answer_to_a_stranger_is_sent_once_and_forgotten() {
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
+    let invite = request("INVITE", "z9hG4bKa");
+    for _ in 0..2 {
+        let Some(Arrival::New(id)) = t.receive(now, &invite, flow(Transport::Udp)) else {
+            panic!("a new one each time")
+        };
+        t.respond_once(id, &response(&invite, 401));
+        assert_eq!(sent(&mut t).len(), 1);
+        assert!(t.is_empty() && t.kept.is_empty());
+    }
+    assert!(play(&mut t, now).is_empty(), "nothing is repeated to a source that may be forged");
+}
+
+#[test]
+fn answered_requests_of_one_network_fill_its_share() {
+    let (mut t, now) = (Transactions::new(Identifiers::new(&[7; 32])), Instant::now());
+    let long = "x".repeat(50_000);
+    let answered = |t: &mut Transactions, from: Flow, number: u32| {
+        let options = request("OPTIONS", &format!("z9hG4bK{number}"));
+        let Some(Arrival::New(id)) = t.receive(now, &options, from) else { panic!("a new one") };
+        t.respond(now, id, &response(&options, 200).with(Name::Warning, long.as_str()));
+        assert_eq!(sent(t).len(), 1, "each has its answer");
+    };
+    (0..1000).for_each(|number| answered(&mut t, flow(Transport::Udp), number));
+    let kept = t.len();
+    assert!((100..400).contains(&kept), "{kept}");
+    answered(&mut t, Flow::udp("192.0.2.9:5060".parse().expect("an address")), 1);
+    assert_eq!(t.len(), kept + 1, "another's is remembered");
+    play(&mut t, now);
+    assert!(t.is_empty() && t.kept.is_empty());
+}
+
+#[test]
 fn a_flow_is_read_as_it_is_shown() {
     for text in ["udp 127.0.0.1:5060", "tls [::1]:5061", "wss 10.0.0.1:443"] {
         assert_eq!(text.parse::<Flow>().map(|f| f.to_string()), Ok(text.to_owned()));
@@ -227,6 +261,6 @@ proptest! {
         while let Some(at) = t.deadline() {
             t.timeout(at);
         }
-        prop_assert!(t.is_empty());
+        prop_assert!(t.is_empty() && t.kept.is_empty());
     }
 }

@@ -21,6 +21,30 @@ fn bad(text: &'static str) -> Fault {
 const ONCE: [Name; 6] =
     [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::ContentType];
 
+/// Longest value of a header, bytes; of those that answers repeat, dialogs keep and requests carry on, less, and of all the
+/// lines of one together.
+const VALUE: usize = 8 * 1024;
+const REPEATED: usize = 2 * 1024;
+const TOGETHER: usize = 8 * 1024;
+
+fn lengths(message: &Message) -> Result<(), Fault> {
+    let long = Err(Fault { code: 513, text: "a header is too long" });
+    if message.uri().len() > REPEATED || message.headers.iter().any(|(_, v)| v.len() > VALUE) {
+        return long;
+    }
+    for name in [Name::From, Name::To, Name::CallId, Name::CSeq, Name::Contact] {
+        if message.all(&name).any(|v| v.len() > REPEATED) {
+            return long;
+        }
+    }
+    for name in [Name::Via, Name::RecordRoute, Name::Route, Name::Contact, Name::Path] {
+        if message.all(&name).map(|v| v.len()).sum::<usize>() > TOGETHER {
+            return long;
+        }
+    }
+    Ok(())
+}
+
 /// Checks a request; also the parts the rest of the house takes for granted.
 pub fn request(message: &Message) -> Result<(), Fault> {
     for name in &ONCE {
@@ -28,6 +52,7 @@ pub fn request(message: &Message) -> Result<(), Fault> {
             return Err(bad("a header that comes once comes twice"));
         }
     }
+    lengths(message)?;
     if message.call_id().is_empty() {
         return Err(bad("there is no Call-ID"));
     }
