@@ -266,7 +266,30 @@ fn services(config: &Config, found: &mut Found) {
 }
 
 /// No two doors may have one address.
+/// Whether an address is one of this host's, now.
+fn is_own(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
+}
+
 fn doors(config: &Config, found: &mut Found) {
+    // Other doors are tried again later; without these there are no calls.
+    let foreign = |ip: IpAddr| format!("{ip} is no address of this host");
+    let sip = config.sip.listen.ip();
+    found.unless(is_own(sip), "sip.listen", foreign(sip));
+    for (key, ip) in
+        [("media.address", Some(config.media.address)), ("media.second_address", config.media.second_address)]
+    {
+        if let Some(ip) = ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast()) {
+            found.unless(is_own(ip), key, foreign(ip));
+        }
+    }
+    let imports = &config.routing.imports;
+    let fits = imports.as_os_str().is_empty() || !imports.exists() || imports.is_dir();
+    found.unless(
+        fits,
+        "routing.imports",
+        format!("{} is a file, and a directory is wanted", imports.display()),
+    );
     let multi = SocketAddr::new(config.sorm.listen.ip(), config.sorm.listen.port().saturating_add(1));
     let always = [
         // MultiSORM, which is not set by itself.
@@ -321,6 +344,10 @@ mod tests {
             ("[intake.ssh]\nlog_in_seconds = 0", "intake.ssh.log_in_seconds", "1 to"),
             ("[media]\nfirst_port = 20000\nlast_port = 10000", "media.last_port", "above media.first_port"),
             ("[media]\nthreads = 0", "media.threads", "1 to 64"),
+            ("[media]\naddress = \"192.0.2.1\"", "media.address", "no address of this host"),
+            ("[sip]\nlisten = \"192.0.2.1:5060\"", "sip.listen", "no address of this host"),
+            ("[routing]\nimports = \"/etc/hostname\"", "routing.imports", "directory"),
+            ("[media]\nsecond_address = \"127.0.0.2\"", "media.second_address", "other family"),
             ("[media]\naddress = \"::\"", "media.address", "phones can send to"),
             ("[media]\naddress = \"0.0.0.0\"", "media.address", "phones can send to"),
             ("[media]\nmusic = \"/etc/hostname\"", "media.music", "WAV"),

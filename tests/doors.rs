@@ -179,6 +179,60 @@ fn a_script_on_standard_input_is_played_without_a_terminal() {
     assert_eq!((status, out.matches('/').count() >= 1), (Some(0), true));
 }
 
+/// A script on standard input, by somebody.
+fn script(node: &Node, user: &str, password: &str) -> std::process::Child {
+    let mut ssh = node.client_at(node.address, user, Some(password));
+    ssh.arg("-T").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    ssh.spawn().expect("ssh runs")
+}
+
+#[test]
+fn a_script_that_answers_more_than_is_read_meanwhile_goes_on_to_its_end() {
+    let node = Node::start();
+    // Lines come in pieces while answers go out: neither direction waits for the other.
+    for _ in 0..4 {
+        let mut shell = script(&node, "admin", &node.password);
+        let (mut typed, mut said) = (shell.stdin.take().expect("piped"), shell.stdout.take().expect("piped"));
+        let writer = std::thread::spawn(move || {
+            for _ in 0..600 {
+                typed.write_all(b"pwd\npwd\nhelp\npwd\npwd\n").expect("taken");
+            }
+        });
+        // A slow reader fills the window first.
+        std::thread::sleep(Duration::from_millis(500));
+        let mut all = String::new();
+        said.read_to_string(&mut all).expect("text");
+        writer.join().expect("all was written");
+        assert_eq!(all.lines().filter(|l| *l == "/").count(), 2400);
+        assert!(shell.wait().expect("it ends").success());
+    }
+    until("no session is left", || node.rows("cocon/session/list").len() == 1);
+}
+
+#[test]
+fn an_open_script_has_no_rights_that_its_account_has_lost() {
+    let node = Node::start();
+    for (name, change) in [
+        ("boss1", "cocon/user/remove boss1 --force"),
+        ("boss2", "cocon/user/password boss2 Passwort99"),
+        ("boss3", "cocon/user/roles boss3 ecss-read-only"),
+    ] {
+        node.ok(&format!("cocon/user/add {name} ecss-system-admin Passwort77"));
+        let mut shell = script(&node, name, "Passwort77");
+        let (mut typed, mut said) = (shell.stdin.take().expect("piped"), shell.stdout.take().expect("piped"));
+        typed.write_all(b"pwd\n").expect("taken");
+        let mut first = [0; 1];
+        said.read_exact(&mut first).expect("it runs");
+        node.ok(change);
+        typed
+            .write_all(format!("cocon/user/add by-{name} ecss-system-admin Passwort88\n").as_bytes())
+            .expect("taken");
+        drop(typed);
+        assert!(!shell.wait().expect("it ends").success(), "{change}");
+    }
+    assert!(!node.ok("cocon/user/list").contains("by-boss"));
+}
+
 #[test]
 fn clients_that_know_one_kind_of_host_key_get_in() {
     let node = Node::start();
@@ -230,6 +284,11 @@ fn a_tenant_cannot_declare_a_neighbour_of_another() {
     node.ok(&declare("other.test", "provider"));
     let stolen = node.ssh_as("tenant", "Passw0rd-tenant", &declare("aaa.test", "mine"), b"");
     assert!(stolen.status != 0 && stolen.stderr.contains("another domain's trunk"), "{stolen:?}");
+    let twin = declare("aaa.test", "mine").replace("192.0.2.10", "::ffff:192.0.2.10");
+    assert!(
+        node.ssh_as("tenant", "Passw0rd-tenant", &twin, b"").status != 0,
+        "the same address, written otherwise"
+    );
     // The system's administrator may: then calls are told apart by the domain that they name.
     node.ok(&declare("aaa.test", "mine"));
 }

@@ -7,6 +7,7 @@ pub mod editor;
 mod history;
 mod keys;
 pub mod pager;
+mod pipe;
 mod server;
 mod shell;
 mod tree;

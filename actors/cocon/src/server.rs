@@ -6,22 +6,24 @@ use access::{
     Entry,
     ssh::{self, Arrival},
 };
+use bytes::BytesMut;
 use command::{Caller, Outcome, Session};
 use kit::{Clock, Secret};
 use russh::{
-    Channel, ChannelId, ChannelMsg, MethodKind,
+    Channel, ChannelId, MethodKind,
     server::{Auth, Handler, Msg},
 };
 use tokio::sync::watch;
 
 use crate::{
     pager::Size,
-    shell::{Next, Shell},
+    pipe::{self, Over, Pipe},
+    shell::{Next, Shell, Standing},
     tree::Front,
 };
 
 /// Most a command may be given on its standard input, bytes.
-const INPUT_LIMIT: usize = 64 * 1024 * 1024;
+const INPUT_LIMIT: usize = pipe::LIMIT;
 
 /// A client that sets this variable to `whole` (RFC 4254, 6.4) gets each command's answer as one JSON object with its
 /// `text` and its `data`; replays do.
@@ -86,6 +88,11 @@ impl Peer {
         self.user.send_replace(Some(caller.name.clone()));
         self.caller = Some(caller);
         Auth::Accept
+    }
+
+    fn line(&self, session: Session, channel: Channel<Msg>) -> Line {
+        let standing = Standing::new(self.front.door.clone(), &session);
+        Line { session, standing, pipe: Pipe::new(channel, self.alive.clone()) }
     }
 
     /// The session and channel of a request; a channel takes one.
@@ -206,17 +213,11 @@ impl Handler for Peer {
             Some((session_of, channel)) => {
                 session.channel_success(id)?;
                 if !self.terminal {
-                    tokio::spawn(run_script(session_of, channel, self.alive.clone()));
+                    tokio::spawn(run_script(self.line(session_of, channel)));
                     return Ok(());
                 }
                 let shell = Shell::new(session_of, self.front.door.clone(), self.front.histories.clone());
-                let (mut alive, size) = (self.alive.clone(), self.size.subscribe());
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = run_shell(shell, channel, size) => {}
-                        _ = alive.changed() => {}
-                    }
-                });
+                tokio::spawn(run_shell(shell, Pipe::new(channel, self.alive.clone()), self.size.subscribe()));
             }
             None => session.channel_failure(id)?,
         }
@@ -262,7 +263,7 @@ impl Handler for Peer {
         match self.begin(id) {
             Some((shell, channel)) => {
                 session.channel_success(id)?;
-                tokio::spawn(run_command(shell, channel, line, self.whole, self.terminal));
+                tokio::spawn(run_command(self.line(shell, channel), line, self.whole, self.terminal));
             }
             None => session.channel_failure(id)?,
         }
@@ -274,38 +275,55 @@ impl Handler for Peer {
 const NO_FILES: &str = "hypha: no files are copied over this shell; commands that read or write one take it on standard input and give it \
                         on standard output (help)";
 
+/// What an operator has at the other end, and what it may do now.
+struct Line {
+    session: Session,
+    standing: Standing,
+    pipe: Pipe,
+}
+
+impl Line {
+    /// Says an answer where its kind belongs; its status.
+    async fn say(&mut self, text: &str, status: u32) -> Result<u32, Over> {
+        match status {
+            0 => self.pipe.write(text.as_bytes()).await?,
+            _ => self.pipe.complain(text.as_bytes()).await?,
+        }
+        Ok(status)
+    }
+}
+
 /// `ssh … 'domain/list'`: one line, its text, its status.
-async fn run_command(
-    mut session: Session,
-    mut channel: Channel<Msg>,
-    line: String,
-    whole: bool,
-    terminal: bool,
-) -> Result<(), russh::Error> {
+async fn run_command(mut of: Line, line: String, whole: bool, terminal: bool) -> Result<(), Over> {
     let program = line.split_whitespace().next().unwrap_or_default();
     if matches!(program, "scp" | "rsync" | "sftp-server") {
         // `scp -O` and others run their own program at the far end.
-        channel.extended_data(1, format!("{NO_FILES}\n").as_bytes()).await?;
-        channel.exit_status(2).await?;
-        return channel.close().await;
+        of.pipe.complain(format!("{NO_FILES}\n").as_bytes()).await?;
+        return of.pipe.finish(2).await;
     }
     // A terminal wants carriage returns (RFC 4254, 6.2: it is in raw mode).
     let shown = |text: String| if terminal { text.replace('\n', "\r\n") } else { text };
     let wants_input = line.split_whitespace().any(|w| w == "-");
-    let input = if wants_input {
-        match read_input(&mut channel).await {
-            Some(input) => Some(input),
-            None => {
-                let text = format!("Command error: the input is larger than {INPUT_LIMIT} bytes\n");
-                channel.extended_data(1, text.as_bytes()).await?;
-                channel.exit_status(2).await?;
-                return channel.close().await;
+    let mut input = wants_input.then(Vec::new);
+    if let Some(input) = &mut input {
+        while let Some(data) = of.pipe.read().await {
+            input.extend_from_slice(&data);
+            if input.len() > INPUT_LIMIT {
+                break;
             }
         }
-    } else {
-        None
-    };
-    let (answer, outcome) = session.execute_alone(&line, input).await;
+        if input.len() > INPUT_LIMIT || of.pipe.flooded() {
+            let text = format!("Command error: the input is larger than {INPUT_LIMIT} bytes\n");
+            of.pipe.complain(text.as_bytes()).await?;
+            return of.pipe.finish(2).await;
+        }
+        // It may have taken its time.
+        if let Err(gone) = of.standing.check(&mut of.session) {
+            of.pipe.complain(format!("{gone}\n").as_bytes()).await?;
+            return of.pipe.finish(3).await;
+        }
+    }
+    let (answer, outcome) = of.session.execute_alone(&line, input).await;
     let status = match outcome {
         outcome if whole => {
             let (text, status) = match outcome {
@@ -313,78 +331,44 @@ async fn run_command(
                 _ => (String::new(), 0),
             };
             let all = serde_json::json!({ "text": text, "data": answer.ok().map(|a| a.to_json()) });
-            channel.data(all.to_string().as_bytes()).await?;
+            of.pipe.write(all.to_string().as_bytes()).await?;
             status
         }
-        Outcome::Said { text, status: 0 } => {
-            channel.data(shown(text).as_bytes()).await?;
-            0
-        }
-        Outcome::Said { text, status } => {
-            channel.extended_data(1, shown(text).as_bytes()).await?;
-            status
-        }
+        Outcome::Said { text, status } => of.say(&shown(text), status).await?,
         _ => 0,
     };
-    channel.exit_status(status).await?;
-    channel.eof().await?;
-    channel.close().await
-}
-
-async fn read_input(channel: &mut Channel<Msg>) -> Option<Vec<u8>> {
-    let mut input = Vec::new();
-    while let Some(message) = channel.wait().await {
-        match message {
-            ChannelMsg::Data { data } => input.extend_from_slice(&data),
-            ChannelMsg::Eof | ChannelMsg::Close => break,
-            _ => {}
-        }
-        if input.len() > INPUT_LIMIT {
-            return None;
-        }
-    }
-    Some(input)
+    of.pipe.finish(status).await
 }
 
 /// Longest line of a script, bytes.
 const LINE_LIMIT: usize = 64 * 1024;
 
 /// `ssh -T … < script`: lines without a terminal. There is no prompt, echo or pager; the status is that of the last command.
-async fn run_script(
-    mut session: Session,
-    mut channel: Channel<Msg>,
-    mut alive: watch::Receiver<()>,
-) -> Result<(), russh::Error> {
-    let (mut waiting, mut status, mut over) = (Vec::new(), 0, false);
+async fn run_script(mut of: Line) -> Result<(), Over> {
+    let (mut waiting, mut status, mut over) = (BytesMut::new(), 0, false);
     while !over {
-        let message = tokio::select! {
-            message = channel.wait() => message,
-            _ = alive.changed() => return Ok(()),
-        };
-        match message {
-            Some(ChannelMsg::Data { data }) => waiting.extend_from_slice(&data),
-            Some(ChannelMsg::Eof | ChannelMsg::Close) | None => over = true,
-            Some(_) => continue,
+        match of.pipe.read().await {
+            Some(data) => waiting.extend_from_slice(&data),
+            None => over = true,
         }
         if over && !waiting.is_empty() && !waiting.ends_with(b"\n") {
-            waiting.push(b'\n');
+            waiting.extend_from_slice(b"\n");
         }
         while let Some(end) = waiting.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = waiting.drain(..=end).collect();
+            let line = waiting.split_to(end + 1);
             let line = String::from_utf8_lossy(&line).trim().to_owned();
             // Empty lines and comments pass.
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match session.execute_alone(&line, None).await.1 {
-                Outcome::Said { text, status: 0 } => {
-                    channel.data(text.as_bytes()).await?;
-                    status = 0;
-                }
-                Outcome::Said { text, status: failed } => {
-                    channel.extended_data(1, text.as_bytes()).await?;
-                    status = failed;
-                }
+            if let Err(gone) = of.standing.check(&mut of.session) {
+                of.pipe.complain(format!("{gone}\n").as_bytes()).await?;
+                return of.pipe.finish(3).await;
+            }
+            let outcome = of.session.execute_alone(&line, None).await.1;
+            of.standing.renew(&line, &of.session);
+            match outcome {
+                Outcome::Said { text, status: said } => status = of.say(&text, said).await?,
                 Outcome::Exit => {
                     over = true;
                     break;
@@ -392,46 +376,38 @@ async fn run_script(
                 _ => status = 0,
             }
         }
-        if waiting.len() > LINE_LIMIT {
-            channel.extended_data(1, format!("line longer than {LINE_LIMIT} bytes\n").as_bytes()).await?;
+        if waiting.len() > LINE_LIMIT || of.pipe.flooded() {
+            let text = match of.pipe.flooded() {
+                true => format!("more than {INPUT_LIMIT} bytes came before they were run\n"),
+                false => format!("line longer than {LINE_LIMIT} bytes\n"),
+            };
+            of.pipe.complain(text.as_bytes()).await?;
             (status, over) = (2, true);
         }
     }
-    channel.exit_status(status).await?;
-    channel.eof().await?;
-    channel.close().await
+    of.pipe.finish(status).await
 }
 
 /// The interactive shell, until its end.
-async fn run_shell(
-    mut shell: Shell,
-    mut channel: Channel<Msg>,
-    size: watch::Receiver<Size>,
-) -> Result<(), russh::Error> {
+async fn run_shell(mut shell: Shell, mut pipe: Pipe, size: watch::Receiver<Size>) -> Result<(), Over> {
     shell.resized(*size.borrow());
-    channel.data(shell.greeting().as_bytes()).await?;
-    while let Some(message) = channel.wait().await {
-        let data = match message {
-            ChannelMsg::Data { data } => data,
-            ChannelMsg::Eof | ChannelMsg::Close => break,
-            _ => continue,
-        };
+    pipe.write(shell.greeting().as_bytes()).await?;
+    while let Some(data) = pipe.read().await {
         shell.resized(*size.borrow());
         let (mut left, mut show, mut on) = (&data[..], String::new(), true);
         while on {
             match shell.bytes(&mut left, &mut show) {
                 Next::On => break,
                 Next::Line(line) => {
-                    channel.data(std::mem::take(&mut show).as_bytes()).await?;
+                    pipe.write(std::mem::take(&mut show).as_bytes()).await?;
                     on = shell.line(line, !left.is_empty(), &mut show).await;
                 }
                 Next::End => on = false,
             }
         }
-        channel.data(show.as_bytes()).await?;
+        pipe.write(show.as_bytes()).await?;
         if !on {
-            channel.exit_status(0).await?;
-            return channel.close().await;
+            return pipe.finish(0).await;
         }
     }
     Ok(())

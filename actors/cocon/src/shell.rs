@@ -14,10 +14,45 @@ use crate::{
 /// Asked before a dangerous command.
 const SURE: &str = "Are you sure?: yes/no ?> ";
 
+/// What an operator may do is what the account says at each line, not what it said at the log-in.
+pub(crate) struct Standing {
+    door: Door,
+    /// Of the account's password: with a new one the session is over, except where it was changed.
+    proof: Option<Arc<str>>,
+}
+
+impl Standing {
+    pub(crate) fn new(door: Door, session: &Session) -> Self {
+        let proof = door.proof(&session.caller.name);
+        Self { door, proof }
+    }
+
+    /// Gives the session the rights of this moment; an error says why it is over.
+    pub(crate) fn check(&self, session: &mut Session) -> Result<(), &'static str> {
+        match self.door.anew(&session.caller) {
+            Some(_) if self.door.proof(&session.caller.name) != self.proof => {
+                Err("The password was changed; log in again.")
+            }
+            Some(caller) => {
+                session.caller = caller;
+                Ok(())
+            }
+            None => Err("This account was removed."),
+        }
+    }
+
+    /// A line may have changed the operator's own password.
+    pub(crate) fn renew(&mut self, line: &str, session: &Session) {
+        if line.contains("password") {
+            self.proof = self.door.proof(&session.caller.name);
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Shell {
     session: Session,
-    door: Door,
+    standing: Standing,
     histories: Histories,
     editor: Editor,
     /// A command that waits for its confirmation.
@@ -25,8 +60,6 @@ pub(crate) struct Shell {
     pager: Option<Pager>,
     /// The terminal's size.
     size: Size,
-    /// Of the account's password: with a new one the session is over, except where it was changed.
-    proof: Option<Arc<str>>,
 }
 
 /// What is next.
@@ -44,8 +77,8 @@ impl Shell {
         for line in histories.of(&session.caller.name) {
             editor.remember(&line);
         }
-        let proof = door.proof(&session.caller.name);
-        Self { session, door, histories, editor, asked: None, pager: None, size: Size::default(), proof }
+        let standing = Standing::new(door, &session);
+        Self { session, standing, histories, editor, asked: None, pager: None, size: Size::default() }
     }
 
     pub(crate) fn greeting(&mut self) -> String {
@@ -112,19 +145,11 @@ impl Shell {
 
     /// Runs a line; `false` ends the shell. Where more has been typed or pasted behind it, its answer has no pages.
     pub(crate) async fn line(&mut self, line: String, more: bool, show: &mut String) -> bool {
-        // What an operator may do is what the account says now, not what it said at the log-in.
-        match self.door.anew(&self.session.caller) {
-            Some(_) if self.door.proof(&self.session.caller.name) != self.proof => {
-                show.push_str("The password was changed; log in again.\r\n");
-                return false;
-            }
-            Some(caller) => self.session.caller = caller,
-            None => {
-                show.push_str("This account was removed.\r\n");
-                return false;
-            }
+        if let Err(gone) = self.standing.check(&mut self.session) {
+            show.push_str(&format!("{gone}\r\n"));
+            return false;
         }
-        let renews = line.contains("password");
+        let typed = line.clone();
         let outcome = match self.asked.take() {
             Some(command) if matches!(line.trim(), "yes" | "y") => {
                 self.session.execute_confirmed(&command, None).await
@@ -132,9 +157,7 @@ impl Shell {
             Some(_) => Outcome::Said { text: "Nothing was done.\n".into(), status: 0 },
             None => self.run(line).await,
         };
-        if renews {
-            self.proof = self.door.proof(&self.session.caller.name);
-        }
+        self.standing.renew(&typed, &self.session);
         match outcome {
             Outcome::Quiet => {}
             Outcome::Said { text, .. } => {

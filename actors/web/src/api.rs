@@ -120,8 +120,11 @@ pub(crate) async fn health() -> HttpResponse {
 }
 
 /// Conditions under which calls are better sent elsewhere.
-const UNREADY: [(&str, &str); 2] =
-    [("node::draining", "draining"), ("call::records::unwritten", "call records cannot be written")];
+const UNREADY: [(&str, &str); 3] = [
+    ("node::draining", "draining"),
+    ("call::records::unwritten", "call records cannot be written"),
+    ("store::journal::refuses", "the journal cannot be written"),
+];
 
 /// Whether it does its work: 503 while what calls, or a mediator, need is not there, and while it drains.
 pub(crate) async fn ready(shared: Data<Shared>) -> HttpResponse {

@@ -243,6 +243,12 @@ async fn set_user(s: &Services, call: &Call, iface: &str) -> Result<Output, Comm
             };
             UserChange::Authentication(value.parse().map_err(wrong)?)
         }
+        "core_forking" | "ice/enabled" | "srtp" if !matches!(value.as_str(), "true" | "false") => {
+            return Err(CommandError::Usage(format!("{name} is true or false, not {value:?}")));
+        }
+        "line_count" if !value.parse::<u32>().is_ok_and(|n| (1..=1000).contains(&n)) => {
+            return Err(CommandError::Usage(format!("line_count is a number from 1 to 1000, not {value:?}")));
+        }
         _ => return change_domain_ok(s, call, DomainCommand::SetUser { group, iface, name, value }).await,
     };
     change_domain(s, call, DomainCommand::ChangeUser { group, iface, change }).await?;

@@ -162,7 +162,7 @@ fn foreign_neighbour(s: &Services, call: &Call, trunk: &Trunk) -> Result<(), Com
     let taken = picture.domains.iter().filter(|(name, _)| name.as_str() != own).any(|(_, state)| {
         state.trunks.values().any(|t| {
             let TrunkKind::Static { host: known, .. } = &t.kind;
-            known.eq_ignore_ascii_case(host)
+            same_host(known, host)
         })
     });
     match taken && !call.caller.grants.system {
@@ -170,6 +170,20 @@ fn foreign_neighbour(s: &Services, call: &Call, trunk: &Trunk) -> Result<(), Com
             "{host} is the neighbour of another domain's trunk; only the system's administrator may declare it again"
         ))),
         false => Ok(()),
+    }
+}
+
+/// Whether two texts name one host, as far as that can be said without asking a name server.
+fn same_host(a: &str, b: &str) -> bool {
+    let address = |text: &str| match text.trim_matches(['[', ']']) {
+        name if name.eq_ignore_ascii_case("localhost") => Some(std::net::Ipv4Addr::LOCALHOST.into()),
+        text => text.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical()),
+    };
+    let name = |text: &str| text.trim_end_matches('.').to_lowercase();
+    match (address(a), address(b)) {
+        (Some(a), Some(b)) => a == b,
+        (None, None) => name(a) == name(b),
+        _ => false,
     }
 }
 
