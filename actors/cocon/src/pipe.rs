@@ -61,7 +61,7 @@ impl Pipe {
         Self { input, held, flooded, output, alive }
     }
 
-    /// What came; none at its end.
+    /// The next piece of input; none at its end.
     pub(crate) async fn read(&mut self) -> Option<Bytes> {
         let data = tokio::select! {
             data = self.input.recv() => data?,

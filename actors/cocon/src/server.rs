@@ -275,7 +275,7 @@ impl Handler for Peer {
 const NO_FILES: &str = "hypha: no files are copied over this shell; commands that read or write one take it on standard input and give it \
                         on standard output (help)";
 
-/// What an operator has at the other end, and what it may do now.
+/// An operator's session, its standing and its channel.
 struct Line {
     session: Session,
     standing: Standing,

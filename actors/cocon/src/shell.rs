@@ -14,7 +14,7 @@ use crate::{
 /// Asked before a dangerous command.
 const SURE: &str = "Are you sure?: yes/no ?> ";
 
-/// What an operator may do is what the account says at each line, not what it said at the log-in.
+/// The rights of a session: those of its account at each line, not at the log-in.
 pub(crate) struct Standing {
     door: Door,
     /// Of the account's password: with a new one the session is over, except where it was changed.

@@ -116,7 +116,7 @@ impl Page {
     }
 }
 
-/// What stands under a list; `next` is where its next page begins.
+/// The line under a list; `next` is where its next page begins.
 pub fn said(shown: usize, total: usize, next: Option<String>) -> String {
     match next {
         Some(last) => format!("{shown} of {total} shown; the next: --after {last}"),

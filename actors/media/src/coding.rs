@@ -3,12 +3,12 @@
 
 use audio_codec::{
     Decoder as _, Encoder as _,
-    g722::{G722Decoder, G722Encoder},
     pcma::{PcmaDecoder, PcmaEncoder},
     pcmu::{PcmuDecoder, PcmuEncoder},
 };
 
 use crate::{
+    g722,
     resample::{Doubler, Halver},
     sdp::Codec,
 };
@@ -53,7 +53,7 @@ impl Rates {
 pub enum Decoder {
     Pcma(PcmaDecoder),
     Pcmu(PcmuDecoder),
-    G722(Box<G722Decoder>),
+    G722(Box<g722::Decoder>),
     Opus(opus::Decoder),
 }
 
@@ -63,7 +63,7 @@ impl Decoder {
         match codec.name.to_ascii_uppercase().as_str() {
             "PCMA" => Some(Self::Pcma(PcmaDecoder::new())),
             "PCMU" => Some(Self::Pcmu(PcmuDecoder::new())),
-            "G722" => Some(Self::G722(Box::new(G722Decoder::new()))),
+            "G722" => Some(Self::G722(Box::new(g722::Decoder::new()))),
             "OPUS" => opus::Decoder::new(WIDE, opus::Channels::Mono).ok().map(Self::Opus),
             _ => None,
         }
@@ -106,7 +106,7 @@ fn opus(decoder: &mut opus::Decoder, payload: &[u8], most: usize, repair: bool) 
 pub enum Encoder {
     Pcma(PcmaEncoder),
     Pcmu(PcmuEncoder),
-    G722(Box<G722Encoder>),
+    G722(Box<g722::Encoder>),
     /// With samples that do not fill a frame yet.
     Opus(Box<opus::Encoder>, Vec<i16>),
 }
@@ -117,7 +117,7 @@ impl Encoder {
         match codec.name.to_ascii_uppercase().as_str() {
             "PCMA" => Some(Self::Pcma(PcmaEncoder::new())),
             "PCMU" => Some(Self::Pcmu(PcmuEncoder::new())),
-            "G722" => Some(Self::G722(Box::new(G722Encoder::new()))),
+            "G722" => Some(Self::G722(Box::new(g722::Encoder::new()))),
             "OPUS" => {
                 let mut made =
                     opus::Encoder::new(WIDE, opus::Channels::Mono, opus::Application::Voip).ok()?;

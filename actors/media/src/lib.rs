@@ -5,6 +5,7 @@
 //! is recorded or forked.
 
 mod coding;
+mod g722;
 pub mod guard;
 pub mod plane;
 mod playout;

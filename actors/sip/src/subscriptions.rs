@@ -227,7 +227,7 @@ pub struct New {
 }
 
 impl New {
-    /// What it keeps of the peer's words.
+    /// Bytes that it keeps of the peer's words.
     fn bytes(&self) -> usize {
         let routes: usize = self.routes.iter().map(String::len).sum();
         self.call_id.len() + self.local.len() + self.remote.len() + self.target.len() + routes

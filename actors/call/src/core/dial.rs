@@ -306,7 +306,7 @@ impl Call {
         let of_phone = matches!(dial.others.front(), Some((_, Target::Contact { .. })));
         let unable =
             unable && (!of_phone || matches!(cause, Cause::ABSENT | Cause::TIMER | Cause::OUT_OF_ORDER));
-        // Nobody was called where a trunk rings and then finds no way on.
+        // A trunk that rings and then finds no way on has reached no callee.
         let of_trunk = matches!(dial.others.front(), Some((_, Target::Trunk { .. })));
         let rang_for_nothing = of_trunk && matches!(status, Some(500..=599));
         if !unable || dial.ringing && !rang_for_nothing {

@@ -73,7 +73,7 @@ pub(super) struct Leg {
     pub trunk: bool,
     /// Its peer, where it is known.
     pub owner: Option<super::Owner>,
-    /// What copies of its INVITE are known by.
+    /// The key of copies of its INVITE.
     pub merge_key: Option<super::MergeKey>,
     pub call_id: ByteString,
     pub local: ByteString,

@@ -1,4 +1,4 @@
-//! What waits for the readers of streams, bounded by bytes: a peer that asks and does not read fills nothing but its share.
+//! Messages that wait for the readers of streams, bounded by bytes: a peer that asks and does not read fills nothing but its share.
 
 use std::sync::{
     Arc,

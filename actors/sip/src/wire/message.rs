@@ -781,7 +781,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_message_or_an_error(data in prop::collection::vec(any::<u8>(), 0..200)) {
-            // What is taken is as it would be written.
+            // A message that is taken is as it would be written.
             if let Ok(m) = Message::parse(&data.into()) {
                 prop_assert_eq!(Message::parse(&m.to_bytes()), Ok(m));
             }
