@@ -6,17 +6,19 @@ use std::{sync::Arc, time::Instant};
 use call::{LegId, media::Source};
 use libfuzzer_sys::fuzz_target;
 use media::{
-    sdp::{self, Remote},
+    sdp::{self, EventFormat, Remote},
     session::{Agreed, Latching, Policy, Session},
     sound::Library,
 };
 
+const EVENTS: EventFormat = EventFormat { payload: 101, clock: 8000 };
 const POLICY: Policy = Policy { threshold: -30, latching: Latching::Signalling };
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(remote) = Remote::parse(data) {
         let (codecs, events) = sdp::offer_like(Some(&remote));
-        assert!(!codecs.is_empty() && codecs.iter().all(|c| c.payload != events));
+        let events = |p: u8| events.iter().any(|e| e.payload == p);
+        assert!(!codecs.is_empty() && codecs.iter().all(|c| !events(c.payload)));
     }
     let now = Instant::now();
     let mut session = Session::new(Arc::new(Library::new(Arc::from([7i16; 160]))), POLICY, now);
@@ -30,8 +32,8 @@ fuzz_target!(|data: &[u8]| {
             signalled: None,
             receives: sdp::own().to_vec(),
             codec,
-            events: Some(101),
-            events_in: Some(101),
+            events: Some(EVENTS),
+            events_in: vec![EVENTS],
             hears: true,
             sealing: None,
             video: None,
