@@ -13,7 +13,7 @@ const Q6: [i32; 30] = [
 /// And of the higher band's: one.
 const Q2: i32 = 564;
 
-/// What codes stand for, by the lower band's 6 and 4 bits, and the higher band's 2 (tables 17, 16 and 19).
+/// Differences that codes stand for, by the lower band's 6 and 4 bits, and the higher band's 2 (tables 17, 16 and 19).
 #[rustfmt::skip]
 const QQ6: [i32; 64] = [
     -136, -136, -136, -136, -24808, -21904, -19008, -16704, -14984, -13512, -12280, -11192, -10232, -9360, -8576, -7856,
@@ -114,7 +114,7 @@ impl Band {
         self.s = saturated(poles + self.sz);
     }
 
-    /// What the predictor missed, and its size as the quantizers count it.
+    /// The predictor's error, and its size as the quantizers count it.
     fn missed(&self, sample: i32) -> (i32, i32) {
         let e = saturated(sample - self.s);
         (e, if e < 0 { -(e + 1) } else { e })

@@ -302,7 +302,8 @@ impl Agent {
         let mut response = reply(request, 200, Some(&leg.local_tag));
         leg.unacknowledged = Some(transaction);
         leg.unacknowledged_cseq = request.cseq().map(|(n, _)| n);
-        let settled = leg.offered_early;
+        // Of this INVITE alone: later ones have offers and answers of their own.
+        let settled = std::mem::take(&mut leg.offered_early);
         leg.offered_late = super::dialog::body(request).is_none() && !settled;
         leg.ladder.add(now.wall, id, leg.flow, "200 OK");
         let session = leg.session;

@@ -581,6 +581,12 @@ fn a_caller_without_an_offer_gets_ours_in_the_first_reliable_answer_and_answers_
         "{:?}",
         bench.events
     );
+    // A later INVITE of the dialog is answered with a session of its own.
+    bench.get(&incoming("ACK", "z9hG4bKa", 1, Some(&tag), ""), PEER);
+    let again = incoming("INVITE", "z9hG4bKj", 3, Some(&tag), "");
+    bench.get(&again.replace("Content-Length: 0\n\n", described), PEER);
+    bench.tell(LegCommand::OfferAnswer(Ok(sdp())));
+    assert!(bench.last().code() == Some(200) && !bench.last().body.is_empty(), "{:?}", bench.last());
 }
 
 #[test]
